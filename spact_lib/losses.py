@@ -1,0 +1,62 @@
+"""The losses of the paper: Eq. 4 (reconstruction), Eq. 5 (NT-Xent), L_T, and the supervised L_B of [41]."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def l1_reconstruction(frames: Tensor, reconstructed: Tensor) -> Tensor:
+    """Eq. 4 as a mean over pixels instead of a sum, so that thresholds do not depend on the frame size."""
+    return F.l1_loss(reconstructed, frames)
+
+
+def nt_xent(z: Tensor, z_prime: Tensor, temperature: float = 0.1, both_directions: bool = True) -> Tensor:
+    """NT-Xent of Eq. 5: agreement of the two frames of a video against all other frames in the batch.
+
+    Args:
+        z, z_prime: projections of the first and second frame of each video, (N, D), any norm.
+        temperature: tau > 0.
+        both_directions: average the anchors Z and Z' (SimCLR, the official code); False: Z only, as Eq. 5 is printed.
+
+    Returns:
+        Scalar; log(2N - 1) where the projections carry no information (``nt_xent_uninformative``).
+
+    Raises:
+        ValueError: N < 2 (there would be no negatives and the loss would be constant), or shapes differ, or tau <= 0.
+    """
+    if z.dim() != 2 or z.shape != z_prime.shape:
+        raise ValueError(f"NT-Xent takes two tensors of one shape (N, D), got {tuple(z.shape)}, {tuple(z_prime.shape)}")
+    if z.shape[0] < 2:
+        raise ValueError("NT-Xent needs at least 2 videos in a batch: with one there are no negatives")
+    if temperature <= 0:
+        raise ValueError(f"temperature must be > 0, got {temperature}")
+    z, z_prime = F.normalize(z, dim=1), F.normalize(z_prime, dim=1)
+    n = z.shape[0]
+    itself = torch.eye(n, dtype=torch.bool, device=z.device)
+    across = z @ z_prime.T / temperature  # (N, N); the diagonal holds the positives h(Z_i, Z'_i)
+    within = (z @ z.T / temperature).masked_fill(itself, -torch.inf)  # 1[j != i]
+    labels = torch.arange(n, device=z.device)
+    loss = F.cross_entropy(torch.cat([across, within], dim=1), labels)
+    if both_directions:
+        within = (z_prime @ z_prime.T / temperature).masked_fill(itself, -torch.inf)
+        loss = (loss + F.cross_entropy(torch.cat([across.T, within], dim=1), labels)) / 2
+    return loss
+
+
+def nt_xent_uninformative(n: int) -> float:
+    """NT-Xent when every frame is projected to the same point: log(2N - 1). Above it, pairs are anti-aligned."""
+    return math.log(2 * n - 1)
+
+
+def classification_loss(logits: Tensor, targets: Tensor) -> Tensor:
+    """L_T, and L_B of the supervised baseline [41]: by the dtype of the targets.
+
+    Args:
+        logits: (N, K).
+        targets: (N,) int64 class indices -> cross entropy; (N, K) multi-hot -> binary cross entropy.
+    """
+    if targets.dim() == 1:
+        return F.cross_entropy(logits, targets)
+    return F.binary_cross_entropy_with_logits(logits, targets.to(logits.dtype))

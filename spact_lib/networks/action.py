@@ -1,0 +1,94 @@
+"""f_T and f'_T: 3-D CNNs on clips (B, T, C, H, W) in [0, 1] -> action logits (B, K)."""
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+from torchvision.models.video import r3d_18
+from torchvision.models.video.resnet import BasicBlock, Conv3DSimple, VideoResNet
+
+from spact_lib.errors import unknown_name
+
+
+class ActionNetwork(nn.Module):
+    """A torchvision video network behind our clip layout.
+
+    Shape: (B, T, 3, H, W) in [0, 1] -> (B, n_classes).
+    """
+
+    def __init__(self, body: VideoResNet):
+        super().__init__()
+        self.body = body
+
+    def forward(self, clips: Tensor) -> Tensor:
+        if clips.dim() != 5 or clips.shape[2] != 3:
+            raise ValueError(f"f_T takes clips of shape (B, T, 3, H, W), got {tuple(clips.shape)}")
+        return self.body(clips.transpose(1, 2))  # (B, T, C, H, W) -> (B, C, T, H, W)
+
+
+def _r3d18(n_classes: int) -> VideoResNet:
+    return r3d_18(weights=None, num_classes=n_classes)
+
+
+def _r3d18_dilated(n_classes: int) -> VideoResNet:
+    """R3D-18 whose last stage keeps the temporal length (stride 1, dilation 2), as in the official code."""
+    body = _r3d18(n_classes)
+    first = body.layer4[0]
+    old = first.conv1[0]
+    first.conv1[0] = nn.Conv3d(
+        old.in_channels, old.out_channels, 3, stride=(1, 2, 2), padding=(2, 1, 1), dilation=(2, 1, 1), bias=False
+    )
+    shortcut = first.downsample[0]
+    first.downsample[0] = nn.Conv3d(
+        shortcut.in_channels, shortcut.out_channels, 1, stride=(1, 2, 2), bias=False
+    )
+    for conv in (first.conv1[0], first.downsample[0]):
+        nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+    return body
+
+
+class _SlimStem(nn.Sequential):
+    def __init__(self, width: int):
+        super().__init__(
+            nn.Conv3d(3, width, (3, 5, 5), stride=(1, 2, 2), padding=(1, 2, 2), bias=False),
+            nn.BatchNorm3d(width),
+            nn.ReLU(inplace=True),
+        )
+
+
+class SlimR3D(nn.Module):
+    """R3D for 32-pixel clips on a CPU: a stem and three residual blocks (torchvision's BasicBlock), widths 16-32-64."""
+
+    def __init__(self, n_classes: int, width: int = 16):
+        super().__init__()
+        self.stem = _SlimStem(width)
+        self.blocks = nn.Sequential(
+            _block(width, width, stride=1), _block(width, 2 * width, stride=2), _block(2 * width, 4 * width, stride=2)
+        )
+        self.avgpool = nn.AdaptiveAvgPool3d(1)
+        self.fc = nn.Linear(4 * width, n_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.avgpool(self.blocks(self.stem(x))).flatten(1))
+
+
+def _block(in_channels: int, out_channels: int, stride: int) -> BasicBlock:
+    shortcut = None
+    if stride != 1 or in_channels != out_channels:
+        shortcut = nn.Sequential(
+            nn.Conv3d(in_channels, out_channels, 1, stride=stride, bias=False), nn.BatchNorm3d(out_channels)
+        )
+    return BasicBlock(in_channels, out_channels, Conv3DSimple, stride, shortcut)
+
+
+ACTION_NETWORKS: dict[str, Callable[[int], nn.Module]] = {
+    "r3d18": _r3d18,
+    "r3d18_dilated": _r3d18_dilated,
+    "r3d_slim": SlimR3D,
+}
+
+
+def build_action_network(name: str, n_classes: int) -> ActionNetwork:
+    """f_T by name (``ACTION_NETWORKS``), randomly initialised with torch's global generator."""
+    if name not in ACTION_NETWORKS:
+        raise unknown_name("action network", name, ACTION_NETWORKS)
+    return ActionNetwork(ACTION_NETWORKS[name](n_classes))

@@ -1,0 +1,94 @@
+"""f_B and f'_B: 2-D encoders on frames (N, 3, H, W) in [0, 1] with a projection head (SSL) or a linear one (attributes)."""
+
+from collections.abc import Callable
+
+import timm
+import torch
+from torch import Tensor, nn
+from torchvision.models import resnet50
+from torchvision.models.resnet import BasicBlock
+
+from spact_lib.errors import unknown_name
+
+PROJECTION_SIZE = 128
+
+
+class SlimResNet(nn.Sequential):
+    """ResNet for 32-pixel frames on a CPU: a 3x3 stem and four BasicBlocks, widths w-2w-4w-8w.
+
+    Shape: (N, 3, H, W) -> (N, 8 * width).
+    """
+
+    def __init__(self, width: int):
+        super().__init__(
+            nn.Conv2d(3, width, 3, padding=1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(inplace=True),
+            BasicBlock(width, width),
+            _down(width, 2 * width),
+            _down(2 * width, 4 * width),
+            _down(4 * width, 8 * width),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(1),
+        )
+
+
+def _down(in_channels: int, out_channels: int) -> BasicBlock:
+    shortcut = nn.Sequential(
+        nn.Conv2d(in_channels, out_channels, 1, stride=2, bias=False), nn.BatchNorm2d(out_channels)
+    )
+    return BasicBlock(in_channels, out_channels, stride=2, downsample=shortcut)
+
+
+def _resnet50() -> tuple[nn.Module, int]:
+    body = resnet50(weights=None)
+    body.fc = nn.Identity()
+    return body, 2048
+
+
+def _mobilenet_v1() -> tuple[nn.Module, int]:
+    body = timm.create_model("mobilenetv1_100", pretrained=False, num_classes=0)
+    return body, body.num_features
+
+
+def _slim(width: int) -> Callable[[], tuple[nn.Module, int]]:
+    return lambda: (SlimResNet(width), 8 * width)
+
+
+# name -> () -> (encoder, feature size). On mini the ladder of Table 6 is the three slim networks, by their size.
+ENCODERS: dict[str, Callable[[], tuple[nn.Module, int]]] = {
+    "resnet50": _resnet50,
+    "mobilenet_v1": _mobilenet_v1,
+    "slim8": _slim(8),
+    "slim16": _slim(16),
+    "slim32": _slim(32),
+}
+
+
+class PrivacyNetwork(nn.Module):
+    """One or several encoders, a head each ("R50 + MV1" of Table 6 has two).
+
+    Args:
+        name: an encoder's name, or several joined by "+".
+        n_outputs: None gives the SSL projection head g (two layers, to 128); K gives a linear classifier of K attributes.
+
+    Shape: (N, 3, H, W) -> (M, N, D), M encoders, D = 128 or K.
+    """
+
+    def __init__(self, name: str, n_outputs: int | None = None):
+        super().__init__()
+        self.members = nn.ModuleList()
+        for part in name.split("+"):
+            if part not in ENCODERS:
+                raise unknown_name("privacy network", part, ENCODERS)
+            encoder, size = ENCODERS[part]()
+            head = projection_head(size) if n_outputs is None else nn.Linear(size, n_outputs)
+            self.members.append(nn.Sequential(encoder, head))
+
+    def forward(self, frames: Tensor) -> Tensor:
+        return torch.stack([member(frames).float() for member in self.members])
+
+
+def projection_head(size: int) -> nn.Sequential:
+    """g of Sec. 3.2.2: size-size-128 (2048-2048-128 for ResNet-50)."""
+    return nn.Sequential(nn.Linear(size, size), nn.ReLU(inplace=True), nn.Linear(size, PROJECTION_SIZE))
