@@ -1,0 +1,272 @@
+"""One table describes any dataset: a row per video, image or frame range, plus its label tasks.
+
+On disk: a folder with ``manifest.csv`` and, where the order of the classes matters, ``tasks.json``. Columns:
+``path`` (relative to the root), ``split`` (train, val, test, unused), optionally ``start`` and ``end`` (frames
+[start, end), empty = the whole file) and ``group``; a task's column is headed ``NAME:single`` (a class name per
+cell) or ``NAME:multi`` (class names joined by ``|``, empty = none); all other columns are kept as extras.
+In memory a task's column is plainly NAME. Training code knows manifests and tasks, never dataset names.
+"""
+
+import csv
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from spact_lib.errors import UserError, unknown_name
+from spact_lib.files import atomic_path, write_json
+
+SPLITS = ("train", "val", "test", "unused")
+KINDS = ("single", "multi")
+RESERVED = ("path", "split", "start", "end", "group")
+
+
+@dataclass(frozen=True)
+class Task:
+    """A label task: its name, its kind and its classes in order."""
+
+    name: str
+    kind: Literal["single", "multi"]
+    classes: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise unknown_name(f"kind of task {self.name!r}", self.kind, KINDS)
+        if self.name in ("", *RESERVED):
+            raise UserError(f"a task cannot be called {self.name!r}; choose a name that is no other column's")
+        if not self.classes or len(set(self.classes)) < len(self.classes):
+            raise UserError(f"task {self.name!r} needs classes, each named once; it has {list(self.classes)}")
+        for name in self.classes:
+            if not name or name != name.strip() or (self.kind == "multi" and "|" in name):
+                raise UserError(f"task {self.name!r}: class {name!r} is empty, padded or has '|'; rename it")
+
+    @property
+    def n_classes(self) -> int:
+        return len(self.classes)
+
+
+@dataclass(frozen=True, eq=False)
+class Manifest:
+    """A dataset. ``rows`` holds the five documented columns (added if absent), the extras, a column per task.
+
+    Text columns are strings ("" = empty), ``start`` and ``end`` nullable integers (``pd.NA`` = empty).
+    """
+
+    name: str
+    root: Path
+    tasks: dict[str, Task]
+    rows: pd.DataFrame
+
+    def __post_init__(self) -> None:
+        given = self.rows.reset_index(drop=True)
+        columns = {column: _text(given[column]) for column in given.columns}
+        for column in ("start", "end", "group"):
+            columns.setdefault(column, pd.Series("", index=given.index, dtype=str))
+        for column in ("start", "end"):
+            columns[column] = _frame_numbers(columns[column], f"{self.name}: {column}")
+        order = [c for c in RESERVED if c in columns] + [c for c in columns if c not in RESERVED]
+        object.__setattr__(self, "rows", pd.DataFrame({column: columns[column] for column in order}))
+        object.__setattr__(self, "root", Path(self.root))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def select(self, split: str) -> "Manifest":
+        """The rows of one split (possibly none)."""
+        if split not in SPLITS:
+            raise unknown_name("split", split, SPLITS)
+        return replace(self, rows=self.rows[self.rows["split"] == split])
+
+    def labels(self, task: str) -> np.ndarray:
+        """Labels in row order: int64 (N,) for a single-label task, uint8 multi-hot (N, K) for multi-label.
+
+        Only a row of the split "unused" may have no known class: -1 (single), all zero (multi).
+        """
+        if task not in self.tasks:
+            raise unknown_name(f"task of dataset {self.name!r}", task, self.tasks)
+        index = {c: i for i, c in enumerate(self.tasks[task].classes)}
+        cells = self.rows[task].tolist()
+        if self.tasks[task].kind == "single":
+            return np.fromiter((index.get(cell, -1) for cell in cells), np.int64, len(cells))
+        hot = np.zeros((len(cells), len(index)), np.uint8)
+        for n, cell in enumerate(cells):
+            for label in cell.split("|"):
+                if label in index:
+                    hot[n, index[label]] = 1
+        return hot
+
+    def leave_out(self, column: str, value: object) -> "Manifest":
+        """Rows with ``column == value`` become test, the others train (no val); "unused" rows stay unused."""
+        if column not in self.rows:
+            raise unknown_name(f"column of dataset {self.name!r}", column, self.rows.columns)
+        used = self.rows["split"] != "unused"
+        chosen = used & (self.rows[column].astype(str) == str(value))
+        if not chosen.any():
+            raise unknown_name(f"{column} to leave out", str(value), self.rows.loc[used, column].unique())
+        split = np.where(chosen, "test", np.where(used, "train", "unused"))
+        return replace(self, rows=self.rows.assign(split=split))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 over tasks and rows; neither name nor root nor the order of the columns matters."""
+        tasks = [(t.name, t.kind, t.classes) for _, t in sorted(self.tasks.items())]
+        digest = hashlib.sha256(json.dumps(tasks).encode())
+        for column in sorted(self.rows.columns):
+            digest.update(json.dumps([column, _text(self.rows[column]).tolist()]).encode())
+        return digest.hexdigest()
+
+
+def read_manifest(folder_or_csv: str | Path, root: str | Path | None = None) -> Manifest:
+    """Read and check a dataset: a folder with ``manifest.csv`` (and ``tasks.json``), or a CSV of one's own.
+
+    ``root`` is the folder that ``path`` is relative to; default: as tasks.json says, else the CSV's folder.
+    Without tasks.json the classes of a task are its sorted labels. UserError for any fault ``check`` knows.
+    """
+    path = Path(folder_or_csv)
+    path = path / "manifest.csv" if path.is_dir() else path
+    # tasks.json describes the manifest.csv beside it, not any other CSV that lies in that folder.
+    described = _read_tasks(path.with_name("tasks.json")) if path.name == "manifest.csv" else None
+    header, lines = _read_csv(path)
+    marked = [column.rpartition(":") for column in header]
+    kinds = {task: kind for task, mark, kind in marked if mark}
+    for task, kind in kinds.items():
+        if kind not in KINDS:
+            raise unknown_name(f"kind in the header '{task}:{kind}' of {path}", kind, KINDS)
+    columns = [task if mark else column for column, (task, mark, _) in zip(header, marked, strict=True)]
+    for column in columns:
+        if columns.count(column) > 1:
+            raise UserError(f"{path} has two columns called {column!r}; rename or remove one of them")
+    required = [f"{t.name}:{t.kind}" for t in described[2]] if described else []
+    for column in ["path", "split", *required]:
+        if column not in header:
+            raise UserError(f"{path} has no column {column!r}; its columns are: {', '.join(header)}")
+    if described and len(kinds) > len(required):
+        raise UserError(f"{path} heads more columns as tasks than tasks.json lists ({', '.join(required)})")
+    if not kinds:
+        raise UserError(f"{path} has no label column; head one like 'action:single' or 'attributes:multi'")
+    rows = pd.DataFrame(lines, columns=columns, dtype=str)
+    for task in (task for task, kind in kinds.items() if kind == "multi"):
+        rows[task] = rows[task].str.replace(r"\s*\|\s*", "|", regex=True)
+    # The name of a bare manifest.csv is its folder's: "manifest" would say nothing.
+    name = path.resolve().parent.name if path.name == "manifest.csv" else path.stem
+    name, stored, tasks = described or (name, ".", [_infer(task, kind, rows) for task, kind in kinds.items()])
+    root = path.parent / stored if root is None else Path(root)
+    manifest = Manifest(name, root, {task.name: task for task in tasks}, rows)
+    check(manifest, str(path))
+    return manifest
+
+
+def write_manifest(manifest: Manifest, folder: str | Path) -> Path:
+    """Check ``manifest`` and write it to ``folder``; returns the path of its manifest.csv.
+
+    A root inside the folder, or beside it, is stored relative to it, so that both can be moved together.
+    """
+    folder = Path(folder)
+    check(manifest, manifest.name)
+    root, here = manifest.root.resolve(), folder.resolve()
+    stored = Path(os.path.relpath(root, here)) if root.is_relative_to(here.parent) else root
+    tasks = [{"name": t.name, "kind": t.kind, "classes": t.classes} for t in manifest.tasks.values()]
+    rows = manifest.rows
+    rows = rows.drop(columns=[c for c in ("start", "end", "group") if not _text(rows[c]).any()])
+    rows = rows.rename(columns={t.name: f"{t.name}:{t.kind}" for t in manifest.tasks.values()})
+    # manifest.csv comes last: a folder that has one is complete.
+    write_json(folder / "tasks.json", {"name": manifest.name, "root": stored.as_posix(), "tasks": tasks})
+    with atomic_path(folder / "manifest.csv") as temporary:
+        rows.to_csv(temporary, index=False, lineterminator="\n")
+    return folder / "manifest.csv"
+
+
+def missing_files(manifest: Manifest) -> list[str]:
+    """Paths (relative to the root) of rows in use where there is no file, each once."""
+    used = manifest.rows.loc[manifest.rows["split"] != "unused", "path"]
+    return [path for path in used.unique() if not (manifest.root / path).is_file()]
+
+
+def check(manifest: Manifest, where: str) -> None:
+    """Raise UserError for the first fault of ``manifest``; line 1 is the header of its CSV."""
+    rows = manifest.rows
+    for column in ["path", "split", *manifest.tasks]:
+        if column not in rows:
+            raise UserError(f"{where} has no column {column!r}; its columns are: {', '.join(rows.columns)}")
+    if rows.empty:
+        raise UserError(f"{where} has no rows; list at least one file")
+
+    def refuse(bad: Iterable[bool], column: str, reason: str) -> None:
+        faults = np.flatnonzero(np.asarray(bad, bool))
+        if len(faults):
+            n = int(faults[0])
+            raise UserError(f"{where}, line {n + 2}: {column} {str(rows[column].iloc[n])!r} {reason}")
+
+    refuse(~rows["split"].isin(SPLITS), "split", f"is unknown; choose one of: {', '.join(SPLITS)}")
+    refuse(rows["path"] == "", "path", "is empty; name a file relative to the root")
+    # Windows drives and backslashes too: a manifest means the same everywhere.
+    refuse(rows["path"].str.match(r"[/\\~]|.:|(.*[/\\])?\.\.([/\\]|$)"), "path", "must be relative, without '..'")
+    backwards = (rows["end"] <= rows["start"].fillna(0)).fillna(False)
+    refuse(backwards, "end", "is not greater than start; frames [start, end) must be at least one")
+    used = (rows["split"] != "unused").to_numpy()
+    for task in manifest.tasks.values():
+        cells = rows[task.name]
+        listed = ", ".join(task.classes[:20]) + (", ..." if task.n_classes > 20 else "")
+        outside = f"is a label outside the task; legal: {listed}"
+        if task.kind == "multi":
+            legal = frozenset(task.classes)
+            unknown = [bool(cell) and not legal.issuperset(cell.split("|")) for cell in cells]
+            refuse(used & np.array(unknown), task.name, outside)
+            continue
+        refuse(used & (cells == ""), task.name, f"is empty; write a class ({listed}) or set split to unused")
+        refuse(used & ~cells.isin(task.classes), task.name, outside)
+        learned = set(cells[rows["split"] == "train"])
+        # A dataset without training rows only evaluates; its classes are learned elsewhere.
+        empty = [c for c in task.classes if c not in learned] if learned else []
+        if empty:
+            raise UserError(f"{where}: class {empty[0]!r} of task {task.name!r} has no training row; add one")
+
+
+def _read_csv(path: Path) -> tuple[list[str], list[list[str]]]:
+    # Not pandas: it renames duplicate columns, and takes the first one as an index when lines are too long.
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            header, *lines = list(csv.reader(file, strict=True)) or [[]]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"cannot read {path} as a CSV table: {error}") from error
+    while lines and not lines[-1]:
+        lines.pop()
+    for n, line in enumerate(lines, start=2):
+        if len(line) != len(header):
+            raise UserError(f"{path}, line {n}: {len(line)} cells, but {len(header)} columns; quote commas")
+    return [column.strip() for column in header], lines
+
+
+def _read_tasks(path: Path) -> tuple[str, str, list[Task]] | None:
+    if not path.exists():
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        tasks = [Task(t["name"], t["kind"], tuple(map(str, t["classes"]))) for t in content["tasks"]]
+        return str(content["name"]), str(content["root"]), tasks
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} must hold name, root and tasks (name, kind, classes): {error!r}") from error
+
+
+def _infer(name: str, kind: str, rows: pd.DataFrame) -> Task:
+    cells = _text(rows.loc[_text(rows["split"]) != "unused", name])
+    labels = {label for cell in cells for label in (cell.split("|") if kind == "multi" else [cell])} - {""}
+    return Task(name, kind, tuple(sorted(labels)))
+
+
+def _text(column: pd.Series) -> pd.Series:
+    return column.astype(object).where(column.notna(), "").astype(str).str.strip()
+
+
+def _frame_numbers(column: pd.Series, where: str) -> pd.Series:
+    # "7.0" is what pandas makes of 7 in a column with gaps.
+    for n in np.flatnonzero(~column.str.fullmatch(r"(\d+(\.0+)?)?")):
+        raise UserError(f"{where} in line {n + 2} is {column.iloc[n]!r}; write a frame number or nothing")
+    return pd.to_numeric(column.where(column != "", None)).astype("Int64")
