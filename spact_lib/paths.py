@@ -13,5 +13,5 @@ def runs_root() -> Path:
 
 
 def mini_folder(scale: str, draw: int) -> Path:
-    """Folder of one draw of the built-in data: a folder with a manifest per dataset, and ``official`` files."""
+    """Folder of one draw of the built-in data: a folder per dataset with its manifest, and ``official``."""
     return runs_root() / "data" / "mini" / f"{scale}-draw{draw}"
