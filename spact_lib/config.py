@@ -1,0 +1,312 @@
+"""Profiles and experiment specs: typed, frozen, validated, hashable. Every number that nobody published is chosen here."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from spact_lib.errors import UserError, unknown_name
+
+
+class Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class View(Frozen):
+    """How frames reach the networks. Fractions are of the frame's short side."""
+
+    stored_side: int = Field(gt=0)  # short side that decoded (and released) frames are kept at
+    size: int = Field(gt=0)  # input of the networks
+    n_frames: int = Field(gt=0)  # T; 1 for the privacy networks
+    stride: int = Field(gt=0)
+    crop: tuple[float, float]  # training: side of the square crop, uniform in this range
+    test_crop: float = Field(gt=0, le=1)
+    flip: float = Field(ge=0, le=1)
+    gray: float = Field(0.1, ge=0, le=1)
+    erase: float = Field(18 / 112, ge=0, lt=1)  # largest side of the erased box: 18 of 112 pixels
+    test_clips: int = Field(gt=0)
+
+    def frames(self) -> "View":
+        """The same view for single frames."""
+        return self.model_copy(update={"n_frames": 1, "stride": 1})
+
+
+class Schedule(Frozen):
+    """Adam for a number of steps. ``one_cycle``: rise to ``lr`` and fall to 0 (targets); else constant (the paper)."""
+
+    steps: int = Field(ge=0)
+    batch: int = Field(gt=0)
+    lr: float = Field(gt=0)
+    one_cycle: bool = False
+
+
+class DataSpec(Frozen):
+    """A prepared dataset. Its content counts (``fingerprint``), not where it lies."""
+
+    name: str
+    folder: Path = Field(exclude=True)
+    fingerprint: str
+    leave_out: tuple[str, str] | None = None  # (column, value): these rows are the test set, all others train
+
+
+class Spec(Frozen):
+    """Something that is made once and kept in the experiment store, under the hash of its content."""
+
+    def key(self) -> str:
+        """16 hex digits of the SHA-256 of the canonical JSON."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+class FramesSpec(Spec):
+    """All frames of a dataset, decoded once."""
+
+    kind: Literal["frames"] = "frames"
+    data: DataSpec
+    stored_side: int
+
+
+class InitAnonymizerSpec(Spec):
+    """f_A initialised to the identity (Eq. 4, 6). As a method of its own it is the *identity row*."""
+
+    kind: Literal["init_f_A"] = "init_f_A"
+    action: DataSpec
+    privacy: DataSpec
+    view: View
+    width: int
+    schedule: Schedule
+    threshold: float  # th_A0 on validation frames, mean L1: minimax is refused above it
+    precision: Literal["float32", "bfloat16"]
+    seed: int
+
+
+class InitActionSpec(Spec):
+    """f_T initialised on the output of f_A (Eq. 7). ``threshold``: th_T0, reached when L_T falls below it."""
+
+    kind: Literal["init_f_T"] = "init_f_T"
+    f_A: InitAnonymizerSpec
+    network: str
+    schedule: Schedule
+    threshold: float
+    seed: int
+
+
+class BranchSpec(Frozen):
+    """The privacy branch: f_B and its loss L_B."""
+
+    loss: Literal["nt_xent", "supervised"]
+    network: str
+    sampler: str = "no_constraint"  # S_F, of the self-supervised losses
+    temperature: float = Field(0.1, gt=0)
+    both_directions: bool = True
+    task: str | None = None  # privacy task of the supervised branch
+    batch: int = Field(64, gt=0)  # images per step of the supervised branch
+
+
+class InitPrivacySpec(Spec):
+    """f_B initialised on the output of f_A (Eq. 8). ``threshold``: th_B0, reached when L_B falls below it."""
+
+    kind: Literal["init_f_B"] = "init_f_B"
+    f_A: InitAnonymizerSpec
+    branch: BranchSpec
+    schedule: Schedule
+    threshold: float
+    seed: int
+
+
+class AnonymizerSpec(Spec):
+    """f_A* after the minimax game (Eq. 9, then 7 and 8)."""
+
+    kind: Literal["anonymizer"] = "anonymizer"
+    f_T: InitActionSpec
+    f_B: InitPrivacySpec
+    omega: float = Field(gt=0)
+    schedule: Schedule
+    threshold: float | None  # th_Bmax, compared with the running mean of step 2's L_B; None: the budget decides
+    privacy_steps: int = Field(1, ge=1)  # step 2 of f_B per step 1; 1 is the paper
+    seed: int
+
+    @property
+    def f_A(self) -> InitAnonymizerSpec:
+        """The common start of all three networks."""
+        return self.f_T.f_A
+
+
+class BaselineSpec(Spec):
+    """A method that learns nothing (``baselines.BASELINES``)."""
+
+    kind: Literal["baseline"] = "baseline"
+    name: str
+
+
+Method = Annotated[BaselineSpec | InitAnonymizerSpec | AnonymizerSpec, Field(discriminator="kind")]
+
+
+class ReleaseSpec(Spec):
+    """A dataset as its owner would release it: every frame through the method, 8 bits. Shared by all its targets."""
+
+    kind: Literal["release"] = "release"
+    method: Method
+    frames: FramesSpec
+
+
+class TargetSpec(Spec):
+    """A fresh f'_T or f'_B, trained and tested on a release."""
+
+    kind: Literal["target"] = "target"
+    release: ReleaseSpec
+    task: str
+    network: str
+    view: View
+    schedule: Schedule
+    evaluations: int = Field(ge=1)  # how often validation chooses the checkpoint
+    seed: int
+
+
+class Profile(Frozen):
+    """One scale of the whole reproduction. Values marked "ours" are nobody's published choice."""
+
+    name: Literal["smoke", "mini", "paper"]
+    source: Literal["mini", "official"]
+    scale: Literal["smoke", "mini"] | None  # of the built-in data
+    decode_once: bool  # keep raw frames as pixels on the disk: for data that fits there
+    action_view: View
+    privacy_view: View
+    width: int  # of f_A
+    f_T: str
+    f_B: str
+    target_f_T: str
+    target_f_B: str
+    precision: Literal["float32", "bfloat16"]
+    init_f_A: Schedule
+    init_f_T: Schedule
+    init_f_B: Schedule
+    minimax: Schedule
+    privacy_batch: int
+    target_action: Schedule
+    target_privacy: Schedule
+    evaluations: int
+    th_A0: float
+    th_T0: float
+    th_B0: float
+    th_Bmax: float | None
+    omegas: tuple[float, ...]  # grid, largest first: the largest that keeps validation action is taken
+    target_seeds: tuple[int, ...]
+    draw: int | None
+    workers: int
+
+
+_MINI_VIEW = View(
+    stored_side=32, size=32, n_frames=8, stride=2, crop=(0.8, 1.0), test_crop=1.0,
+    flip=0.0,  # the built-in actions have directions
+    test_clips=5,
+)  # fmt: skip
+
+MINI = Profile(
+    name="mini",
+    source="mini",
+    scale="mini",
+    decode_once=True,
+    action_view=_MINI_VIEW,
+    privacy_view=_MINI_VIEW.frames().model_copy(update={"test_clips": 1}),
+    width=16,
+    f_T="r3d_slim",
+    f_B="slim16",
+    target_f_T="r3d_slim",
+    target_f_B="slim16",
+    precision="bfloat16",
+    init_f_A=Schedule(steps=400, batch=64, lr=1e-3),
+    init_f_T=Schedule(steps=400, batch=24, lr=1e-3),
+    init_f_B=Schedule(steps=200, batch=24, lr=1e-3),
+    minimax=Schedule(steps=500, batch=24, lr=1e-3),
+    privacy_batch=64,
+    target_action=Schedule(steps=900, batch=24, lr=4e-3, one_cycle=True),
+    target_privacy=Schedule(steps=400, batch=64, lr=4e-3, one_cycle=True),
+    evaluations=4,
+    th_A0=0.03,
+    th_T0=0.0,
+    th_B0=0.0,
+    th_Bmax=None,
+    omegas=(0.5, 0.25),
+    target_seeds=(0,),
+    draw=1,
+    workers=0,
+)
+
+SMOKE = MINI.model_copy(
+    update={
+        "name": "smoke",
+        "scale": "smoke",
+        "width": 4,
+        "f_B": "slim8",
+        "target_f_B": "slim8",
+        "init_f_A": Schedule(steps=6, batch=16, lr=1e-3),
+        "init_f_T": Schedule(steps=4, batch=8, lr=1e-3),
+        "init_f_B": Schedule(steps=4, batch=8, lr=1e-3),
+        "minimax": Schedule(steps=4, batch=8, lr=1e-3),
+        "privacy_batch": 16,
+        "target_action": Schedule(steps=6, batch=8, lr=4e-3, one_cycle=True),
+        "target_privacy": Schedule(steps=6, batch=16, lr=4e-3, one_cycle=True),
+        "evaluations": 2,
+        "th_A0": 1.0,  # six steps do not reach an identity; smoke says that it runs, not how well
+        "omegas": (0.5,),
+    }
+)
+
+# Sec. 5.2 and the official code. UCF101 split 1 has 9,537 training videos: 397 steps of 24 are an epoch.
+PAPER = Profile(
+    name="paper",
+    source="official",
+    scale=None,
+    decode_once=False,
+    action_view=View(
+        stored_side=128, size=112, n_frames=16, stride=2, crop=(0.6, 1.0), test_crop=0.8, flip=0.5, test_clips=5
+    ),
+    privacy_view=View(
+        stored_side=128, size=112, n_frames=1, stride=1, crop=(0.6, 1.0), test_crop=0.8, flip=0.5, test_clips=1
+    ),
+    width=64,
+    f_T="r3d18_dilated",
+    f_B="resnet50",
+    target_f_T="r3d18_dilated",
+    target_f_B="resnet50",
+    precision="bfloat16",
+    init_f_A=Schedule(steps=20 * 313, batch=32, lr=1e-3),  # 20 epochs of VISPR
+    init_f_T=Schedule(steps=50 * 397, batch=24, lr=1e-4),
+    init_f_B=Schedule(steps=160 * 397, batch=24, lr=1e-4),
+    minimax=Schedule(steps=300 * 397, batch=24, lr=1e-4),
+    privacy_batch=64,
+    target_action=Schedule(steps=100 * 397, batch=24, lr=1e-3, one_cycle=True),  # ours
+    target_privacy=Schedule(steps=100 * 157, batch=64, lr=1e-3, one_cycle=True),  # ours
+    evaluations=20,
+    th_A0=0.01,
+    th_T0=0.0,
+    th_B0=0.0,
+    th_Bmax=None,
+    omegas=(0.9, 0.7, 0.5, 0.3, 0.1),  # ours
+    target_seeds=(0, 1),
+    draw=None,
+    workers=8,
+)
+
+PROFILES = {profile.name: profile for profile in (SMOKE, MINI, PAPER)}
+
+
+def profile(name: str, **changes: object) -> Profile:
+    """A profile by name, with validated changes.
+
+    Raises:
+        UserError: unknown profile, unknown field, or a value of the wrong type; the sentence names the legal ones.
+    """
+    if name not in PROFILES:
+        raise unknown_name("profile", name, PROFILES)
+    unknown = set(changes) - set(Profile.model_fields)
+    if unknown:
+        raise unknown_name("profile setting", sorted(unknown)[0], Profile.model_fields)
+    try:
+        return Profile.model_validate(PROFILES[name].model_dump() | changes)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UserError(f"profile setting {'.'.join(map(str, first['loc']))}: {first['msg']}, got {first['input']!r}") from error

@@ -1,0 +1,339 @@
+"""torch Datasets over a manifest: clips, frame pairs and images behind one interface, and their augmentation.
+
+Every training batch is a function of (seed, step) alone. An interrupted run therefore continues with exactly the
+batches that it would have seen, without any generator state in the checkpoint.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms.v2 import functional as TF
+from tqdm import tqdm
+
+from spact_lib.config import View
+from spact_lib.errors import UserError
+from spact_lib.files import atomic_path
+from spact_lib.frame_sampling import FRAME_SAMPLERS, sample_pair
+from spact_lib.manifest import Manifest, missing_files
+from spact_lib.video import frame_count, iter_frames, read_frames
+
+# Official augmentation (facts.md): contrast, saturation, brightness 0.9-1.1, hue +-0.05, gamma 0.85-1.15.
+JITTER, HUE, GAMMA = 0.1, 0.05, 0.15
+LUMA = (0.299, 0.587, 0.114)
+
+
+class FrameSource(Protocol):
+    """Frames of the rows of one manifest, in its order."""
+
+    def __len__(self) -> int: ...
+
+    def n_frames(self, row: int) -> int: ...
+
+    def read(self, row: int, indices: np.ndarray) -> np.ndarray:
+        """uint8 RGB (n, h, w, 3); h and w may differ between rows."""
+        ...
+
+
+class VideoFrames:
+    """Decodes what is asked for, when it is asked for: for datasets that do not fit on the disk as pixels."""
+
+    def __init__(self, manifest: Manifest, stored_side: int):
+        self.paths = [manifest.root / path for path in manifest.rows["path"]]
+        self.ranges = _frame_ranges(manifest)
+        self.stored_side = stored_side
+        self._counts: dict[int, int] = {}
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def n_frames(self, row: int) -> int:
+        if row not in self._counts:
+            start, end = self.ranges[row]
+            self._counts[row] = (end if end is not None else frame_count(self.paths[row])) - start
+        return self._counts[row]
+
+    def read(self, row: int, indices: np.ndarray) -> np.ndarray:
+        return read_frames(self.paths[row], indices + self.ranges[row][0], size=self.stored_side)
+
+
+class PackedFrames:
+    """Decoded frames in one memory-mapped file: decoded once, read often, flat in memory."""
+
+    def __init__(self, folder: Path):
+        self.index = np.load(folder / "index.npy")  # (rows, 4): offset in bytes, frames, height, width
+        self.path = folder / "frames.bin"
+        self._pixels: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def n_frames(self, row: int) -> int:
+        return int(self.index[row, 1])
+
+    def read(self, row: int, indices: np.ndarray) -> np.ndarray:
+        if self._pixels is None:  # opened late, so that the object can be sent to a spawned worker
+            self._pixels = np.memmap(self.path, dtype=np.uint8, mode="r")
+        offset, n, h, w = self.index[row]
+        return self._pixels[offset : offset + n * h * w * 3].reshape(n, h, w, 3)[indices]
+
+
+def _frame_ranges(manifest: Manifest) -> list[tuple[int, int | None]]:
+    if "start" not in manifest.rows:
+        return [(0, None)] * len(manifest.rows)
+    return [
+        (0, None) if np.isnan(start) else (int(start), int(end))
+        for start, end in zip(manifest.rows["start"], manifest.rows["end"], strict=True)
+    ]
+
+
+def write_packed(folder: Path, rows: Iterator[Iterator[np.ndarray]]) -> None:
+    """Write ``index.npy`` and ``frames.bin`` from an iterator of rows, each an iterator of uint8 (n, h, w, 3) blocks."""
+    index, offset = [], 0
+    with atomic_path(folder / "frames.bin") as temporary, open(temporary, "wb") as file:
+        for blocks in rows:
+            n, h, w = 0, 0, 0
+            for block in blocks:
+                n, (h, w) = n + len(block), block.shape[1:3]
+                file.write(np.ascontiguousarray(block))
+            index.append((offset, n, h, w))
+            offset += n * h * w * 3
+    with atomic_path(folder / "index.npy") as temporary:
+        np.save(temporary, np.array(index, dtype=np.int64))
+
+
+def pack(manifest: Manifest, stored_side: int, folder: Path) -> None:
+    """Decode every row of a manifest once, at ``stored_side`` pixels of short side, into ``folder``.
+
+    Raises:
+        UserError: files are missing (all are named at once), unreadable, or a range lies beyond a video's end.
+    """
+    missing = missing_files(manifest)
+    if missing:
+        shown = ", ".join(missing[:5]) + (" ..." if len(missing) > 5 else "")
+        raise UserError(
+            f"{len(missing)} of the files in manifest {manifest.name!r} are not under {manifest.root}: {shown}; "
+            "put them there or remove their rows"
+        )
+
+    def blocks(path: Path, start: int, end: int | None) -> Iterator[np.ndarray]:
+        seen = 0
+        for position, frame in enumerate(iter_frames(path, size=stored_side)):
+            if position >= start and (end is None or position < end):
+                seen += 1
+                yield frame[None]
+            if end is not None and position + 1 >= end:
+                break
+        if seen == 0 or (end is not None and seen < end - start):
+            raise UserError(f"{path} ends before frame {end} of its row in manifest {manifest.name!r}; correct the range")
+
+    ranges = _frame_ranges(manifest)
+    paths = [manifest.root / path for path in manifest.rows["path"]]
+    progress = tqdm(zip(paths, ranges, strict=True), f"decode {manifest.name}", len(paths), disable=None)
+    write_packed(folder, (blocks(path, *span) for path, span in progress))
+
+
+def clip_indices(n_frames: int, view: View, start: int) -> np.ndarray:
+    """Indices of ``view.n_frames`` frames, every ``view.stride``-th from ``start``; a video too short is looped."""
+    return (start + np.arange(view.n_frames) * view.stride) % n_frames
+
+
+def latest_start(n_frames: int, view: View) -> int:
+    """The last frame at which a whole clip still begins; 0 for a video shorter than a clip."""
+    return max(0, n_frames - 1 - (view.n_frames - 1) * view.stride)
+
+
+@dataclass(frozen=True)
+class Crop:
+    """Geometry of one sample, the same for all its frames: a square of ``side`` pixels, perhaps mirrored."""
+
+    top: int
+    left: int
+    side: int
+    mirrored: bool
+
+    def __call__(self, frames: np.ndarray, size: int) -> Tensor:
+        """uint8 (n, h, w, 3) -> uint8 (n, 3, size, size)."""
+        x = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2)  # (n, h, w, C) -> (n, C, h, w)
+        if (self.top, self.left, self.side, self.side) == (0, 0, *x.shape[-2:]) and self.side == size:
+            out = x
+        else:
+            out = TF.resized_crop(x, self.top, self.left, self.side, self.side, [size, size], antialias=True)
+        return TF.horizontal_flip(out) if self.mirrored else out
+
+
+def random_crop(h: int, w: int, view: View, rng: np.random.Generator) -> Crop:
+    """A square of a uniform fraction ``view.crop`` of the short side, anywhere in the frame, mirrored with ``view.flip``."""
+    side = max(1, round(min(h, w) * rng.uniform(*view.crop)))
+    return Crop(int(rng.integers(h - side + 1)), int(rng.integers(w - side + 1)), side, bool(rng.random() < view.flip))
+
+
+def centre_crop(h: int, w: int, view: View) -> Crop:
+    """The central square of ``view.test_crop`` times the short side."""
+    side = max(1, round(min(h, w) * view.test_crop))
+    return Crop((h - side) // 2, (w - side) // 2, side, False)
+
+
+def draw_colours(view: View, rng: np.random.Generator) -> np.ndarray:
+    """Parameters of ``apply_colours`` for one sample, float32 (10,)."""
+    contrast, saturation, brightness = rng.uniform(1 - JITTER, 1 + JITTER, 3)
+    hue = rng.uniform(-HUE, HUE)
+    gray = float(rng.random() < view.gray)
+    gamma = rng.uniform(1 - GAMMA, 1 + GAMMA)
+    extent = rng.uniform(0, view.erase, 2)
+    corner = rng.uniform(0, 1 - extent)
+    return np.array([contrast, saturation, brightness, hue, gray, gamma, *corner, *extent], dtype=np.float32)
+
+
+def apply_colours(clips: Tensor, parameters: Tensor) -> Tensor:
+    """Colour augmentation and erasing, each sample with its own parameters, all frames of a sample with the same.
+
+    Args:
+        clips: (B, T, 3, H, W) in [0, 1].
+        parameters: (B, 10) of ``draw_colours``: contrast, saturation, brightness, hue in turns, gray (0/1), gamma, and
+            the erased box (top, left, height, width as fractions).
+
+    Returns:
+        (B, T, 3, H, W) in [0, 1]. Hue is a rotation about the gray axis, not torchvision's HSV shift: the same
+        small change of tint, in one matrix product.
+    """
+    contrast, saturation, brightness, hue, gray, gamma = parameters[:, :6, None, None, None, None].unbind(1)
+    luma = clips.new_tensor(LUMA).view(3, 1, 1)
+
+    def grayscale(x: Tensor) -> Tensor:
+        return (x * luma).sum(2, keepdim=True)
+
+    mean = grayscale(clips).mean((1, 2, 3, 4), keepdim=True)
+    x = (mean + contrast * (clips - mean)).clamp(0, 1)
+    g = grayscale(x)
+    x = (g + saturation * (x - g)).clamp(0, 1) * brightness
+    x = torch.einsum("bij,btjhw->btihw", _hue_rotation(hue.flatten()), x).clamp(0, 1)
+    x = torch.where(gray > 0, grayscale(x), x)
+    x = x.clamp_min(1e-6) ** gamma  # the derivative of x ** gamma is infinite at 0 where gamma < 1
+    h, w = clips.shape[-2:]
+    top, left, height, width = parameters[:, 6:, None].unbind(1)
+    ys, xs = (torch.arange(n, device=clips.device) / n for n in (h, w))
+    rows, columns = (ys >= top) & (ys < top + height), (xs >= left) & (xs < left + width)
+    erased = rows[:, None, None, :, None] & columns[:, None, None, None, :]
+    return x.masked_fill(erased, 0.0)
+
+
+def _hue_rotation(turns: Tensor) -> Tensor:
+    """(B,) -> (B, 3, 3): rotation of RGB about the axis (1, 1, 1)."""
+    angle = 2 * torch.pi * turns[:, None, None]
+    eye = torch.eye(3, device=turns.device)
+    cross = torch.tensor([[0.0, -1, 1], [1, 0, -1], [-1, 1, 0]], device=turns.device) / 3**0.5
+    return eye * angle.cos() + (1 - angle.cos()) / 3 + cross * angle.sin()
+
+
+class ClipDataset(Dataset):
+    """Clips (or single frames: ``view.n_frames`` 1) with labels, and optionally a pair of frames of S_F.
+
+    Args:
+        source: the frames.
+        rows: which rows of the source belong to this part (train, val, test).
+        labels: (rows of source,) int64 or (rows of source, K) uint8, or None.
+        view: sizes and augmentation.
+        seed: of everything random, together with (step, position) of the sample.
+        sampler: a name of ``FRAME_SAMPLERS``: also return a pair of frames from anywhere in the video, cropped and
+            coloured like the clip; None: no pair.
+
+    A training sample is asked for by (row, step, position in the batch), a test sample by (row, k): the k-th of
+    ``view.test_clips`` evenly spaced clips. Both are dicts: ``clip`` uint8 (T, 3, size, size), ``pair`` uint8
+    (2, 3, size, size), ``colours`` float32 (10,), ``label``.
+    """
+
+    def __init__(
+        self,
+        source: FrameSource,
+        rows: np.ndarray,
+        labels: np.ndarray | None,
+        view: View,
+        *,
+        seed: int = 0,
+        sampler: str | None = None,
+    ):
+        self.source, self.rows, self.labels, self.view, self.seed, self.sampler = (
+            source, np.asarray(rows), labels, view, seed, sampler,
+        )  # fmt: skip
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, key: tuple[int, ...]) -> dict[str, Tensor]:
+        row = int(self.rows[key[0]])
+        n, view = self.source.n_frames(row), self.view
+        rng = np.random.default_rng([self.seed, *key[1:]]) if len(key) == 3 else None
+        if rng is None:
+            starts = np.linspace(0, latest_start(n, view), view.test_clips).round().astype(int)
+            indices = clip_indices(n, view, starts[key[1]])
+        else:
+            indices = clip_indices(n, view, int(rng.integers(latest_start(n, view) + 1)))
+        if self.sampler is not None and rng is not None:
+            indices = np.concatenate([indices, sample_pair(n, rng, *FRAME_SAMPLERS[self.sampler])])
+        frames = self.source.read(row, indices)
+        h, w = frames.shape[1:3]
+        crop = centre_crop(h, w, view) if rng is None else random_crop(h, w, view, rng)
+        frames = crop(frames, view.size)
+        sample = {"clip": frames[: view.n_frames]}
+        if len(frames) > view.n_frames:
+            sample["pair"] = frames[view.n_frames :]
+        if rng is not None:
+            sample["colours"] = torch.from_numpy(draw_colours(view, rng))
+        if self.labels is not None:
+            sample["label"] = torch.from_numpy(np.asarray(self.labels[row]))
+        return sample
+
+
+class StepSampler:
+    """Keys (row, step, position) of the batches of steps ``first`` to ``last`` - 1: a new permutation every epoch.
+
+    No row comes twice in a batch (a video would be its own negative in NT-Xent): a batch never crosses an epoch's end
+    and is never larger than the data.
+    """
+
+    def __init__(self, n_rows: int, batch_size: int, seed: int, first: int, last: int):
+        self.n_rows, self.batch_size, self.seed = n_rows, min(batch_size, n_rows), seed
+        self.first, self.last = first, last
+
+    def __len__(self) -> int:
+        return self.last - self.first
+
+    def __iter__(self) -> Iterator[list[tuple[int, int, int]]]:
+        per_epoch = self.n_rows // self.batch_size
+        epoch, order = -1, np.empty(0, int)
+        for step in range(self.first, self.last):
+            if step // per_epoch != epoch:
+                epoch = step // per_epoch
+                order = np.random.default_rng([self.seed, epoch]).permutation(self.n_rows)
+            at = step % per_epoch * self.batch_size
+            yield [(int(row), step, k) for k, row in enumerate(order[at : at + self.batch_size])]
+
+
+def training_batches(dataset: ClipDataset, batch_size: int, first: int, last: int, workers: int = 0) -> DataLoader:
+    """Batches of steps ``first`` to ``last`` - 1."""
+    sampler = StepSampler(len(dataset), batch_size, dataset.seed, first, last)
+    return DataLoader(dataset, batch_sampler=sampler, num_workers=workers)
+
+
+def test_batches(dataset: ClipDataset, batch_size: int, workers: int = 0) -> DataLoader:
+    """All test clips, in order: ``view.test_clips`` consecutive samples per row."""
+    keys = [(row, k) for row in range(len(dataset)) for k in range(dataset.view.test_clips)]
+    batches = [keys[at : at + batch_size] for at in range(0, len(keys), batch_size)]
+    return DataLoader(dataset, batch_sampler=batches, num_workers=workers)
+
+
+def to_float(batch: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:
+    """Move a batch to the device and finish it there: uint8 -> [0, 1], colours applied to clip and pair alike."""
+    batch = {key: value.to(device, non_blocking=True) for key, value in batch.items()}
+    colours = batch.pop("colours", None)
+    for key in ("clip", "pair"):
+        if key in batch:
+            x = batch[key].float() / 255
+            batch[key] = x if colours is None else apply_colours(x, colours)
+    return batch

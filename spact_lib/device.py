@@ -1,0 +1,45 @@
+"""Device, precision, versions: what a run happened on."""
+
+import os
+import platform
+from contextlib import AbstractContextManager
+from importlib.metadata import version
+
+import torch
+
+from spact_lib.errors import UserError
+
+
+def pick_device() -> torch.device:
+    """``SPACT_DEVICE`` where it is set, else the first GPU, else the CPU."""
+    name = os.environ.get("SPACT_DEVICE", "cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"SPACT_DEVICE={name!r} cannot be used here ({error}); try 'cpu'") from error
+    return device
+
+
+def autocast(device: torch.device, precision: str, dims: int) -> AbstractContextManager:
+    """Mixed precision for 2-D or 3-D networks.
+
+    3-D networks stay in float32 on a CPU: torch 2.13 to 2.15 sometimes gives a non-finite weight gradient for
+    conv3d under bfloat16 autocast there.
+    """
+    enabled = precision == "bfloat16" and (dims == 2 or device.type != "cpu")
+    return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
+
+
+def environment() -> dict[str, str | int]:
+    """Versions and hardware for a record."""
+    device = pick_device()
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+    return {
+        "spact": version("spact"),
+        "torch": torch.__version__,
+        "torchvision": version("torchvision"),
+        "python": platform.python_version(),
+        "device": f"{device.type} ({name})",
+        "threads": torch.get_num_threads(),
+    }

@@ -1,0 +1,90 @@
+"""The minimax game (Sec. 3.3): one iteration is step 1 (Eq. 9) on a batch, then step 2 (Eq. 7, 8) on the next one."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from spact_lib.branches import ContrastiveBranch, SupervisedBranch
+from spact_lib.device import autocast
+from spact_lib.losses import classification_loss
+from spact_lib.training import frozen
+
+
+@dataclass
+class Game:
+    """The players and the rules.
+
+    A batch is a dict: ``clip`` (B, T, C, H, W) in [0, 1] and ``label``; ``pair`` (B, 2, C, H, W) for a self-supervised
+    branch; ``image`` (N, 1, C, H, W) and ``image_label`` for a supervised one.
+    """
+
+    f_A: nn.Module
+    f_T: nn.Module
+    f_B: nn.Module
+    branch: ContrastiveBranch | SupervisedBranch
+    omega: float
+    optimizer_A: Optimizer
+    optimizer_T: Optimizer
+    optimizer_B: Optimizer
+    precision: str = "float32"
+
+    def anonymize(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Clips and budget frames of a batch through f_A, in one pass.
+
+        One pass is part of the method: all frames of an iteration share f_A's BatchNorm batch.
+
+        Returns:
+            The anonymized clip (B, T, C, H, W) and budget frames (N, V, C, H, W), float32 in [0, 1].
+        """
+        clip, budget = batch["clip"], self.branch.frames(batch)
+        frames = torch.cat([clip.flatten(0, 1), budget.flatten(0, 1)])  # (B*T + N*V, C, H, W)
+        frames = frames.contiguous(memory_format=torch.channels_last)
+        with autocast(frames.device, self.precision, dims=2):
+            out = self.f_A(frames)
+        n = clip.shape[0] * clip.shape[1]
+        return out[:n].unflatten(0, clip.shape[:2]), out[n:].unflatten(0, budget.shape[:2])
+
+    def losses(self, clip: Tensor, budget: Tensor, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """(L_T, L_B) of anonymized frames."""
+        with autocast(clip.device, self.precision, dims=3):
+            logits = self.f_T(clip)
+        with autocast(clip.device, self.precision, dims=2):
+            loss_B = self.branch.loss(self.f_B, budget, batch)
+        return classification_loss(logits.float(), batch["label"]), loss_B
+
+
+def anonymizer_step(game: Game, batch: dict[str, Tensor]) -> dict[str, float]:
+    """Step 1, Eq. 9: f_A learns to minimise L_T - omega * L_B, that is, to keep the action and to defeat f_B.
+
+    f_A: train mode, gets the gradient. f_T, f_B: eval mode, frozen; the gradient passes through them to f_A.
+    """
+    game.f_A.train()
+    with frozen(game.f_T, game.f_B):
+        clip, budget = game.anonymize(batch)
+        loss_T, loss_B = game.losses(clip, budget, batch)
+        game.optimizer_A.zero_grad(set_to_none=True)
+        (loss_T - game.omega * loss_B).backward()
+    game.optimizer_A.step()
+    # Collapse shows here: 0 when f_A gives every frame of the batch the same pixels.
+    spread = clip.detach().flatten(0, 1).std(0).mean()
+    return {"L_T_step1": loss_T.item(), "L_B_step1": loss_B.item(), "spread": spread.item()}
+
+
+def auxiliary_step(game: Game, batch: dict[str, Tensor]) -> dict[str, float]:
+    """Step 2, Eq. 7 and 8: f_T minimises L_T, f_B minimises L_B, on the next batch, so that both stay strong.
+
+    f_A: eval mode, frozen, and no graph at all: its gradient would be thrown away. f_T, f_B: train mode.
+    """
+    game.f_T.train()
+    game.f_B.train()
+    with frozen(game.f_A), torch.no_grad():
+        clip, budget = game.anonymize(batch)
+    loss_T, loss_B = game.losses(clip, budget, batch)
+    game.optimizer_T.zero_grad(set_to_none=True)
+    game.optimizer_B.zero_grad(set_to_none=True)
+    (loss_T + loss_B).backward()  # they share no parameter, so each network gets the gradient of its own loss
+    game.optimizer_T.step()
+    game.optimizer_B.step()
+    return {"L_T": loss_T.item(), "L_B": loss_B.item()}

@@ -1,0 +1,136 @@
+"""What every training loop needs and none should repeat: checkpoints, the log, the finite check, who learns."""
+
+import json
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.optim import Adam, Optimizer
+from tqdm import tqdm
+
+from spact_lib.config import Schedule
+from spact_lib.files import atomic_path
+
+CHECKPOINT_SECONDS = 30.0
+
+
+class NonFiniteError(RuntimeError):
+    """A loss became NaN or infinite; names the term and the step."""
+
+
+class Run:
+    """A resumable training run in a folder: ``checkpoint.pt`` and ``metrics.jsonl``.
+
+    Args:
+        folder: of this run; an earlier checkpoint in it is loaded.
+        modules: all networks whose weights or BatchNorm statistics change.
+        optimizers: all optimizers.
+        label: for the progress bar.
+
+    The loop stays with the caller::
+
+        run = Run(folder, {"f_A": f_A}, {"f_A": optimizer})
+        for step in run.steps(total):
+            ...
+            run.log(step, L1=loss.item())
+
+    Raises:
+        NonFiniteError: from ``log``, so that no later checkpoint replaces the last good one.
+    """
+
+    def __init__(self, folder: Path, modules: dict[str, nn.Module], optimizers: dict[str, Optimizer], label: str = ""):
+        self.folder, self.modules, self.optimizers, self.label = folder, modules, optimizers, label
+        self.step, self.seconds, self.rows = 0, 0.0, []
+        self._log, self._checkpoint = folder / "metrics.jsonl", folder / "checkpoint.pt"
+        folder.mkdir(parents=True, exist_ok=True)
+        if self._checkpoint.exists():
+            state = torch.load(self._checkpoint, map_location="cpu", weights_only=True)
+            for name, part in (modules | {f"optimizer.{k}": v for k, v in optimizers.items()}).items():
+                part.load_state_dict(state[name])
+            self.step, self.seconds, self.rows = state["step"], state["seconds"], json.loads(state["rows"])
+        # The log lies beside the checkpoint for readers; a killed run may have logged steps that it will repeat.
+        self._log.write_text("".join(json.dumps(row) + "\n" for row in self.rows))
+        self._clock = time.monotonic()
+
+    def steps(self, total: int) -> Iterator[int]:
+        """The steps still to do; a checkpoint every half minute and at the end, also of an early stop."""
+        saved = time.monotonic()
+        for step in tqdm(range(self.step, total), self.label, total, initial=self.step, disable=None):
+            yield step
+            self.step = step + 1
+            if time.monotonic() - saved > CHECKPOINT_SECONDS:
+                self.save()
+                saved = time.monotonic()
+        self.save()
+
+    def log(self, step: int, **values: float) -> None:
+        """Append a row; refuse non-finite values by name."""
+        for name, value in values.items():
+            if not math.isfinite(value):
+                raise NonFiniteError(
+                    f"{name} became {value} at step {step} of {self.label or self.folder.name}; the last checkpoint "
+                    f"(step {self.step or 'none'}) is kept: lower the learning rate or omega"
+                )
+        row = {"step": step, **values}
+        self.rows.append(row)
+        with open(self._log, "a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def save(self) -> None:
+        """Write the checkpoint."""
+        now = time.monotonic()
+        self.seconds, self._clock = self.seconds + now - self._clock, now
+        state = {name: module.state_dict() for name, module in self.modules.items()}
+        state |= {f"optimizer.{name}": optimizer.state_dict() for name, optimizer in self.optimizers.items()}
+        state |= {"step": self.step, "seconds": self.seconds, "rows": json.dumps(self.rows)}
+        with atomic_path(self._checkpoint) as temporary:
+            torch.save(state, temporary)
+
+
+def running_mean(rows: list[dict[str, float]], name: str, window: int = 50) -> float:
+    """Mean of the last ``window`` logged values of ``name``; NaN before there are any."""
+    values = [row[name] for row in rows[-window:] if name in row]
+    return sum(values) / len(values) if values else math.nan
+
+
+def adam(module: nn.Module, schedule: Schedule) -> Optimizer:
+    """Adam, as the paper's code uses for all networks."""
+    return Adam(module.parameters(), lr=schedule.lr)
+
+
+def set_learning_rate(optimizer: Optimizer, schedule: Schedule, step: int) -> None:
+    """Constant, or one cycle: linear rise over the first tenth, cosine fall to 0. A function of the step alone."""
+    rate = schedule.lr
+    if schedule.one_cycle:
+        rise = max(1, schedule.steps // 10)
+        rate *= (
+            (step + 1) / rise
+            if step < rise
+            else 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, schedule.steps - rise)))
+        )
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
+@contextmanager
+def frozen(*modules: nn.Module) -> Iterator[None]:
+    """Within: eval mode (BatchNorm statistics stay) and no gradients for parameters; gradients still flow through."""
+    for module in modules:
+        module.eval().requires_grad_(False)
+    try:
+        yield
+    finally:
+        for module in modules:
+            module.requires_grad_(True)
+
+
+def seed_weights(*seed: int) -> None:
+    """Seed torch's global generator before networks are built: the only random act left to it."""
+    state = 0
+    for part in seed:
+        state = (state * 1_000_003 + part + 1) % 2**63
+    torch.manual_seed(state)
