@@ -1,0 +1,222 @@
+"""Notebooks as programs: checked parameters, papermill, and the step that commits an executed copy.
+
+papermill only warns about a misspelt parameter, lets the defaults win when the ``parameters`` tag is lost,
+and takes ``sys.exit()`` for success; all three are errors here.
+"""
+
+import ast
+import json
+import logging
+import os
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import nbformat
+from nbformat import NotebookNode
+
+from spact_lib.errors import UserError
+from spact_lib.files import write_text
+from spact_lib.paths import REPOSITORY, runs_root
+
+SIZE_LIMIT = 500_000  # bytes of a committed notebook: git history cannot shrink again
+MACHINE_PATH = re.compile(r"(?<![\w.~-])(/(home|root|tmp|work|Users|mnt|opt|var)/|[A-Z]:\\)")
+
+log = logging.getLogger(__name__)
+
+
+def read_notebook(path: Path) -> NotebookNode:
+    """The notebook at ``path`` (format 4); UserError when there is none or it is not one."""
+    try:
+        return nbformat.read(path, as_version=4)
+    except FileNotFoundError:
+        raise UserError(f"no notebook at {path}") from None
+    except nbformat.reader.NotJSONError:
+        raise UserError(f"{path} is not a notebook") from None
+
+
+def declared_parameters(path: Path) -> dict[str, object]:
+    """Names and defaults in the notebook's one cell tagged ``parameters``, which holds only literals."""
+    cells = [cell for cell in read_notebook(path).cells if "parameters" in cell.metadata.get("tags", [])]
+    if len(cells) != 1:
+        raise UserError(f"{path.name} has {len(cells)} cells tagged 'parameters'; tag exactly one")
+    declared = {}
+    for statement in ast.parse(cells[0].source).body:
+        try:
+            target = statement.target if isinstance(statement, ast.AnnAssign) else statement.targets[0]
+            declared[target.id] = ast.literal_eval(statement.value)
+        except (AttributeError, ValueError):  # not NAME = ..., or not a literal
+            code = ast.unparse(statement)
+            raise UserError(
+                f"{path.name}: `{code}` in the cell tagged 'parameters' is not NAME = literal; "
+                "derive values in the next cell, because papermill injects after this one"
+            ) from None
+    return declared
+
+
+def _same_type(value: object, default: object) -> bool:
+    if default is None:
+        return True
+    if isinstance(default, float):
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if isinstance(default, list | tuple) and default:
+        return type(value) is type(default) and all(_same_type(item, default[0]) for item in value)
+    return type(value) is type(default)
+
+
+def check_parameters(path: Path, given: dict[str, object]) -> dict[str, object]:
+    """What of ``given`` differs from the notebook's defaults; UserError on unknown names and other types."""
+    declared = declared_parameters(path)
+    for name, value in given.items():
+        if name not in declared:
+            legal = ", ".join(declared) or "(none)"
+            raise UserError(f"{path.name} has no parameter {name!r}; choose one of: {legal}")
+        if not _same_type(value, declared[name]):
+            raise UserError(
+                f"{path.name}: parameter {name} = {value!r} is of type {type(value).__name__}, but its "
+                f"default {declared[name]!r} is of type {type(declared[name]).__name__}"
+            )
+    return {name: value for name, value in given.items() if value != declared[name]}
+
+
+def parse_parameters(path: Path, texts: dict[str, str]) -> dict[str, object]:
+    """Parameters typed in a shell: text where the notebook's default is text, else a Python literal."""
+    declared, values = declared_parameters(path), {}
+    for name, text in texts.items():
+        try:
+            values[name] = text if isinstance(declared.get(name, ""), str) else ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            if declared[name] is not None:
+                raise UserError(
+                    f"{path.name}: parameter {name} = {text} is not a Python literal like its default "
+                    f"{declared[name]!r}"
+                ) from None
+            values[name] = text
+    check_parameters(path, values)
+    return values
+
+
+@contextmanager
+def _kernel_environment() -> Iterator[None]:
+    """What kernels inherit: they work in the notebook's folder, so the store's path must be absolute;
+    SPACT_PROFILE would overrule the parameter PROFILE; text progress bars are stored once per refresh."""
+    before = dict(os.environ)
+    os.environ.update(SPACT_RUNS=str(runs_root()), TQDM_DISABLE="1")
+    os.environ.pop("SPACT_PROFILE", None)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def run_notebook(
+    path: Path, output: Path, parameters: dict[str, object], timeout: int | None = None
+) -> float:
+    """Execute the notebook at ``path`` in its own folder, write the executed copy, return its seconds.
+
+    ``timeout`` is in seconds per cell. ``output`` appears only when every cell succeeded; otherwise the
+    executed part is kept beside it as ``*.failed.ipynb`` and a UserError names the cell and the error.
+    """
+    # Imported here: papermill takes a second to import, and only this function needs it.
+    import papermill
+    from nbclient.exceptions import CellTimeoutError, DeadKernelError
+
+    changed = check_parameters(path, parameters)
+    output = output.resolve()
+    output.parent.mkdir(parents=True, exist_ok=True)
+    failed = output.with_suffix(".failed.ipynb")
+    start, error = time.perf_counter(), None
+    with _kernel_environment():
+        try:
+            executed = papermill.execute_notebook(
+                path.resolve(), failed, changed, kernel_name="python3", cwd=path.resolve().parent,
+                progress_bar=False, execution_timeout=timeout,
+                extra_arguments=["--log-level=ERROR"],  # else each kernel warns that it is reached over TCP
+            )  # fmt: skip
+            error = _stopped_early(executed)
+        except papermill.PapermillExecutionError as caught:
+            last = (str(caught.evalue).strip().splitlines() or [""])[-1]
+            error = f"cell [{caught.exec_count}] failed with {caught.ename}: {last}"
+        except CellTimeoutError:
+            error = f"a cell took longer than {timeout} s"
+        except DeadKernelError:
+            error = "the Python process died (out of memory?)"
+    if error:
+        raise UserError(f"{path.name}: {error} (the executed part: {failed})")
+    os.replace(failed, output)
+    seconds = time.perf_counter() - start
+    log.info("%s: %.1f min", path.name, seconds / 60)
+    return seconds
+
+
+def _code_cells(notebook: NotebookNode) -> list[NotebookNode]:
+    return [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()]
+
+
+def _stopped_early(notebook: NotebookNode) -> str | None:
+    """papermill ends without an error after ``sys.exit()``: the cells after it have not run."""
+    for cell in _code_cells(notebook):
+        if any(output.output_type == "error" for output in cell.outputs):
+            return f"cell [{cell.execution_count}] stopped the run"
+    return None
+
+
+def blemishes(notebook: NotebookNode) -> list[str]:
+    """What keeps a notebook from being committed: one sentence each, empty when it is fit.
+
+    A committed notebook holds the outputs of one clean run from top to bottom, and nothing of the machine.
+    """
+    found = []
+    if notebook.metadata.get("kernelspec", {}).get("name") != "python3":
+        found.append("its kernel is not named python3")
+    if "widgets" in notebook.metadata:
+        found.append("it stores widget state")
+    tags = [tag for cell in notebook.cells for tag in cell.metadata.get("tags", [])]
+    if tags.count("parameters") != 1:
+        found.append(f"{tags.count('parameters')} cells are tagged 'parameters', not one")
+    if "injected-parameters" in tags:
+        found.append("it ran with other parameters than its own")
+    counts = [cell.execution_count for cell in _code_cells(notebook)]
+    if counts != list(range(1, len(counts) + 1)):
+        found.append(f"its cells did not run once each in order: {counts}")
+    for cell in notebook.cells:
+        where = f"cell [{cell.get('execution_count', 'text')}] ({cell.source.strip().splitlines()[:1]})"
+        outputs = cell.get("outputs", [])
+        if any(output.output_type == "error" for output in outputs):
+            found.append(f"{where} ended with an error")
+        data = [item for output in outputs for item in output.get("data", {}).items()]
+        if any("widget-view" in kind for kind, _ in data):
+            found.append(f"{where} stores a widget that readers cannot see")
+        texts = [cell.source, *(output.get("text", "") for output in outputs)]
+        texts += [str(value) for kind, value in data if not kind.startswith("image/")]
+        if path := next((match for text in texts if (match := MACHINE_PATH.search(text))), None):
+            found.append(f"{where} names a path of one machine: {path.string[path.start() :][:60]!r}")
+    if (size := len(nbformat.writes(notebook).encode())) > SIZE_LIMIT:
+        found.append(f"it has {size} bytes, more than {SIZE_LIMIT}")
+    return found
+
+
+def promote(executed: Path, committed: Path) -> None:
+    """Replace ``committed`` by its executed copy, without metadata of the run; UserError if it is not fit."""
+    notebook, source = read_notebook(executed), read_notebook(committed)
+    if [cell.source for cell in notebook.cells] != [cell.source for cell in source.cells]:
+        raise UserError(f"{executed} is no run of {committed.name} as it is, with its defaults; run it again")
+    text = json.dumps(notebook).replace(json.dumps(str(REPOSITORY) + os.sep)[1:-1], "")
+    notebook = nbformat.from_dict(json.loads(text))
+    notebook.metadata = NotebookNode(
+        {key: source.metadata[key] for key in ("spact",) if key in source.metadata}
+        | {
+            "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+            "language_info": {"name": "python"},
+        }
+    )
+    for cell in notebook.cells:
+        tags = cell.metadata.get("tags")
+        cell.metadata = NotebookNode({"tags": tags} if tags else {})
+    if found := blemishes(notebook):
+        raise UserError(f"{committed.name} is not fit to be committed: {'; '.join(found)}")
+    nbformat.validate(notebook)
+    write_text(committed, nbformat.writes(notebook) + "\n")
