@@ -1,8 +1,8 @@
 """One table describes any dataset: a row per video, image or frame range, plus its label tasks.
 
 On disk: a folder with ``manifest.csv`` and, where the order of the classes matters, ``tasks.json``. Columns:
-``path`` (relative to the root), ``split`` (train, val, test, unused), optionally ``start`` and ``end`` (frames
-[start, end), empty = the whole file) and ``group``; a task's column is headed ``NAME:single`` (a class name per
+``path`` (relative to the root), ``split`` (train, val, test, unused), optional ``start`` and ``end`` (frames
+[start, end), empty = whole file) and ``group``; a task's column is headed ``NAME:single`` (one class name per
 cell) or ``NAME:multi`` (class names joined by ``|``, empty = none); all other columns are kept as extras.
 In memory a task's column is plainly NAME. Training code knows manifests and tasks, never dataset names.
 """
@@ -206,8 +206,8 @@ def check(manifest: Manifest, where: str) -> None:
 
     refuse(~rows["split"].isin(SPLITS), "split", f"is unknown; choose one of: {', '.join(SPLITS)}")
     refuse(rows["path"] == "", "path", "is empty; name a file relative to the root")
-    # Windows drives and backslashes too: a manifest means the same everywhere.
-    refuse(rows["path"].str.match(r"[/\\~]|.:|(.*[/\\])?\.\.([/\\]|$)"), "path", "must be relative, without '..'")
+    # Of Windows too: a manifest means the same everywhere.
+    refuse(rows["path"].str.match(r"[/\\~]|.:|(.*[/\\])?\.\.([/\\]|$)"), "path", "must be relative, no ..")
     backwards = (rows["end"] <= rows["start"].fillna(0)).fillna(False)
     refuse(backwards, "end", "is not greater than start; frames [start, end) must be at least one")
     used = (rows["split"] != "unused").to_numpy()
