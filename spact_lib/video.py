@@ -22,6 +22,7 @@ from spact_lib.files import atomic_path
 
 # Default quality of a codec, on its own scale (lower is better): crf 0..51 of libx264, qscale 1..31 of mpeg4.
 CODECS = {"libx264": 18, "mpeg4": 3}
+FORMATS = (".avi", ".mkv", ".mp4")
 
 # swscale's fast paths round differently on different processors and let colours bleed; these flags do not.
 _SCALING = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
@@ -62,8 +63,8 @@ def frame_count(path: str | Path) -> int:
 def read_frames(path: str | Path, indices: Sequence[int] | np.ndarray, size: int | None = None) -> np.ndarray:
     """Frames ``indices`` (any order, repeats allowed) as uint8 RGB (len(indices), H, W, 3).
 
-    ``size`` is the shorter side in pixels after resizing (aspect kept); None: as stored. A frame is decoded
-    once (twice where seeking fails). Raises UserError as ``probe`` does, and for an index outside [0, frame count).
+    ``size`` is the shorter side in pixels after resizing (aspect kept); None: as stored. No frame is decoded
+    twice, unless a seek fails. Raises UserError as ``probe`` does, and for an index that does not exist.
     """
     index = _index(path)
     numbers = np.asarray(indices, dtype=np.int64)
@@ -95,12 +96,16 @@ def write_video(
     quality: int | None = None,
     keyframe_every: int = 12,
 ) -> Path:
-    """Write uint8 RGB frames (H, W, 3), all of one size, to ``path`` (.mp4, .avi, .mkv): complete or absent.
+    """Write uint8 RGB frames (H, W, 3), all of one size, to ``path`` (see ``FORMATS``): complete or absent.
 
     ``quality``: see ``CODECS``. An odd size is kept, but H.264 then stores 4:4:4, which some players lack.
     """
     if codec not in CODECS:
         raise unknown_name("video codec", codec, CODECS)
+    if Path(path).suffix not in FORMATS:
+        raise unknown_name(f"video format of {path}", Path(path).suffix, FORMATS)
+    if not 0 < fps < 1000:
+        raise UserError(f"{fps} frames per second is no rate for {path}; give one above 0 and below 1000")
     quality = CODECS[codec] if quality is None else quality
     frames = iter(frames)
     first = next(frames, None)
@@ -110,17 +115,18 @@ def write_video(
     options = {"crf": str(quality)} if codec == "libx264" else {"qmin": str(quality), "qmax": str(quality)}
     reformatter = VideoReformatter()
     try:
-        with atomic_path(path) as temporary, av.open(f"file:{temporary}", "w") as container:
+        # Bit-exact and one thread: neither versions, random ids nor the number of cores change the bytes.
+        exact = {"fflags": "+bitexact"}
+        with atomic_path(path) as temporary, av.open(f"file:{temporary}", "w", options=exact) as container:
             stream = container.add_stream(codec, rate=Fraction(fps).limit_denominator(1001), options=options)
             stream.width, stream.height = width, height
             stream.pix_fmt = "yuv444p" if codec == "libx264" and (width % 2 or height % 2) else "yuv420p"
             stream.gop_size = keyframe_every
-            # One thread: the number of cores changes the bytes.
             stream.thread_count = 1
             for number, array in enumerate(chain([first], frames)):
-                if array.shape != first.shape or array.dtype != np.uint8:
+                if array.shape != (height, width, 3) or array.dtype != np.uint8:
                     got = f"{array.dtype} {array.shape}"
-                    raise UserError(f"frame {number} for {path} is {got}; give uint8 {first.shape}")
+                    raise UserError(f"frame {number} for {path} is {got}; give uint8 ({height}, {width}, 3)")
                 frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(array), format="rgb24")
                 frame = reformatter.reformat(frame, format=stream.pix_fmt, interpolation=_SCALING, threads=1)
                 frame.pts = number
