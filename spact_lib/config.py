@@ -87,6 +87,7 @@ class InitActionSpec(Spec):
 
     kind: Literal["init_f_T"] = "init_f_T"
     f_A: InitAnonymizerSpec
+    task: str  # of the action dataset
     network: str
     schedule: Schedule
     threshold: float
@@ -125,7 +126,6 @@ class AnonymizerSpec(Spec):
     omega: float = Field(gt=0)
     schedule: Schedule
     threshold: float | None  # th_Bmax, compared with the running mean of step 2's L_B; None: the budget decides
-    privacy_steps: int = Field(1, ge=1)  # step 2 of f_B per step 1; 1 is the paper
     seed: int
 
     @property
@@ -157,6 +157,7 @@ class TargetSpec(Spec):
 
     kind: Literal["target"] = "target"
     release: ReleaseSpec
+    data: DataSpec  # the release's dataset, perhaps with a fold left out
     task: str
     network: str
     view: View

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -84,10 +85,9 @@ class PackedFrames:
 
 
 def _frame_ranges(manifest: Manifest) -> list[tuple[int, int | None]]:
-    if "start" not in manifest.rows:
-        return [(0, None)] * len(manifest.rows)
+    """[start, end) of every row; end is None where the whole file counts."""
     return [
-        (0, None) if np.isnan(start) else (int(start), int(end))
+        (0 if pd.isna(start) else int(start), None if pd.isna(end) else int(end))
         for start, end in zip(manifest.rows["start"], manifest.rows["end"], strict=True)
     ]
 
@@ -134,8 +134,9 @@ def pack(manifest: Manifest, stored_side: int, folder: Path) -> None:
 
     ranges = _frame_ranges(manifest)
     paths = [manifest.root / path for path in manifest.rows["path"]]
-    progress = tqdm(zip(paths, ranges, strict=True), f"decode {manifest.name}", len(paths), disable=None)
-    write_packed(folder, (blocks(path, *span) for path, span in progress))
+    used = manifest.rows["split"] != "unused"
+    progress = tqdm(zip(paths, ranges, used, strict=True), f"decode {manifest.name}", len(paths), disable=None)
+    write_packed(folder, (blocks(path, *span) if wanted else iter(()) for path, span, wanted in progress))
 
 
 def clip_indices(n_frames: int, view: View, start: int) -> np.ndarray:

@@ -1,5 +1,6 @@
 """The minimax game (Sec. 3.3): one iteration is step 1 (Eq. 9) on a batch, then step 2 (Eq. 7, 8) on the next one."""
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -7,9 +8,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from spact_lib.branches import ContrastiveBranch, SupervisedBranch
+from spact_lib.config import Schedule
 from spact_lib.device import autocast
 from spact_lib.losses import classification_loss
-from spact_lib.training import frozen
+from spact_lib.training import Run, frozen, running_mean, set_learning_rate
 
 
 @dataclass
@@ -88,3 +90,25 @@ def auxiliary_step(game: Game, batch: dict[str, Tensor]) -> dict[str, float]:
     game.optimizer_T.step()
     game.optimizer_B.step()
     return {"L_T": loss_T.item(), "L_B": loss_B.item()}
+
+
+def play(
+    game: Game, run: Run, schedule: Schedule, batches: Callable[[int, int], Iterator[dict[str, Tensor]]], *,
+    threshold: float | None = None, on_step: Callable[[int], None] = lambda step: None,
+) -> None:  # fmt: skip
+    """The loop: step 1 and step 2 in turn, each on a batch of its own, until the budget ends or L_B reaches th_Bmax.
+
+    Args:
+        run: of the three networks and their optimizers.
+        batches: (first, last) -> iterator over batches ``first`` to ``last`` - 1; iteration k uses 2k and 2k + 1.
+        threshold: th_Bmax, compared with the running mean of step 2's L_B, that is, against the updated f_B.
+        on_step: called after each iteration, for pictures.
+    """
+    stream = batches(2 * run.step, 2 * schedule.steps)
+    for step in run.steps(schedule.steps):
+        for optimizer in (game.optimizer_A, game.optimizer_T, game.optimizer_B):
+            set_learning_rate(optimizer, schedule, step)
+        run.log(step, **anonymizer_step(game, next(stream)), **auxiliary_step(game, next(stream)))
+        on_step(step)
+        if threshold is not None and running_mean(run.rows, "L_B") >= threshold:
+            run.stop()

@@ -44,7 +44,7 @@ class Run:
 
     def __init__(self, folder: Path, modules: dict[str, nn.Module], optimizers: dict[str, Optimizer], label: str = ""):
         self.folder, self.modules, self.optimizers, self.label = folder, modules, optimizers, label
-        self.step, self.seconds, self.rows = 0, 0.0, []
+        self.step, self.seconds, self.rows, self.stopped = 0, 0.0, [], False
         self._log, self._checkpoint = folder / "metrics.jsonl", folder / "checkpoint.pt"
         folder.mkdir(parents=True, exist_ok=True)
         if self._checkpoint.exists():
@@ -52,20 +52,32 @@ class Run:
             for name, part in (modules | {f"optimizer.{k}": v for k, v in optimizers.items()}).items():
                 part.load_state_dict(state[name])
             self.step, self.seconds, self.rows = state["step"], state["seconds"], json.loads(state["rows"])
+            self.stopped = state["stopped"]
         # The log lies beside the checkpoint for readers; a killed run may have logged steps that it will repeat.
         self._log.write_text("".join(json.dumps(row) + "\n" for row in self.rows))
         self._clock = time.monotonic()
 
     def steps(self, total: int) -> Iterator[int]:
-        """The steps still to do; a checkpoint every half minute and at the end, also of an early stop."""
+        """The steps still to do; a checkpoint every half minute and at the end.
+
+        Leave the loop early by ``stop``, not by ``break``, which would skip the last checkpoint.
+        """
+        if self.stopped:
+            return
         saved = time.monotonic()
         for step in tqdm(range(self.step, total), self.label, total, initial=self.step, disable=None):
             yield step
             self.step = step + 1
+            if self.stopped:
+                break
             if time.monotonic() - saved > CHECKPOINT_SECONDS:
                 self.save()
                 saved = time.monotonic()
         self.save()
+
+    def stop(self) -> None:
+        """This step is the last one."""
+        self.stopped = True
 
     def log(self, step: int, **values: float) -> None:
         """Append a row; refuse non-finite values by name."""
@@ -87,6 +99,7 @@ class Run:
         state = {name: module.state_dict() for name, module in self.modules.items()}
         state |= {f"optimizer.{name}": optimizer.state_dict() for name, optimizer in self.optimizers.items()}
         state |= {"step": self.step, "seconds": self.seconds, "rows": json.dumps(self.rows)}
+        state["stopped"] = self.stopped
         with atomic_path(self._checkpoint) as temporary:
             torch.save(state, temporary)
 

@@ -1,0 +1,39 @@
+"""Methods that learn nothing: frames in, frames out. A new one is a function here and a name in ``BASELINES``."""
+
+from collections.abc import Callable
+
+from torch import Tensor
+from torchvision.transforms.v2 import functional as TF
+
+from spact_lib.errors import unknown_name
+
+
+def raw(frames: Tensor) -> Tensor:
+    """The frames as they are."""
+    return frames
+
+
+def downsample(frames: Tensor, factor: int) -> Tensor:
+    """Antialiased bilinear down-sampling, fed to the targets at the low resolution.
+
+    Shape: (N, 3, H, W) -> (N, 3, H / factor, W / factor), rounded, at least 1 pixel.
+    """
+    size = [max(1, round(side / factor)) for side in frames.shape[-2:]]
+    return TF.resize(frames, size, antialias=True)
+
+
+BASELINES: dict[str, Callable[[Tensor], Tensor]] = {
+    "raw": raw,
+    "downsample_2x": lambda frames: downsample(frames, 2),
+    "downsample_4x": lambda frames: downsample(frames, 4),
+}
+
+# How much smaller than the stored frames a baseline's output is: its targets see proportionally smaller inputs.
+SHRINKS = {"downsample_2x": 2, "downsample_4x": 4}
+
+
+def baseline(name: str) -> Callable[[Tensor], Tensor]:
+    """A baseline by name: (N, 3, H, W) in [0, 1] -> (N, 3, h, w) in [0, 1]."""
+    if name not in BASELINES:
+        raise unknown_name("baseline", name, BASELINES)
+    return BASELINES[name]

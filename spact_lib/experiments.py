@@ -1,0 +1,355 @@
+"""An experiment is a value: spec -> artifact, made once, resumed when interrupted, reused everywhere (design: one store).
+
+``store.run(spec)`` returns the artifact of a spec. A finished one is loaded; an interrupted one continues; two processes
+that want the same one wait for each other under a file lock. ``record.json`` is written last: a folder that has it is
+complete.
+"""
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from filelock import FileLock
+from safetensors.torch import load_model, save_model
+from torch import Tensor, nn
+
+from spact_lib.baselines import baseline
+from spact_lib.branches import ContrastiveBranch, SupervisedBranch, build_branch
+from spact_lib.config import (
+    AnonymizerSpec,
+    BaselineSpec,
+    DataSpec,
+    FramesSpec,
+    InitActionSpec,
+    InitAnonymizerSpec,
+    InitPrivacySpec,
+    ReleaseSpec,
+    Spec,
+    TargetSpec,
+)
+from spact_lib.data import FrameSource, PackedFrames, VideoFrames, pack, to_float, training_batches, write_packed
+from spact_lib.device import autocast, environment, pick_device
+from spact_lib.errors import UserError
+from spact_lib.files import atomic_path, write_json
+from spact_lib.initialize import initialize_action, initialize_anonymizer, initialize_privacy, part
+from spact_lib.manifest import Manifest, read_manifest
+from spact_lib.minimax import Game, play
+from spact_lib.networks.action import build_action_network
+from spact_lib.networks.anonymizer import Anonymizer
+from spact_lib.results import find_committed
+from spact_lib.target import train_target
+from spact_lib.training import Run, adam
+
+SNAPSHOTS = 6  # strips of anonymized frames kept over a minimax run
+SNAPSHOT_FRAMES = 8
+
+
+class NotTrainedError(UserError):
+    """Read-only and there is no record of this spec."""
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """What a spec made: its record, and its folder (None when only the committed record is at hand)."""
+
+    record: dict
+    folder: Path | None
+
+    @property
+    def metrics(self) -> dict:
+        return self.record["metrics"]
+
+
+@cache
+def _manifest(folder: Path, leave_out: tuple[str, str] | None) -> Manifest:
+    manifest = read_manifest(folder)
+    return manifest.leave_out(*leave_out) if leave_out else manifest
+
+
+def manifest_of(data: DataSpec) -> Manifest:
+    """The manifest that a spec speaks of, with its fold."""
+    return _manifest(data.folder, data.leave_out)
+
+
+class Store:
+    """The experiment store in a folder.
+
+    Args:
+        root: of the store.
+        decode_once: keep decoded raw frames as pixels; else videos are decoded at every use. Changes no result.
+        workers: of the data loaders. Changes no result.
+        read_only: never train; use what is finished, else the committed records (environment: SPACT_READ_ONLY=1).
+    """
+
+    def __init__(self, root: Path, *, decode_once: bool = True, workers: int = 0, read_only: bool | None = None):
+        self.root, self.decode_once, self.workers = root, decode_once, workers
+        self.read_only = os.environ.get("SPACT_READ_ONLY") == "1" if read_only is None else read_only
+        self.used: dict[str, dict] = {}  # records of every spec asked for, for the notebook to keep
+
+    def folder(self, spec: Spec) -> Path:
+        return self.root / spec.kind / spec.key()
+
+    def run(self, spec: Spec) -> Artifact:
+        """The artifact of ``spec``: loaded, continued or made.
+
+        Raises:
+            NotTrainedError: it is not there and this store is read-only.
+        """
+        artifact = self._find(spec)
+        if artifact is None:
+            folder = self.folder(spec)
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(f"{folder}.lock"):
+                artifact = self._find(spec) or self._make(spec, folder)
+        self.used[spec.key()] = artifact.record
+        return artifact
+
+    def _find(self, spec: Spec) -> Artifact | None:
+        folder = self.folder(spec)
+        if (folder / "record.json").exists():
+            return Artifact(json.loads((folder / "record.json").read_text(encoding="utf-8")), folder)
+        if not self.read_only:
+            return None
+        record = find_committed(spec)
+        if record is None:
+            raise NotTrainedError(
+                f"no record of {spec.kind} {spec.key()} in {self.root} or notebooks/records, and training is forbidden "
+                "(SPACT_READ_ONLY=1); unset it, or run `make reproduce`"
+            )
+        return Artifact(record, None)
+
+    def _make(self, spec: Spec, folder: Path) -> Artifact:
+        folder.mkdir(exist_ok=True)
+        write_json(folder / "spec.json", spec.model_dump(mode="json"))
+        began = time.monotonic()
+        metrics = BUILDERS[type(spec)](spec, folder, self)
+        seconds = metrics.pop("seconds", time.monotonic() - began)
+        record = {
+            "kind": spec.kind,
+            "key": spec.key(),
+            "metrics": metrics,
+            "seconds": round(seconds, 1),
+            "environment": environment(),
+            "made": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "spec": spec.model_dump(mode="json"),
+        }
+        write_json(folder / "record.json", record)
+        return Artifact(record, folder)
+
+    def frames(self, spec: FramesSpec) -> tuple[FrameSource, Manifest]:
+        """Raw frames of a dataset, and its manifest."""
+        manifest = manifest_of(spec.data)
+        if not self.decode_once:
+            return VideoFrames(manifest, spec.stored_side), manifest
+        return PackedFrames(self.run(spec).folder), manifest
+
+    def raw(self, data: DataSpec, stored_side: int) -> tuple[FrameSource, Manifest]:
+        """Raw frames of a dataset, and its manifest with its fold."""
+        return self.frames(FramesSpec(data=unfolded(data), stored_side=stored_side))[0], manifest_of(data)
+
+    def release(self, spec: ReleaseSpec) -> FrameSource:
+        """A dataset through a method. Raw data are not written a second time."""
+        if spec.method == BaselineSpec(name="raw"):
+            return self.frames(spec.frames)[0]
+        return PackedFrames(self.run(spec).folder)
+
+    def load_anonymizer(self, spec: InitAnonymizerSpec | AnonymizerSpec) -> Anonymizer:
+        """f_A of a finished artifact, on the device of this machine, in eval mode."""
+        f_A = Anonymizer(spec.width if isinstance(spec, InitAnonymizerSpec) else spec.f_A.width)
+        load_model(f_A, self.run(spec).folder / "f_A.safetensors")
+        return f_A.to(pick_device()).eval()
+
+
+def unfolded(data: DataSpec) -> DataSpec:
+    """The same frames serve all folds of a dataset."""
+    return data.model_copy(update={"leave_out": None})
+
+
+def _save(module: nn.Module, path: Path) -> None:
+    with atomic_path(path) as temporary:
+        save_model(module, temporary)
+
+
+def _make_frames(spec: FramesSpec, folder: Path, store: Store) -> dict:
+    pack(manifest_of(spec.data), spec.stored_side, folder)
+    return {"rows": len(manifest_of(spec.data))}
+
+
+def _make_init_anonymizer(spec: InitAnonymizerSpec, folder: Path, store: Store) -> dict:
+    sides = [store.raw(data, spec.view.stored_side) for data in (spec.action, spec.privacy)]
+    f_A, metrics = initialize_anonymizer(spec, *sides, folder, pick_device(), store.workers)
+    _save(f_A, folder / "f_A.safetensors")
+    return metrics
+
+
+def _require_identity(f_A: InitAnonymizerSpec, store: Store) -> None:
+    reached = store.run(f_A).metrics["val_l1"]
+    if reached > f_A.threshold:
+        raise UserError(
+            f"f_A reconstructs validation frames with a mean L1 of {reached:.4f}, above th_A0 = {f_A.threshold}: "
+            "minimax would start from an f_A that removes privacy by being blurred; give init_f_A more steps"
+        )
+
+
+
+def _make_init_action(spec: InitActionSpec, folder: Path, store: Store) -> dict:
+    _require_identity(spec.f_A, store)
+    action = store.raw(spec.f_A.action, spec.f_A.view.stored_side)
+    f_A = store.load_anonymizer(spec.f_A)
+    f_T, metrics = initialize_action(spec, f_A, action, spec.task, folder, pick_device(), store.workers)
+    _save(f_T, folder / "f_T.safetensors")
+    return metrics
+
+
+def _branch(spec: InitPrivacySpec) -> ContrastiveBranch | SupervisedBranch:
+    tasks = manifest_of(spec.f_A.privacy).tasks
+    return build_branch(spec.branch, tasks[spec.branch.task].n_classes if spec.branch.task else 0)
+
+
+def _game_batches(
+    f_B: InitPrivacySpec, task: str | None, batch: int, seed: int, store: Store
+) -> Callable[[int, int], Iterator[dict[str, Tensor]]]:
+    """(first, last) -> batches as ``minimax.Game`` takes them; without ``task`` clips have no label."""
+    f_A, branch, device = f_B.f_A, f_B.branch, pick_device()
+    side = f_A.view.stored_side
+    sampler = branch.sampler if branch.loss != "supervised" else None
+    clips = part(*store.raw(f_A.action, side), "train", task, f_A.view, seed=seed, sampler=sampler)
+    images = None
+    if branch.loss == "supervised":
+        view = f_A.view.frames()
+        images = part(*store.raw(f_A.privacy, side), "train", branch.task, view, seed=seed + 1)
+
+    def batches(first: int, last: int) -> Iterator[dict[str, Tensor]]:
+        stream = iter(training_batches(clips, batch, first, last, store.workers))
+        if images is None:
+            yield from (to_float(each, device) for each in stream)
+            return
+        beside = iter(training_batches(images, branch.batch, first, last, store.workers))
+        for each, image in zip(stream, beside, strict=True):
+            image = to_float(image, device)
+            yield to_float(each, device) | {"image": image["clip"], "image_label": image["label"]}
+
+    return batches
+
+
+def _make_init_privacy(spec: InitPrivacySpec, folder: Path, store: Store) -> dict:
+    _require_identity(spec.f_A, store)
+    batches = _game_batches(spec, None, spec.schedule.batch, spec.seed, store)
+    f_A = store.load_anonymizer(spec.f_A)
+    f_B, metrics = initialize_privacy(spec, f_A, _branch(spec), batches, folder, pick_device())
+    _save(f_B, folder / "f_B.safetensors")
+    return metrics
+
+
+def _make_anonymizer(spec: AnonymizerSpec, folder: Path, store: Store) -> dict:
+    device = pick_device()
+    f_A = store.load_anonymizer(spec.f_A)
+    branch = _branch(spec.f_B)
+    f_T = build_action_network(spec.f_T.network, manifest_of(spec.f_A.action).tasks[spec.f_T.task].n_classes)
+    f_B = branch.build()
+    load_model(f_T, store.run(spec.f_T).folder / "f_T.safetensors")
+    load_model(f_B, store.run(spec.f_B).folder / "f_B.safetensors")
+    f_T, f_B = f_T.to(device), f_B.to(device)
+    game = Game(
+        f_A, f_T, f_B, branch, spec.omega, *(adam(net, spec.schedule) for net in (f_A, f_T, f_B)), spec.f_A.precision
+    )
+    optimizers = {"f_A": game.optimizer_A, "f_T": game.optimizer_T, "f_B": game.optimizer_B}
+    run = Run(folder, {"f_A": f_A, "f_T": f_T, "f_B": f_B}, optimizers, f"minimax {spec.f_B.branch.loss}")
+    shown = _snapshot_frames(spec, store)
+    at = {round((spec.schedule.steps - 1) * k / (SNAPSHOTS - 1)) for k in range(SNAPSHOTS)}
+
+    def snapshot(step: int) -> None:
+        if step in at:
+            with atomic_path(folder / f"frames-{step + 1:06d}.npy") as temporary:
+                np.save(temporary, anonymize_uint8(f_A, shown, spec.f_A.precision))
+
+    batches = _game_batches(spec.f_B, spec.f_T.task, spec.schedule.batch, spec.seed, store)
+    play(game, run, spec.schedule, batches, threshold=spec.threshold, on_step=snapshot)
+    _save(f_A, folder / "f_A.safetensors")
+    last = run.rows[-50:]
+    means = {name: sum(row[name] for row in last) / len(last) for name in last[0] if name != "step"}
+    return {
+        **means,
+        "steps": run.step,
+        "L_B_uninformative": branch.uninformative(spec.schedule.batch),
+        "collapsed": means["spread"] < 0.01,  # f_A gives all frames nearly the same pixels
+        "seconds": run.seconds,
+    }
+
+
+def _snapshot_frames(spec: AnonymizerSpec, store: Store) -> np.ndarray:
+    """The middle frames of the first test videos: uint8 (n, h, w, 3)."""
+    source, manifest = store.raw(spec.f_A.action, spec.f_A.view.stored_side)
+    rows = np.flatnonzero(manifest.rows["split"] == "test")[:: max(1, len(manifest) // 40)][:SNAPSHOT_FRAMES]
+    frames = [source.read(row, np.array([source.n_frames(row) // 2])) for row in rows]
+    same = [frame for frame in frames if frame.shape == frames[0].shape]
+    return np.concatenate(same)
+
+
+@torch.no_grad()
+def anonymize_uint8(f_A: nn.Module, frames: np.ndarray, precision: str) -> np.ndarray:
+    """uint8 RGB (n, h, w, 3) -> uint8 RGB (n, h, w, 3), rounded to the nearest: what would be released."""
+    was_training = f_A.training
+    f_A.eval()
+    device = next(f_A.parameters()).device
+    x = torch.from_numpy(np.ascontiguousarray(frames)).to(device).permute(0, 3, 1, 2).float() / 255  # (n, 3, h, w)
+    with autocast(device, precision, dims=2):
+        out = f_A(x.contiguous(memory_format=torch.channels_last))
+    f_A.train(was_training)
+    return to_uint8(out)
+
+
+def to_uint8(frames: Tensor) -> np.ndarray:
+    """(n, 3, h, w) in [0, 1] -> uint8 (n, h, w, 3)."""
+    return (frames.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+
+
+def _make_release(spec: ReleaseSpec, folder: Path, store: Store) -> dict:
+    source, manifest = store.frames(spec.frames)
+    if isinstance(spec.method, BaselineSpec):
+        transform = baseline(spec.method.name)
+
+        def release(frames: np.ndarray) -> np.ndarray:
+            x = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2).float() / 255  # (n, 3, h, w)
+            return to_uint8(transform(x))
+    else:
+        f_A, precision = store.load_anonymizer(spec.method), _precision(spec.method)
+
+        def release(frames: np.ndarray) -> np.ndarray:
+            return anonymize_uint8(f_A, frames, precision)
+
+    def blocks(row: int) -> Iterator[np.ndarray]:
+        if manifest.rows["split"].iloc[row] == "unused":
+            return
+        n = source.n_frames(row)
+        for at in range(0, n, 256):
+            yield release(source.read(row, np.arange(at, min(at + 256, n))))
+
+    write_packed(folder, (blocks(row) for row in range(len(manifest))))
+    return {"rows": len(manifest)}
+
+
+def _precision(method: InitAnonymizerSpec | AnonymizerSpec) -> str:
+    return method.precision if isinstance(method, InitAnonymizerSpec) else method.f_A.precision
+
+
+def _make_target(spec: TargetSpec, folder: Path, store: Store) -> dict:
+    source = store.release(spec.release)
+    return train_target(spec, source, manifest_of(spec.data), folder, pick_device(), store.workers)
+
+
+BUILDERS: dict[type[Spec], Callable[..., dict]] = {
+    FramesSpec: _make_frames,
+    InitAnonymizerSpec: _make_init_anonymizer,
+    InitActionSpec: _make_init_action,
+    InitPrivacySpec: _make_init_privacy,
+    AnonymizerSpec: _make_anonymizer,
+    ReleaseSpec: _make_release,
+    TargetSpec: _make_target,
+}

@@ -1,0 +1,152 @@
+"""Initialisation (Sec. 3.3): f_A to the identity (Eq. 4, 6), then f_T and f_B on its output (Eq. 7, 8)."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from spact_lib.branches import ContrastiveBranch, SupervisedBranch
+from spact_lib.config import InitActionSpec, InitAnonymizerSpec, InitPrivacySpec, View
+from spact_lib.data import ClipDataset, FrameSource, test_batches, to_float, training_batches
+from spact_lib.device import autocast
+from spact_lib.losses import classification_loss, l1_reconstruction
+from spact_lib.manifest import Manifest
+from spact_lib.networks.action import build_action_network
+from spact_lib.networks.anonymizer import Anonymizer, anonymize_clips
+from spact_lib.training import Run, adam, frozen, running_mean, seed_weights, set_learning_rate
+
+
+def part(
+    source: FrameSource, manifest: Manifest, split: str, task: str | None, view: View, *, seed: int, sampler=None
+) -> ClipDataset:
+    """The rows of one split as a dataset; without validation rows, "val" is the training rows."""
+    rows = np.flatnonzero(manifest.rows["split"] == split)
+    if split == "val" and len(rows) == 0:
+        rows = np.flatnonzero(manifest.rows["split"] == "train")
+    labels = None if task is None else manifest.labels(task)
+    return ClipDataset(source, rows, labels, view, seed=seed, sampler=sampler)
+
+
+def initialize_anonymizer(
+    spec: InitAnonymizerSpec,
+    action: tuple[FrameSource, Manifest],
+    privacy: tuple[FrameSource, Manifest],
+    folder: Path,
+    device: torch.device,
+    workers: int = 0,
+) -> tuple[Anonymizer, dict[str, float]]:
+    """Eq. 6: f_A learns to reconstruct single frames, half of each batch from either dataset.
+
+    Returns:
+        f_A and ``val_l1``: mean absolute error on validation frames of both datasets, to be compared with th_A0.
+    """
+    seed_weights(spec.seed, 0)
+    f_A = Anonymizer(spec.width).to(device)
+    optimizer = adam(f_A, spec.schedule)
+    run = Run(folder, {"f_A": f_A}, {"f_A": optimizer}, "initialise f_A")
+    view, half = spec.view.frames(), max(1, spec.schedule.batch // 2)
+    parts = [part(*data, "train", None, view, seed=spec.seed + k) for k, data in enumerate((action, privacy))]
+    total = spec.schedule.steps
+    streams = [iter(training_batches(p, half, run.step, total, workers)) for p in parts]
+    for step in run.steps(total):
+        frames = torch.cat([to_float(next(stream), device)["clip"].flatten(0, 1) for stream in streams])
+        set_learning_rate(optimizer, spec.schedule, step)
+        f_A.train()
+        with autocast(device, spec.precision, dims=2):
+            out = f_A(frames.contiguous(memory_format=torch.channels_last))
+        loss = l1_reconstruction(frames, out)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        run.log(step, L1=loss.item())
+    single = view.model_copy(update={"test_clips": 1})
+    held_out = [part(*data, "val", None, single, seed=0) for data in (action, privacy)]
+    errors = [reconstruction_error(f_A, dataset, device, spec.precision) for dataset in held_out]
+    return f_A, {"val_l1": sum(errors) / 2, "seconds": run.seconds}
+
+
+@torch.no_grad()
+def reconstruction_error(f_A: nn.Module, dataset: ClipDataset, device: torch.device, precision: str) -> float:
+    """Mean L1 (Eq. 4) between frames and f_A's output, over the test views of a dataset."""
+    f_A.eval()
+    total, count = 0.0, 0
+    for batch in test_batches(dataset, 64):
+        frames = to_float(batch, device)["clip"].flatten(0, 1)
+        with autocast(device, precision, dims=2):
+            total += l1_reconstruction(frames, f_A(frames)).item() * len(frames)
+        count += len(frames)
+    return total / count
+
+
+def through_f_A(f_A: nn.Module, clips: Tensor, precision: str) -> Tensor:
+    """Clips (B, T, C, H, W) through a frozen f_A, without a graph."""
+    with frozen(f_A), torch.no_grad(), autocast(clips.device, precision, dims=2):
+        return anonymize_clips(f_A, clips)
+
+
+def initialize_action(
+    spec: InitActionSpec,
+    f_A: nn.Module,
+    action: tuple[FrameSource, Manifest],
+    task: str,
+    folder: Path,
+    device: torch.device,
+    workers: int = 0,
+) -> tuple[nn.Module, dict[str, float]]:
+    """Eq. 7: f_T minimises L_T on f_A's output, until L_T (mean of 50 steps) is below th_T0 or the budget ends."""
+    seed_weights(spec.seed, 1)
+    f_T = build_action_network(spec.network, action[1].tasks[task].n_classes).to(device)
+    optimizer = adam(f_T, spec.schedule)
+    run = Run(folder, {"f_T": f_T}, {"f_T": optimizer}, "initialise f_T")
+    dataset = part(*action, "train", task, spec.f_A.view, seed=spec.seed)
+    total = spec.schedule.steps
+    batches = iter(training_batches(dataset, spec.schedule.batch, run.step, total, workers))
+    for step in run.steps(total):
+        batch = to_float(next(batches), device)
+        set_learning_rate(optimizer, spec.schedule, step)
+        clips = through_f_A(f_A, batch["clip"], spec.f_A.precision)
+        f_T.train()
+        with autocast(device, spec.f_A.precision, dims=3):
+            loss = classification_loss(f_T(clips).float(), batch["label"])
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        run.log(step, L_T=loss.item())
+        if running_mean(run.rows, "L_T") < spec.threshold:
+            run.stop()
+    return f_T, {"L_T": running_mean(run.rows, "L_T"), "seconds": run.seconds}
+
+
+def initialize_privacy(
+    spec: InitPrivacySpec,
+    f_A: nn.Module,
+    branch: ContrastiveBranch | SupervisedBranch,
+    batches,
+    folder: Path,
+    device: torch.device,
+) -> tuple[nn.Module, dict[str, float]]:
+    """Eq. 8: f_B minimises L_B on f_A's output, until L_B (mean of 50 steps) is below th_B0 or the budget ends.
+
+    Args:
+        batches: (first, last) -> iterator of batches as ``minimax.Game`` takes them.
+    """
+    seed_weights(spec.seed, 2)
+    f_B = branch.build().to(device)
+    optimizer = adam(f_B, spec.schedule)
+    run = Run(folder, {"f_B": f_B}, {"f_B": optimizer}, "initialise f_B")
+    stream = batches(run.step, spec.schedule.steps)
+    for step in run.steps(spec.schedule.steps):
+        batch = next(stream)
+        set_learning_rate(optimizer, spec.schedule, step)
+        frames = through_f_A(f_A, branch.frames(batch), spec.f_A.precision)
+        f_B.train()
+        with autocast(device, spec.f_A.precision, dims=2):
+            loss = branch.loss(f_B, frames, batch)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        run.log(step, L_B=loss.item())
+        if running_mean(run.rows, "L_B") < spec.threshold:
+            run.stop()
+    return f_B, {"L_B": running_mean(run.rows, "L_B"), "seconds": run.seconds}

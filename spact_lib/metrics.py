@@ -1,0 +1,81 @@
+"""Scores of targets, each with its chance line. The metrics are torchmetrics'; the chance lines are ours."""
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchmetrics.functional.classification import (
+    multiclass_accuracy,
+    multilabel_average_precision,
+    multilabel_f1_score,
+)
+
+
+def single_label_metrics(probabilities: Tensor, targets: Tensor) -> dict[str, float]:
+    """Top-1 in percent, and the accuracy of always answering the most frequent class.
+
+    Args:
+        probabilities: (N, K).
+        targets: (N,) int64.
+    """
+    top1 = multiclass_accuracy(probabilities, targets, num_classes=probabilities.shape[1], average="micro")
+    majority = torch.bincount(targets).max() / len(targets)
+    return {"top1": 100 * top1.item(), "top1_chance": 100 * majority.item(), "n_test": len(targets)}
+
+
+def multi_label_metrics(probabilities: Tensor, targets: Tensor) -> dict[str, float]:
+    """Class-wise mean AP (percent) and F1, over classes with a positive, with their chance lines.
+
+    Args:
+        probabilities: (N, K) in [0, 1].
+        targets: (N, K) multi-hot.
+
+    Returns:
+        ``cmap``, ``cmap_chance`` (random ranking), ``f1`` (present = probability > 0.5), ``f1_official`` (the official
+        code's raw logit > 0.5), ``f1_chance`` (always present), ``n_classes`` (with positives), ``n_test``, and
+        ``ap`` (list of K, NaN without positives).
+    """
+    k = targets.shape[1]
+    targets = targets.long()
+    present = targets.sum(0) > 0
+    # torchmetrics warns for a class without positives and scores it 0 or NaN; such classes have no AP and are left out.
+    ap = torch.full((k,), torch.nan)
+    ap[present] = multilabel_average_precision(
+        probabilities[:, present], targets[:, present], num_labels=int(present.sum()), average=None
+    ).cpu()
+    columns = probabilities[:, present], targets[:, present], int(present.sum())
+
+    def f1(threshold: float) -> float:
+        return multilabel_f1_score(*columns, threshold=threshold, average="macro").item()
+
+    positives = targets[:, present].sum(0).cpu().numpy()
+    return {
+        "cmap": 100 * ap[present].mean().item(),
+        "cmap_chance": 100 * float(np.mean([chance_average_precision(m, len(targets)) for m in positives])),
+        "f1": f1(0.5),
+        "f1_official": f1(torch.sigmoid(torch.tensor(0.5)).item()),
+        "f1_chance": float(np.mean(2 * positives / (len(targets) + positives))),
+        "n_classes": int(present.sum()),
+        "n_test": len(targets),
+        "ap": [100 * value for value in ap.tolist()],
+    }
+
+
+def chance_average_precision(positives: int, n: int) -> float:
+    """Expected AP of a random ranking of n items with m positives: (1/n) [H_n + (m-1)/(n-1) (n - H_n)].
+
+    The prevalence m/n alone is too low for rare classes.
+    """
+    harmonic = float(np.sum(1 / np.arange(1, n + 1)))
+    rest = (positives - 1) / (n - 1) * (n - harmonic) if n > 1 else 0.0
+    return (harmonic + rest) / n
+
+
+def score(probabilities: Tensor, targets: Tensor) -> dict[str, float]:
+    """The metrics for the kind of task, by the shape of the targets."""
+    metrics = single_label_metrics if targets.dim() == 1 else multi_label_metrics
+    return metrics(probabilities, targets)
+
+
+def headline(metrics: dict[str, float]) -> float:
+    """The number by which validation chooses: top-1, or cMAP."""
+    return metrics["top1"] if "top1" in metrics else metrics["cmap"]

@@ -1,0 +1,54 @@
+"""Records of finished specs: kept beside the notebooks as JSON lines, found again by the hash of the spec."""
+
+import json
+from functools import cache
+from pathlib import Path
+
+from spact_lib.config import Spec
+from spact_lib.files import write_json, write_text
+from spact_lib.paths import NOTEBOOKS
+
+RECORDS = NOTEBOOKS / "records"
+
+
+@cache
+def _committed(folder: Path) -> dict[str, dict]:
+    records = {}
+    for path in sorted(folder.glob("*.jsonl")):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            record = json.loads(line)
+            records[record["key"]] = record
+    return records
+
+
+def find_committed(spec: Spec, folder: Path = RECORDS) -> dict | None:
+    """The committed record of a spec, or None."""
+    return _committed(folder).get(spec.key())
+
+
+def keep_records(records: dict[str, dict], folder: Path, name: str) -> Path:
+    """Write the records that a notebook used to ``folder/name.jsonl``, and its datasets' fingerprints to ``data.json``.
+
+    The nested specs are left out of the kept lines (the key is their hash); a record keeps its own metrics,
+    environment and seconds.
+    """
+    lines, datasets = [], {}
+    for key in sorted(records):
+        record = records[key]
+        _collect_data(record.get("spec"), datasets)
+        lines.append(json.dumps({k: v for k, v in record.items() if k != "spec"}))
+    catalogue = folder / "data.json"
+    if catalogue.exists():
+        datasets = json.loads(catalogue.read_text(encoding="utf-8")) | datasets
+    if datasets:
+        write_json(catalogue, dict(sorted(datasets.items())))
+    return write_text(folder / f"{name}.jsonl", "".join(line + "\n" for line in lines))
+
+
+def _collect_data(spec: object, found: dict[str, str]) -> None:
+    if not isinstance(spec, dict):
+        return
+    if "fingerprint" in spec:
+        found[spec["name"]] = spec["fingerprint"]
+    for value in spec.values():
+        _collect_data(value, found)

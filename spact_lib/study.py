@@ -1,0 +1,167 @@
+"""A study: one profile, one protocol, one seed. It turns the names of methods into specs, and specs into table rows."""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from spact_lib.baselines import SHRINKS
+from spact_lib.config import (
+    AnonymizerSpec,
+    BaselineSpec,
+    BranchSpec,
+    DataSpec,
+    FramesSpec,
+    InitActionSpec,
+    InitAnonymizerSpec,
+    InitPrivacySpec,
+    Method,
+    Profile,
+    ReleaseSpec,
+    TargetSpec,
+)
+from spact_lib.errors import unknown_name
+from spact_lib.experiments import Artifact, Store, unfolded
+from spact_lib.protocols import Protocol, Role, data_spec
+
+KEEP_ACTION = 3.0  # points of validation top-1 that an f_A may cost when omega is chosen (design: without privacy labels)
+
+
+@dataclass(frozen=True)
+class LearnedMethod:
+    """A method that plays the minimax game: its privacy branch."""
+
+    loss: str
+
+    def branch(self, study: "Study") -> BranchSpec:
+        profile = study.profile
+        task = study.protocol.privacy.task if self.loss == "supervised" else None
+        return BranchSpec(loss=self.loss, network=profile.f_B, task=task, batch=profile.privacy_batch)
+
+
+# Rows of Tables 1 and 2. A new learned method is a line here; a new baseline a function in baselines.py and a line here.
+METHODS: dict[str, LearnedMethod | str] = {
+    "raw": "baseline",
+    "identity": "identity",
+    "downsample_2x": "baseline",
+    "downsample_4x": "baseline",
+    "supervised": LearnedMethod("supervised"),
+    "spact": LearnedMethod("nt_xent"),
+}
+
+
+@dataclass(frozen=True)
+class Study:
+    """See the module. ``leave_out`` = (column, value) tests on those rows of the datasets instead of their test split."""
+
+    profile: Profile
+    protocol: Protocol
+    store: Store
+    seed: int = 0
+    leave_out: tuple[str, str] | None = None
+    _data: dict[str, DataSpec] = field(default_factory=dict)
+
+    def data(self, role: Role) -> DataSpec:
+        """The prepared dataset of a role."""
+        if role.dataset not in self._data:
+            self._data[role.dataset] = data_spec(self.profile, role.dataset, self.leave_out)
+        return self._data[role.dataset]
+
+    @cached_property
+    def init_f_A(self) -> InitAnonymizerSpec:
+        """f_A after Eq. 4: shared by all learned methods, and the identity row."""
+        p = self.profile
+        return InitAnonymizerSpec(
+            action=self.data(self.protocol.action),
+            privacy=self.data(self.protocol.privacy),
+            view=p.action_view,
+            width=p.width,
+            schedule=p.init_f_A,
+            threshold=p.th_A0,
+            precision=p.precision,
+            seed=self.seed,
+        )
+
+    def init_f_T(self) -> InitActionSpec:
+        p = self.profile
+        return InitActionSpec(
+            f_A=self.init_f_A, task=self.protocol.action.task, network=p.f_T, schedule=p.init_f_T,
+            threshold=p.th_T0, seed=self.seed,
+        )  # fmt: skip
+
+    def init_f_B(self, method: LearnedMethod) -> InitPrivacySpec:
+        p = self.profile
+        return InitPrivacySpec(
+            f_A=self.init_f_A, branch=method.branch(self), schedule=p.init_f_B, threshold=p.th_B0, seed=self.seed
+        )
+
+    def anonymizer(self, method: str, omega: float) -> AnonymizerSpec:
+        """f_A* of a learned method for one omega."""
+        p, learned = self.profile, METHODS[method]
+        return AnonymizerSpec(
+            f_T=self.init_f_T(), f_B=self.init_f_B(learned), omega=omega, schedule=p.minimax,
+            threshold=p.th_Bmax, seed=self.seed,
+        )  # fmt: skip
+
+    def method(self, name: str) -> Method:
+        """The spec of a table row; for a learned method this trains as many omegas as it takes to choose one."""
+        if name not in METHODS:
+            raise unknown_name("method", name, METHODS)
+        kind = METHODS[name]
+        if kind == "baseline":
+            return BaselineSpec(name=name)
+        return self.init_f_A if kind == "identity" else self.choose_omega(name)[0]
+
+    def choose_omega(self, method: str) -> tuple[AnonymizerSpec, dict[float, float]]:
+        """The largest omega of the grid whose validation action stays within ``KEEP_ACTION`` points of raw.
+
+        No privacy label is looked at, so SPAct stays label-free; the supervised row gets the same grid and rule. If no
+        omega keeps the action, the smallest one is taken, and its action column will show it. A dataset without
+        validation rows cannot choose: it takes the middle of the grid.
+
+        Returns:
+            The chosen spec, and validation top-1 of every omega that was tried.
+        """
+        grid = self.profile.omegas
+        raw = self.target(BaselineSpec(name="raw"), "action").metrics["val"]
+        if raw is None:
+            return self.anonymizer(method, grid[len(grid) // 2]), {}
+        tried: dict[float, float] = {}
+        for omega in grid:
+            spec = self.anonymizer(method, omega)
+            tried[omega] = self.target(spec, "action").metrics["val"]
+            if tried[omega] >= raw - KEEP_ACTION:
+                break
+        return spec, tried
+
+    def release(self, method: Method, role: Role) -> ReleaseSpec:
+        frames = FramesSpec(data=unfolded(self.data(role)), stored_side=self.profile.action_view.stored_side)
+        return ReleaseSpec(method=method, frames=frames)
+
+    def target_spec(self, method: Method, role: str, seed: int | None = None) -> TargetSpec:
+        """f'_T (role "action") or f'_B (role "privacy") on what a method releases."""
+        p = self.profile
+        action = role == "action"
+        where = self.protocol.target_action if action else self.protocol.target_privacy
+        view = p.action_view if action else p.privacy_view
+        shrink = SHRINKS.get(method.name, 1) if isinstance(method, BaselineSpec) else 1
+        return TargetSpec(
+            release=self.release(method, where),
+            data=self.data(where),
+            task=where.task,
+            network=p.target_f_T if action else p.target_f_B,
+            view=view.model_copy(update={"size": max(1, round(view.size / shrink))}),
+            schedule=p.target_action if action else p.target_privacy,
+            evaluations=p.evaluations,
+            seed=p.target_seeds[0] if seed is None else seed,
+        )
+
+    def target(self, method: Method, role: str, seed: int | None = None) -> Artifact:
+        """The trained and scored target."""
+        return self.store.run(self.target_spec(method, role, seed))
+
+    def targets(self, name: str) -> dict[str, list[dict]]:
+        """Metrics of a table row for every target seed: {"action": [...], "privacy": [...]}."""
+        method = self.method(name)
+        return {
+            role: [self.target(method, role, seed).metrics for seed in self.profile.target_seeds]
+            for role in ("action", "privacy")
+        }
