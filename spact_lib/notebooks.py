@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import re
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,6 +36,11 @@ def read_notebook(path: Path) -> NotebookNode:
         raise UserError(f"no notebook at {path}") from None
     except nbformat.reader.NotJSONError:
         raise UserError(f"{path} is not a notebook") from None
+
+
+def needs(path: Path) -> list[str]:
+    """Datasets that must be prepared before the notebook can run: ``spact.needs`` in its metadata."""
+    return list(read_notebook(path).metadata.get("spact", {}).get("needs", []))
 
 
 def declared_parameters(path: Path) -> dict[str, object]:
@@ -113,12 +119,13 @@ def _kernel_environment() -> Iterator[None]:
 
 
 def run_notebook(
-    path: Path, output: Path, parameters: dict[str, object], timeout: int | None = None
+    path: Path, output: Path, parameters: dict[str, object], *, timeout: int | None = None, echo: bool = False
 ) -> float:
     """Execute the notebook at ``path`` in its own folder, write the executed copy, return its seconds.
 
-    ``timeout`` is in seconds per cell. ``output`` appears only when every cell succeeded; otherwise the
-    executed part is kept beside it as ``*.failed.ipynb`` and a UserError names the cell and the error.
+    ``timeout`` is in seconds per cell; ``echo`` prints what the cells print. ``output`` appears only when
+    every cell succeeded; otherwise the executed part is kept beside it as ``*.failed.ipynb`` and a UserError
+    names the cell and the error.
     """
     # Imported here: papermill takes a second to import, and only this function needs it.
     import papermill
@@ -132,8 +139,9 @@ def run_notebook(
     with _kernel_environment():
         try:
             executed = papermill.execute_notebook(
-                path.resolve(), failed, changed, kernel_name="python3", cwd=path.resolve().parent,
-                progress_bar=False, execution_timeout=timeout,
+                path.resolve(), failed, changed, cwd=path.resolve().parent, kernel_name="python3",
+                language="python", progress_bar=False, execution_timeout=timeout,
+                stdout_file=sys.stdout if echo else None,
                 extra_arguments=["--log-level=ERROR"],  # else each kernel warns that it is reached over TCP
             )  # fmt: skip
             error = _stopped_early(executed)

@@ -2,6 +2,10 @@
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from spact_lib.config import Profile
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 NOTEBOOKS = REPOSITORY / "notebooks"
@@ -15,3 +19,18 @@ def runs_root() -> Path:
 def mini_folder(scale: str, draw: int) -> Path:
     """Folder of one draw of the built-in data: a folder per dataset with its manifest, and ``official``."""
     return runs_root() / "data" / "mini" / f"{scale}-draw{draw}"
+
+
+def data_folder(profile: "Profile") -> Path:
+    """Where the prepared datasets of a profile lie, a folder with a manifest for each."""
+    return mini_folder(profile.scale, profile.draw) if profile.source == "mini" else runs_root() / "data"
+
+
+def prepared(folder: Path) -> list[str]:
+    """Names of the datasets prepared in ``folder``."""
+    return sorted(path.parent.name for path in folder.glob("*/manifest.csv"))
+
+
+def committed_notebooks() -> list[Path]:
+    """The notebooks in reading order."""
+    return sorted(NOTEBOOKS.glob("[0-9]*.ipynb"))

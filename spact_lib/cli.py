@@ -1,0 +1,197 @@
+"""The command line: ``spact VERB`` = ``python -m spact_lib VERB``, one function per verb.
+
+Heavy imports stand inside the verbs, so that ``spact --help`` and a bad argument answer at once.
+"""
+
+import argparse
+import logging
+import re
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from spact_lib.errors import UserError
+from spact_lib.files import write_text
+from spact_lib.paths import committed_notebooks, data_folder, mini_folder, prepared, runs_root
+
+
+def say(text: str) -> None:
+    """Print at once: the lines of a long run must come in order with those of its notebooks."""
+    print(text, flush=True)
+
+
+def show_data(folder: Path) -> None:
+    """Print how many rows each prepared dataset has, for comparison with the numbers in the README."""
+    from spact_lib.manifest import read_manifest
+
+    for name in prepared(folder):
+        manifest = read_manifest(folder / name)
+        counts = ", ".join(f"{n} {split}" for split, n in manifest.rows["split"].value_counts().items())
+        tasks = ", ".join(f"{task.name} ({task.kind}, {task.n_classes})" for task in manifest.tasks.values())
+        say(f"  {name}: {counts}; tasks: {tasks}")
+
+
+def prepare(args: argparse.Namespace) -> int:
+    """Turn official files (or the drawing of the built-in data) into manifests."""
+    import data_prep
+
+    if args.name == "mini":
+        from data_prep import mini
+
+        if args.root is not None:
+            raise UserError("the mini data is drawn, not read: leave out --root")
+        out = args.out or mini_folder(args.scale, args.draw)
+        say(f"prepare: drawing the built-in data (scale {args.scale}, draw {args.draw}) into {out}")
+        mini.draw(out, draw=args.draw, scale=args.scale)
+    else:
+        if args.root is None:
+            raise UserError(f"say where the official files lie: spact prepare {args.name} --root DIR")
+        out = args.out or runs_root() / "data"
+        say(f"prepare: reading {args.name} from {args.root} into {out}")
+        data_prep.prepare(args.name, args.root, out)
+    show_data(out)
+    return 0
+
+
+def reproduce(args: argparse.Namespace) -> int:
+    """Data, all notebooks in order, summary. What is finished is found in the store, not computed again."""
+    from spact_lib import config
+    from spact_lib.notebooks import needs, run_notebook
+
+    profile, start = config.profile(args.profile), time.perf_counter()
+    folder, notebooks = data_folder(profile), committed_notebooks()
+    minutes: dict[str, float] = {}
+    if profile.source == "mini":
+        from data_prep import mini
+
+        say(f"reproduce: profile {profile.name}; built-in data in {folder}")
+        mini.draw(folder, draw=profile.draw, scale=profile.scale)
+    elif missing := sorted({name for path in notebooks for name in needs(path)} - set(prepared(folder))):
+        raise UserError(
+            f"profile {profile.name} needs datasets that are not prepared in {folder}: {', '.join(missing)}; "
+            "prepare each with: spact prepare NAME --root DIR"
+        )
+    minutes["data"] = (time.perf_counter() - start) / 60
+    executed = runs_root() / "notebooks" / profile.name
+    for number, path in enumerate(notebooks, 1):
+        say(f"reproduce: notebook {number} of {len(notebooks)}: {path.name}")
+        seconds = run_notebook(path, executed / path.name, {"PROFILE": profile.name}, echo=True)
+        minutes[path.name] = seconds / 60
+    minutes["total"] = (time.perf_counter() - start) / 60
+    text = summary(profile.name, minutes)
+    say("\n" + text)
+    say(f"summary: {write_text(runs_root() / f'summary-{profile.name}.md', text)}")
+    return 0
+
+
+def summary(profile: str, minutes: dict[str, float]) -> str:
+    """Markdown: the tables and figures that the notebooks of this profile wrote, the minutes they took."""
+    lines = [f"# Profile {profile}", ""]
+    if profile == "smoke":
+        lines += ["A tiny slice of the data, a few steps: these numbers say that it runs, and no more.", ""]
+    for path in sorted((runs_root() / "tables" / profile).glob("*.csv")):
+        lines += [f"## {path.stem}", "", *markdown_table(path), ""]
+    figures = sorted(p for p in (runs_root() / "figures" / profile).rglob("*") if p.is_file())
+    lines += ["## Figures", "", *(f"- {path}" for path in figures), ""]
+    lines += ["## Minutes", "", *(f"- {name}: {value:.1f}" for name, value in minutes.items()), ""]
+    lines += [f"Executed notebooks: {runs_root() / 'notebooks' / profile}", ""]
+    return "\n".join(lines)
+
+
+def markdown_table(path: Path) -> list[str]:
+    """The lines of a csv file as an aligned table; the values stay as the notebook wrote them."""
+    import pandas as pd
+
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    rows = [list(table.columns), *table.to_numpy().tolist()]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(table.columns))]
+    lines = ["| " + " | ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) + " |" for row in rows]
+    return [lines[0], "|" + "|".join("-" * (w + 2) for w in widths) + "|", *lines[1:]]
+
+
+def run(args: argparse.Namespace) -> int:
+    """One notebook with parameters, into the store."""
+    from spact_lib.notebooks import parse_parameters, run_notebook
+
+    path = Path(args.notebook)
+    if not path.exists():
+        found = [p for p in committed_notebooks() if p.name.startswith(args.notebook)]
+        if len(found) != 1:
+            legal = ", ".join(p.stem for p in committed_notebooks())
+            raise UserError(f"no notebook {args.notebook!r}; give a path, or the start of one of: {legal}")
+        path = found[0]
+    texts = dict(args.parameter)
+    values = parse_parameters(path, texts)
+    # The parameters are part of the name: batch runs that differ do not overwrite each other.
+    suffix = "".join(f"-{name}={re.sub(r'[^A-Za-z0-9_.+-]+', '_', text)}" for name, text in texts.items())
+    output = args.output or runs_root() / "notebooks" / "run" / f"{path.stem}{suffix}.ipynb"
+    seconds = run_notebook(path, output, values, echo=True)
+    say(f"run: {path.name} took {seconds / 60:.1f} minutes; executed copy: {output}")
+    return 0
+
+
+def promote(args: argparse.Namespace) -> int:
+    """Make the executed notebooks of a profile the committed ones."""
+    from spact_lib import config
+    from spact_lib import notebooks as library
+
+    executed = runs_root() / "notebooks" / config.profile(args.profile).name
+    for path in committed_notebooks():
+        library.promote(executed / path.name, path)
+        say(f"promote: {path.name}")
+    return 0
+
+
+def doctor(args: argparse.Namespace) -> int:
+    """What is installed, prepared and runnable for a profile, and what to do next; status 1 if there is."""
+    from spact_lib.doctor import examine
+
+    to_do = examine(args.profile)
+    for step in to_do:
+        say(f"to do: {step}")
+    if not to_do:
+        say(f"next: spact reproduce --profile {args.profile}")
+    return 1 if to_do else 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """All verbs and their arguments."""
+    top = argparse.ArgumentParser("spact", description="SPAct, reproduced. Most readers need: make reproduce")
+    verbs = top.add_subparsers(required=True, metavar="VERB")
+
+    def add(function: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
+        verb = verbs.add_parser(function.__name__, help=function.__doc__, description=function.__doc__)
+        verb.set_defaults(function=function)
+        return verb
+
+    verb = add(prepare)
+    verb.add_argument("name", help="'mini' (built in, drawn) or an official dataset")
+    verb.add_argument("--root", type=Path, help="folder of the official files")
+    verb.add_argument("--out", type=Path, help="folder for the manifests (default: in the store)")
+    verb.add_argument("--draw", type=int, default=0, help="mini: draw number; 0 is for development")
+    verb.add_argument("--scale", default="mini", choices=["smoke", "mini"], help="mini: how much is drawn")
+    for function in (reproduce, doctor):
+        add(function).add_argument("--profile", default="mini", help="smoke, mini (default) or paper")
+    verb = add(run)
+    verb.add_argument("notebook", help="path, or the start of a name in notebooks/, such as 04")
+    verb.add_argument("-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
+    verb.add_argument("--output", type=Path, help="executed copy (default: in the store)")
+    add(promote).add_argument("profile", help="the profile whose executed notebooks are committed: mini")
+    return top
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run one verb. Exit status: 0; 1 doctor found something; 2 the user can mend it; 130 Ctrl-C."""
+    args = parser().parse_args(argv)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stdout)
+    logging.getLogger("spact_lib").setLevel(logging.INFO)
+    try:
+        status = args.function(args)
+    except UserError as error:
+        print(f"spact: error: {error}", file=sys.stderr)
+        status = 2
+    except KeyboardInterrupt:
+        print("spact: stopped; the same command continues from here", file=sys.stderr)
+        status = 130
+    sys.exit(status)

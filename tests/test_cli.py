@@ -1,0 +1,114 @@
+"""The command line: its verbs on tiny notebooks and stand-in data, and its errors."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook
+
+import data_prep
+from spact_lib import cli, doctor
+from spact_lib.files import write_text
+
+TABLE = "method,top-1,top-1 (paper)\nSPAct,91.20,62.03\n"
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch) -> SimpleNamespace:
+    """A notebook that writes a table and a figure, an empty store, data "drawn" as one small manifest."""
+    code = (
+        "import os, pathlib\n"
+        "for kind, name, text in [('tables', 'table1.csv', TABLE), ('figures', 'strip.png', 'png')]:\n"
+        "    folder = pathlib.Path(os.environ['SPACT_RUNS'], kind, PROFILE)\n"
+        "    folder.mkdir(parents=True, exist_ok=True)\n"
+        "    (folder / name).write_text(text)\n"
+        "print('trained', PROFILE)"
+    )
+    cells = [new_code_cell(f"PROFILE = 'mini'\nTABLE = {TABLE!r}"), new_code_cell(code)]
+    cells[0].metadata["tags"] = ["parameters"]
+    kernel = {"name": "python3", "display_name": "Python 3"}
+    notebook = new_notebook(cells=cells, metadata={"kernelspec": kernel, "spact": {"needs": ["ucf101"]}})
+    path = tmp_path / "04_tiny.ipynb"
+    nbformat.write(notebook, path)
+
+    def draw(out: Path, draw: int, scale: str) -> None:
+        rows = "a.avi,train,run\nb.avi,test,run\n"
+        write_text(out / "ucf101" / "manifest.csv", f"path,split,action:single\n{rows}")
+
+    monkeypatch.setenv("SPACT_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setattr(data_prep, "mini", SimpleNamespace(draw=draw), raising=False)
+    for module in (cli, doctor):
+        monkeypatch.setattr(module, "committed_notebooks", lambda: [path])
+    return SimpleNamespace(notebook=path, runs=tmp_path / "runs")
+
+
+def status(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as stop:
+        cli.main(list(arguments))
+    return stop.value.code
+
+
+def test_reproduce_runs_everything_and_sums_up(site, capsys):
+    assert status("reproduce", "--profile", "smoke") == 0
+    out = capsys.readouterr().out
+    summary = (site.runs / "summary-smoke.md").read_text()
+    for part in (
+        "## table1",
+        "| method | top-1 | top-1 (paper) |",
+        "| SPAct  | 91.20 | 62.03         |",
+        str(site.runs / "figures" / "smoke" / "strip.png"),
+        "- 04_tiny.ipynb: 0.",
+        "- total: 0.",
+        "that it runs, and no more",
+    ):
+        assert part in summary and part in out
+    assert "notebook 1 of 1: 04_tiny.ipynb" in out and "trained smoke" in out
+    assert (site.runs / "notebooks" / "smoke" / "04_tiny.ipynb").exists()
+
+
+def test_promote_commits_a_mini_run_and_no_smoke_run(site, capsys):
+    assert status("promote", "mini") == 2
+    assert "no notebook at" in capsys.readouterr().err
+    assert status("reproduce", "--profile", "smoke") == 0 and status("promote", "smoke") == 2
+    assert "with its defaults" in capsys.readouterr().err
+    assert status("reproduce", "--profile", "mini") == 0 and status("promote", "mini") == 0
+    assert [cell.execution_count for cell in nbformat.read(site.notebook, 4).cells] == [1, 2]
+    assert nbformat.read(site.notebook, 4).metadata["spact"] == {"needs": ["ucf101"]}
+
+
+def test_paper_profile_says_which_data_is_missing(site, capsys):
+    assert status("reproduce", "--profile", "paper") == 2
+    assert "needs datasets that are not prepared" in (err := capsys.readouterr().err) and "ucf101" in err
+    assert status("doctor", "--profile", "paper") == 1
+    assert "04_tiny.ipynb: needs ucf101\nto do: spact prepare ucf101 --root DIR\n" in capsys.readouterr().out
+    assert status("doctor", "--profile", "mini") == 0
+    assert "next: spact reproduce --profile mini" in capsys.readouterr().out
+
+
+def test_prepare_counts_what_it_made(site, capsys):
+    assert status("prepare", "mini", "--draw", "3") == 0
+    out = capsys.readouterr().out
+    assert "draw 3" in out and "ucf101: 1 train, 1 test; tasks: action (single, 1)" in out
+    assert (site.runs / "data" / "mini" / "mini-draw3" / "ucf101" / "manifest.csv").exists()
+    assert status("prepare", "mini", "--root", "/x") == 2 and "leave out --root" in capsys.readouterr().err
+    assert status("prepare", "ucf101") == 2 and "--root DIR" in capsys.readouterr().err
+
+
+def test_run_names_the_copy_by_its_parameters(site):
+    assert status("run", "04", "-p", "PROFILE", "smoke") == 0
+    assert (site.runs / "notebooks" / "run" / "04_tiny-PROFILE=smoke.ipynb").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["reproduce", "--profile", "papr"], "unknown profile 'papr'; choose one of: mini, paper, smoke"),
+        (["run", "04", "-p", "PROFIL", "smoke"], "has no parameter 'PROFIL'; choose one of: PROFILE"),
+        (["run", "99"], "no notebook '99'; give a path, or the start of one of: 04_tiny"),
+    ],
+)
+def test_errors_are_one_sentence_and_no_traceback(site, capsys, arguments, sentence):
+    assert status(*arguments) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("spact: error: ") and sentence in err and err.count("\n") == 1
