@@ -151,6 +151,8 @@ def read_manifest(folder_or_csv: str | Path, root: str | Path | None = None) -> 
         raise UserError(f"{path} heads more columns as tasks than tasks.json lists ({', '.join(required)})")
     if not kinds:
         raise UserError(f"{path} has no label column; head one like 'action:single' or 'attributes:multi'")
+    if not lines:
+        raise UserError(f"{path} has no rows; list at least one file")
     rows = pd.DataFrame(lines, columns=columns, dtype=str)
     for task in (task for task, kind in kinds.items() if kind == "multi"):
         rows[task] = rows[task].str.replace(r"\s*\|\s*", "|", regex=True)
