@@ -4,6 +4,7 @@ Heavy imports stand inside the verbs, so that ``spact --help`` and a bad argumen
 """
 
 import argparse
+import json
 import logging
 import re
 import sys
@@ -13,7 +14,15 @@ from pathlib import Path
 
 from spact_lib.errors import UserError
 from spact_lib.files import write_text
-from spact_lib.paths import committed_notebooks, data_folder, mini_folder, prepared, runs_root
+from spact_lib.paths import (
+    NOTEBOOKS,
+    committed_notebooks,
+    data_folder,
+    mini_folder,
+    official_folder,
+    prepared,
+    runs_root,
+)
 
 
 def say(text: str) -> None:
@@ -47,7 +56,7 @@ def prepare(args: argparse.Namespace) -> int:
     else:
         if args.root is None:
             raise UserError(f"say where the official files lie: spact prepare {args.name} --root DIR")
-        out = args.out or runs_root() / "data"
+        out = args.out or official_folder()
         say(f"prepare: reading {args.name} from {args.root} into {out}")
         data_prep.prepare(args.name, args.root, out)
     show_data(out)
@@ -132,14 +141,19 @@ def run(args: argparse.Namespace) -> int:
 
 
 def promote(args: argparse.Namespace) -> int:
-    """Make the executed notebooks of a profile the committed ones."""
+    """Make the executed notebooks of a profile, and the records they used, the committed ones."""
     from spact_lib import config
     from spact_lib import notebooks as library
 
-    executed = runs_root() / "notebooks" / config.profile(args.profile).name
+    profile = config.profile(args.profile).name
     for path in committed_notebooks():
-        library.promote(executed / path.name, path)
+        library.promote(runs_root() / "notebooks" / profile / path.name, path)
         say(f"promote: {path.name}")
+    for path in sorted((runs_root() / "records" / profile).glob("*.json*")):
+        kept, text = NOTEBOOKS / "records" / path.name, path.read_text(encoding="utf-8")
+        if path.suffix == ".json" and kept.exists():  # the catalogue of datasets grows, records are replaced
+            text = json.dumps(json.loads(kept.read_text(encoding="utf-8")) | json.loads(text), indent=2) + "\n"
+        say(f"promote: {write_text(kept, text)}")
     return 0
 
 

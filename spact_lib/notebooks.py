@@ -20,7 +20,7 @@ from nbformat import NotebookNode
 
 from spact_lib.errors import UserError
 from spact_lib.files import write_text
-from spact_lib.paths import REPOSITORY, runs_root
+from spact_lib.paths import REPOSITORY, official_folder, runs_root
 
 SIZE_LIMIT = 500_000  # bytes of a committed notebook: git history cannot shrink again
 MACHINE_PATH = re.compile(r"(?<![\w.~-])(/(home|root|tmp|work|Users|mnt|opt|var)/|[A-Z]:\\)")
@@ -106,10 +106,10 @@ def parse_parameters(path: Path, texts: dict[str, str]) -> dict[str, object]:
 
 @contextmanager
 def _kernel_environment() -> Iterator[None]:
-    """What kernels inherit: they work in the notebook's folder, so the store's path must be absolute;
-    SPACT_PROFILE would overrule the parameter PROFILE; text progress bars are stored once per refresh."""
+    """What kernels inherit: they work in the notebook's folder, so paths must be absolute; SPACT_PROFILE
+    would overrule the parameter PROFILE; text progress bars are stored once per refresh."""
     before = dict(os.environ)
-    os.environ.update(SPACT_RUNS=str(runs_root()), TQDM_DISABLE="1")
+    os.environ.update(SPACT_RUNS=str(runs_root()), SPACT_DATA=str(official_folder()), TQDM_DISABLE="1")
     os.environ.pop("SPACT_PROFILE", None)
     try:
         yield

@@ -21,9 +21,14 @@ def mini_folder(scale: str, draw: int) -> Path:
     return runs_root() / "data" / "mini" / f"{scale}-draw{draw}"
 
 
+def official_folder() -> Path:
+    """Where manifests of official datasets lie: the environment variable SPACT_DATA, else in the store."""
+    return Path(os.environ.get("SPACT_DATA") or runs_root() / "data" / "official").resolve()
+
+
 def data_folder(profile: "Profile") -> Path:
     """Where the prepared datasets of a profile lie, a folder with a manifest for each."""
-    return mini_folder(profile.scale, profile.draw) if profile.source == "mini" else runs_root() / "data"
+    return mini_folder(profile.scale, profile.draw) if profile.source == "mini" else official_folder()
 
 
 def prepared(folder: Path) -> list[str]:

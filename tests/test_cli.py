@@ -1,5 +1,6 @@
 """The command line: its verbs on tiny notebooks and stand-in data, and its errors."""
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -38,6 +39,7 @@ def site(tmp_path: Path, monkeypatch) -> SimpleNamespace:
 
     monkeypatch.setenv("SPACT_RUNS", str(tmp_path / "runs"))
     monkeypatch.setattr(data_prep, "mini", SimpleNamespace(draw=draw), raising=False)
+    monkeypatch.setattr(cli, "NOTEBOOKS", tmp_path)
     for module in (cli, doctor):
         monkeypatch.setattr(module, "committed_notebooks", lambda: [path])
     return SimpleNamespace(notebook=path, runs=tmp_path / "runs")
@@ -72,7 +74,15 @@ def test_promote_commits_a_mini_run_and_no_smoke_run(site, capsys):
     assert "no notebook at" in capsys.readouterr().err
     assert status("reproduce", "--profile", "smoke") == 0 and status("promote", "smoke") == 2
     assert "with its defaults" in capsys.readouterr().err
-    assert status("reproduce", "--profile", "mini") == 0 and status("promote", "mini") == 0
+    assert status("reproduce", "--profile", "mini") == 0
+    write_text(site.runs / "records" / "mini" / "04.jsonl", '{"key": "new"}\n')
+    write_text(site.runs / "records" / "mini" / "data.json", '{"mini": "2"}')
+    records = site.notebook.parent / "records"
+    write_text(records / "04.jsonl", '{"key": "old"}\n')
+    write_text(records / "data.json", '{"gestures": "0", "mini": "1"}')
+    assert status("promote", "mini") == 0
+    assert (records / "04.jsonl").read_text() == '{"key": "new"}\n'
+    assert json.loads((records / "data.json").read_text()) == {"gestures": "0", "mini": "2"}
     assert [cell.execution_count for cell in nbformat.read(site.notebook, 4).cells] == [1, 2]
     assert nbformat.read(site.notebook, 4).metadata["spact"] == {"needs": ["ucf101"]}
 
