@@ -1,4 +1,4 @@
-"""The privacy branch: which frames f_B sees and what L_B is. A new SSL loss is a new class here and a name in ``BRANCHES``."""
+"""The privacy branch: which frames f_B sees and what L_B is. A new SSL loss is a class and a name in ``BRANCHES``."""
 
 import torch
 from torch import Tensor, nn

@@ -1,4 +1,4 @@
-"""Profiles and experiment specs: typed, frozen, validated, hashable. Every number that nobody published is chosen here."""
+"""Profiles and experiment specs: typed, frozen, validated, hashable. What nobody published is chosen here ("ours")."""
 
 import hashlib
 import json
@@ -310,4 +310,5 @@ def profile(name: str, **changes: object) -> Profile:
         return Profile.model_validate(PROFILES[name].model_dump() | changes)
     except ValidationError as error:
         first = error.errors()[0]
-        raise UserError(f"profile setting {'.'.join(map(str, first['loc']))}: {first['msg']}, got {first['input']!r}") from error
+        where = ".".join(map(str, first["loc"]))
+        raise UserError(f"profile setting {where}: {first['msg']}, got {first['input']!r}") from error

@@ -93,7 +93,7 @@ def _frame_ranges(manifest: Manifest) -> list[tuple[int, int | None]]:
 
 
 def write_packed(folder: Path, rows: Iterator[Iterator[np.ndarray]]) -> None:
-    """Write ``index.npy`` and ``frames.bin`` from an iterator of rows, each an iterator of uint8 (n, h, w, 3) blocks."""
+    """Write ``index.npy`` and ``frames.bin``: rows, each an iterator of uint8 blocks (n, h, w, 3)."""
     index, offset = [], 0
     with atomic_path(folder / "frames.bin") as temporary, open(temporary, "wb") as file:
         for blocks in rows:
@@ -130,7 +130,8 @@ def pack(manifest: Manifest, stored_side: int, folder: Path) -> None:
             if end is not None and position + 1 >= end:
                 break
         if seen == 0 or (end is not None and seen < end - start):
-            raise UserError(f"{path} ends before frame {end} of its row in manifest {manifest.name!r}; correct the range")
+            wanted = f"frames {start} to {end}" if end is not None else f"frame {start}"
+            raise UserError(f"{path} ends before {wanted} of its row in {manifest.name!r}; correct the range")
 
     ranges = _frame_ranges(manifest)
     paths = [manifest.root / path for path in manifest.rows["path"]]
@@ -169,7 +170,7 @@ class Crop:
 
 
 def random_crop(h: int, w: int, view: View, rng: np.random.Generator) -> Crop:
-    """A square of a uniform fraction ``view.crop`` of the short side, anywhere in the frame, mirrored with ``view.flip``."""
+    """A square anywhere in the frame, a uniform fraction ``view.crop`` of its short side; mirrored with ``view.flip``."""
     side = max(1, round(min(h, w) * rng.uniform(*view.crop)))
     return Crop(int(rng.integers(h - side + 1)), int(rng.integers(w - side + 1)), side, bool(rng.random() < view.flip))
 

@@ -1,8 +1,8 @@
-"""An experiment is a value: spec -> artifact, made once, resumed when interrupted, reused everywhere (design: one store).
+"""An experiment is a value: spec -> artifact, made once, resumed when interrupted, reused everywhere.
 
-``store.run(spec)`` returns the artifact of a spec. A finished one is loaded; an interrupted one continues; two processes
-that want the same one wait for each other under a file lock. ``record.json`` is written last: a folder that has it is
-complete.
+``store.run(spec)`` returns the artifact of a spec. A finished one is loaded; an interrupted one continues; two
+processes that want the same one wait for each other under a file lock. ``record.json`` is written last: a folder
+that has it is complete.
 """
 
 import json

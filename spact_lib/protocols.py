@@ -23,7 +23,7 @@ class Role:
 
 @dataclass(frozen=True)
 class Protocol:
-    """``action`` and ``privacy`` teach f_A; the targets are trained and tested on ``target_action``, ``target_privacy``.
+    """``action``, ``privacy`` teach f_A; the targets are trained and tested on ``target_action``, ``target_privacy``.
 
     Privacy labels reach only f'_B, and f_B of the supervised baseline. ``columns`` names the paper's columns for the
     two targets in ``reported.csv``.
@@ -63,7 +63,7 @@ def protocol(name: str) -> Protocol:
 
 def dataset_folder(profile: Profile, name: str) -> Path:
     """Where a dataset of a profile lies once prepared; a name that is a path is that path."""
-    if os.sep in name or Path(name).exists():
+    if os.sep in name or name.endswith(".csv"):
         return Path(name).resolve()
     if profile.source == "mini":
         return mini_folder(profile.scale, profile.draw) / name

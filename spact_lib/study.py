@@ -22,7 +22,7 @@ from spact_lib.errors import unknown_name
 from spact_lib.experiments import Artifact, Store, unfolded
 from spact_lib.protocols import Protocol, Role, data_spec
 
-KEEP_ACTION = 3.0  # points of validation top-1 that an f_A may cost when omega is chosen (design: without privacy labels)
+KEEP_ACTION = 3.0  # points of validation top-1 that an f_A may cost when omega is chosen
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class LearnedMethod:
         return BranchSpec(loss=self.loss, network=profile.f_B, task=task, batch=profile.privacy_batch)
 
 
-# Rows of Tables 1 and 2. A new learned method is a line here; a new baseline a function in baselines.py and a line here.
+# Rows of Tables 1 and 2. A new learned method is a line here, a new baseline also a function in baselines.py.
 METHODS: dict[str, LearnedMethod | str] = {
     "raw": "baseline",
     "identity": "identity",
@@ -50,7 +50,7 @@ METHODS: dict[str, LearnedMethod | str] = {
 
 @dataclass(frozen=True)
 class Study:
-    """See the module. ``leave_out`` = (column, value) tests on those rows of the datasets instead of their test split."""
+    """See the module. ``leave_out`` = (column, value): test on those rows instead of the test split."""
 
     profile: Profile
     protocol: Protocol

@@ -1,4 +1,4 @@
-"""f_B and f'_B: 2-D encoders on frames (N, 3, H, W) in [0, 1] with a projection head (SSL) or a linear one (attributes)."""
+"""f_B and f'_B: 2-D encoders on frames (N, 3, H, W) in [0, 1], with a projection head (SSL) or a linear one."""
 
 from collections.abc import Callable
 
@@ -70,7 +70,7 @@ class PrivacyNetwork(nn.Module):
 
     Args:
         name: an encoder's name, or several joined by "+".
-        n_outputs: None gives the SSL projection head g (two layers, to 128); K gives a linear classifier of K attributes.
+        n_outputs: None gives the SSL projection head g (two layers, to 128); K a linear classifier of K attributes.
 
     Shape: (N, 3, H, W) -> (M, N, D), M encoders, D = 128 or K.
     """
