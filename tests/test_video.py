@@ -1,0 +1,430 @@
+"""Frames carry their number as eight black or white bars, so that a wrong frame cannot pass for the right one."""
+
+import csv
+import struct
+import wave
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+
+from spact_lib import video
+from spact_lib.errors import UserError
+from spact_lib.video import frame_count, iter_frames, probe, read_frames, write_video
+
+N = 60
+COLOURS = [(200, 30, 30), (30, 200, 30), (30, 30, 200), (128, 128, 128), (255, 255, 255), (0, 0, 0)]
+
+
+def bars(number: int, height: int = 48, width: int = 64) -> np.ndarray:
+    bits = (number >> (np.arange(width) * 8 // width)) & 1
+    return np.broadcast_to((bits * 255).astype(np.uint8)[None, :, None], (height, width, 3))
+
+
+def number(frame: np.ndarray) -> int:
+    width = frame.shape[1]
+    centres = (np.arange(8) * 2 + 1) * width // 16
+    return int(((frame[frame.shape[0] // 2, centres].mean(1) > 128) << np.arange(8)).sum())
+
+
+def numbers(frames: np.ndarray | Iterator[np.ndarray]) -> list[int]:
+    return [number(frame) for frame in frames]
+
+
+def encode(
+    path: Path,
+    codec: str,
+    options: dict[str, str] | None = None,
+    *,
+    b_frames: int = 0,
+    keyframe_every: int = 12,
+    times: Callable[[int], int] = int,
+    container: dict[str, str] | None = None,
+    matrix: list[int] | None = None,
+) -> Path:
+    with av.open(str(path), "w", options=container or {}) as file:
+        stream = file.add_stream(codec, rate=25, options=options or {})
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.gop_size, stream.max_b_frames = keyframe_every, b_frames
+        if matrix:
+            stream.set_display_matrix(matrix)
+        for i in range(N):
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(bars(i)), format="rgb24")
+            frame.pts = times(i)
+            file.mux(stream.encode(frame))
+        file.mux(stream.encode(None))
+    return path
+
+
+X264 = "keyint=12:min-keyint=12:scenecut=0:bframes=3:b-adapt=0"
+NO_SCENES = {"sc_threshold": "1000000000"}
+CLIPS: dict[str, Callable[[Path], Path]] = {
+    "h264 with B-frames": lambda d: encode(d / "a.mp4", "libx264", {"x264-params": X264}),
+    "h264 with open groups": lambda d: encode(d / "a.mp4", "libx264", {"x264-params": X264 + ":open-gop=1"}),
+    "h264 in mkv": lambda d: encode(d / "a.mkv", "libx264", {"x264-params": X264}),
+    "h264 with B-frames in avi": lambda d: encode(d / "a.avi", "libx264", {"x264-params": X264}),
+    "h264 in a transport stream": lambda d: encode(d / "a.ts", "libx264", {"x264-params": X264}),
+    "irregular times": lambda d: encode(d / "a.mp4", "libx264", times=lambda i: i * i + i),
+    "one keyframe": lambda d: encode(d / "a.mp4", "mpeg4", NO_SCENES, keyframe_every=600),
+    "mpeg4 in avi": lambda d: encode(d / "a.avi", "mpeg4", NO_SCENES),
+    "mpeg4 with B-frames in avi": lambda d: encode(d / "a.avi", "mpeg4", b_frames=2),
+    "mpeg2 program stream": lambda d: encode(d / "a.mpg", "mpeg2video", b_frames=2),
+    "written by us": lambda d: write_video(d / "a.mp4", (bars(i) for i in range(N)), 25),
+    "written by us as mpeg4": lambda d: write_video(d / "a.avi", (bars(i) for i in range(N)), 25, "mpeg4"),
+}
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """One element per frame that leaves a decoder."""
+    count: list[int] = []
+    original = video._decode
+
+    def counting(container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[av.VideoFrame]:
+        for frame in original(container, stream):
+            count.append(1)
+            yield frame
+
+    monkeypatch.setattr(video, "_decode", counting)
+    return count
+
+
+@pytest.mark.parametrize("kind", CLIPS)
+def test_the_right_frames_in_any_order_from_any_file(kind: str, tmp_path: Path) -> None:
+    path = CLIPS[kind](tmp_path)
+    info = probe(path)
+    assert (info.frames, info.width, info.height) == (N, 64, 48)
+    assert numbers(iter_frames(path)) == list(range(N))
+    for wanted in ([59, 3, 3, 31, 0], [12], [11, 13, 12], [47, 24], range(N), []):
+        assert numbers(read_frames(path, wanted)) == list(wanted)
+    full = np.stack(list(iter_frames(path)))
+    shuffled = np.random.default_rng(0).integers(0, N, 40)
+    assert np.array_equal(read_frames(path, shuffled), full[shuffled])
+
+
+def test_seeking_bounds_what_is_decoded(tmp_path: Path, decoded: list[int]) -> None:
+    path = CLIPS["h264 with B-frames"](tmp_path)
+    frame_count(path)
+    for wanted, most in (([50], 3), ([48], 1), ([14, 50], 6), ([50, 50, 14], 6), ([59], 12), (range(N), N)):
+        decoded.clear()
+        read_frames(path, wanted)
+        assert len(decoded) <= most, wanted
+
+
+def test_one_keyframe_means_decoding_up_to_the_last_wanted_frame_once(tmp_path: Path, decoded: list[int]) -> None:
+    path = CLIPS["one keyframe"](tmp_path)
+    with av.open(str(path)) as container:
+        assert sum(packet.is_keyframe for packet in container.demux(video=0)) == 1
+    frame_count(path)
+    decoded.clear()
+    read_frames(path, [30, 7, 30])
+    assert len(decoded) == 31
+
+
+def test_iterating_decodes_as_it_goes(tmp_path: Path, decoded: list[int]) -> None:
+    path = CLIPS["h264 with B-frames"](tmp_path)
+    frame_count(path)
+    decoded.clear()
+    frames = iter_frames(path)
+    assert number(next(frames)) == 0 and number(next(frames)) == 1
+    assert len(decoded) == 2
+
+
+def test_a_seek_that_lands_too_late_costs_time_but_not_the_frame(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, decoded: list[int]
+) -> None:
+    path = CLIPS["h264 with B-frames"](tmp_path)
+    index = video._index(path)
+    late = np.where(index.keyframes == 24, 27, index.keyframes)  # 27 is no keyframe: the seek goes back to 24
+    monkeypatch.setattr(video, "_index", lambda _: video.replace(index, keyframes=late, pts=index.pts + 1))
+    decoded.clear()
+    assert numbers(read_frames(path, [25, 40])) == [25, 40]
+    assert len(decoded) > 41  # the search for times that do not exist, then all from the start
+
+
+def test_a_header_that_lies_about_the_count(tmp_path: Path) -> None:
+    path = CLIPS["mpeg4 in avi"](tmp_path)
+    content = bytearray(path.read_bytes())
+    at = content.index(b"strh") + 8 + 32
+    assert struct.unpack_from("<I", content, at) == (N,)
+    struct.pack_into("<I", content, at, 7)
+    path.write_bytes(content)
+    with av.open(str(path)) as container:
+        assert container.streams.video[0].frames == 7
+    assert frame_count(path) == N
+
+
+@pytest.mark.parametrize("codec", video.CODECS)
+@pytest.mark.parametrize("suffix", video.FORMATS)
+@pytest.mark.parametrize(("height", "width"), [(48, 64), (49, 65), (2, 2)])
+def test_written_videos_keep_count_rate_size_and_colour(
+    tmp_path: Path, codec: str, suffix: str, height: int, width: int
+) -> None:
+    frames = np.broadcast_to(np.array(COLOURS, np.uint8)[:, None, None], (len(COLOURS), height, width, 3))
+    path = write_video(tmp_path / f"a{suffix}", frames, 29.97, codec)
+    info = probe(path)
+    assert (info.frames, info.height, info.width) == (len(COLOURS), height, width)
+    assert info.fps == pytest.approx(29.97, abs=0.01) and info.duration_s == pytest.approx(0.2, abs=0.01)
+    assert info.codec == {"libx264": "h264"}.get(codec, codec)
+    assert np.abs(read_frames(path, range(len(COLOURS))).astype(int) - frames).max() <= 4
+    again = write_video(tmp_path / f"b{suffix}", iter(frames), 29.97, codec)
+    assert again.read_bytes() == path.read_bytes()
+
+
+def test_quality_trades_size_for_fidelity(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (4, 48, 64, 3), np.uint8)
+    for codec, (good, poor) in {"libx264": (5, 45), "mpeg4": (1, 31)}.items():
+        sizes, errors = [], []
+        for quality in (good, poor):
+            path = write_video(tmp_path / "a.mp4", noise, 25, codec, quality=quality)
+            sizes.append(path.stat().st_size)
+            errors.append(np.abs(read_frames(path, range(4)).astype(int) - noise).mean())
+        assert sizes[0] > 2 * sizes[1] and errors[0] < errors[1]
+
+
+def test_colours_of_high_definition_video(tmp_path: Path) -> None:
+    with av.open(str(tmp_path / "a.mp4"), "w") as file:
+        stream = file.add_stream("libx264", rate=25, options={"crf": "5"})
+        stream.width, stream.height, stream.pix_fmt, stream.colorspace = 64, 48, "yuv420p", 1  # BT.709
+        frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), COLOURS[0], np.uint8), format="rgb24")
+        file.mux(stream.encode(frame.reformat(format="yuv420p", dst_colorspace="ITU709")))
+        file.mux(stream.encode(None))
+    assert np.abs(read_frames(tmp_path / "a.mp4", [0])[0, 24, 32] - np.array(COLOURS[0])).max() <= 3
+
+
+def test_one_frame(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mp4", [bars(77)], 25)
+    assert frame_count(path) == 1
+    assert numbers(read_frames(path, [0, 0])) == [77, 77]
+
+
+@pytest.mark.parametrize(
+    ("side", "shape"), [(24, (24, 32)), (48, (48, 64)), (33, (33, 44)), (96, (96, 128)), (1, (1, 1))]
+)
+def test_size_is_the_short_side(tmp_path: Path, side: int, shape: tuple[int, int]) -> None:
+    path = CLIPS["written by us"](tmp_path)
+    frames = read_frames(path, [5, 2], size=side)
+    assert frames.shape == (2, *shape, 3) and frames.dtype == np.uint8
+    assert np.array_equal(frames, [list(iter_frames(path, size=side))[i] for i in (5, 2)])
+    if side > 8:
+        assert numbers(frames) == [5, 2]
+
+
+def test_shrinking_does_not_alias(tmp_path: Path) -> None:
+    stripes = np.zeros((96, 96, 3), np.uint8)
+    stripes[:, ::2] = 255
+    Image.fromarray(stripes).save(tmp_path / "a.png")
+    small = read_frames(tmp_path / "a.png", [0], size=24)[0]
+    assert np.abs(small[:, 2:-2].astype(int) - 128).max() < 12
+
+
+# What a phone held upright writes: to be shown turned by 90 degrees clockwise; upside down; counterclockwise.
+TURNS = {
+    -1: [0, 65536, 0, -65536, 0, 0, 0, 0, 1 << 30],
+    2: [-65536, 0, 0, 0, -65536, 0, 0, 0, 1 << 30],
+    1: [0, -65536, 0, 65536, 0, 0, 0, 0, 1 << 30],
+}
+
+
+@pytest.mark.parametrize("turns", TURNS)
+def test_turned_videos_are_read_upright(tmp_path: Path, turns: int) -> None:
+    path = encode(tmp_path / "a.mp4", "libx264", matrix=TURNS[turns])
+    plain = encode(tmp_path / "b.mp4", "libx264")
+    info = probe(path)
+    assert (info.width, info.height) == ((64, 48) if turns == 2 else (48, 64))
+    for size in (None, 24):
+        expected = np.rot90(read_frames(plain, [37, 5], size), turns, axes=(1, 2))
+        assert np.array_equal(read_frames(path, [37, 5], size), expected)
+        assert np.array_equal(list(iter_frames(path, size))[37], expected[0])
+
+
+@pytest.mark.parametrize("name", ["a.png", "100%d of 12:30.png", "a.jpg", "upright.jpg"])
+def test_an_image_is_a_video_of_one_frame(tmp_path: Path, name: str) -> None:
+    ramp = np.linspace(0, 255, 37 * 53 * 3).reshape(37, 53, 3).astype(np.uint8)
+    exif = Image.Exif()
+    if name == "upright.jpg":
+        exif[0x0112] = 6  # "turn by 90 degrees clockwise"
+    Image.fromarray(ramp).save(tmp_path / name, exif=exif)
+    expected = np.array(ImageOps.exif_transpose(Image.open(tmp_path / name)))
+    info = probe(tmp_path / name)
+    assert (info.frames, info.height, info.width) == (1, *expected.shape[:2])
+    frames = read_frames(tmp_path / name, [0, 0])
+    assert np.abs(frames.astype(int) - expected).max() <= (0 if name.endswith("png") else 3)
+    with pytest.raises(UserError, match="frame 1 of .* does not exist"):
+        read_frames(tmp_path / name, [1])
+
+
+def test_a_file_that_changed_is_read_again(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mp4", [bars(i) for i in range(5)], 25)
+    assert frame_count(path) == 5
+    write_video(path, [bars(i) for i in range(9)], 25)
+    assert frame_count(path) == 9 and numbers(read_frames(path, [8])) == [8]
+
+
+@pytest.mark.parametrize("index", [-1, N, 10**9])
+def test_an_index_out_of_range_names_file_and_count(tmp_path: Path, index: int) -> None:
+    path = CLIPS["written by us"](tmp_path)
+    with pytest.raises(UserError, match=rf"frame {index} of .*a\.mp4 does not exist; choose from 0 to 59"):
+        read_frames(path, [0, index])
+
+
+def cut(path: Path, part: float) -> Path:
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * part)])
+    return path
+
+
+def text_file(folder: Path) -> Path:
+    (folder / "a.mp4").write_text("not a video\n" * 100)
+    return folder / "a.mp4"
+
+
+def audio(folder: Path) -> Path:
+    with wave.open(str(folder / "a.wav"), "wb") as file:
+        file.setparams((1, 2, 8000, 0, "NONE", ""))
+        file.writeframes(bytes(16000))
+    return folder / "a.wav"
+
+
+def audio_with_cover(folder: Path) -> Path:
+    Image.new("RGB", (8, 8)).save(folder / "cover.jpg")
+    cover = b"\0image/jpeg\0\3\0" + (folder / "cover.jpg").read_bytes()
+    frame = b"APIC" + struct.pack(">I", len(cover)) + b"\0\0" + cover
+    length = bytes(len(frame) >> shift & 127 for shift in (21, 14, 7, 0))
+    with av.open(str(folder / "plain.mp3"), "w", options={"id3v2_version": "0"}) as file:
+        stream = file.add_stream("libmp3lame", rate=16000, layout="mono")
+        sound = av.AudioFrame.from_ndarray(np.zeros((1, 16000), np.float32), format="fltp", layout="mono")
+        sound.sample_rate = 16000
+        file.mux(stream.encode(sound))
+        file.mux(stream.encode(None))
+    (folder / "a.mp3").write_bytes(b"ID3\3\0\0" + length + frame + (folder / "plain.mp3").read_bytes())
+    return folder / "a.mp3"
+
+
+def without_frames(folder: Path) -> Path:
+    with av.open(str(folder / "a.avi"), "w") as file:
+        stream = file.add_stream("mpeg4", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        file.start_encoding()
+    return folder / "a.avi"
+
+
+def damaged(folder: Path) -> Path:
+    path = CLIPS["written by us"](folder)
+    content = bytearray(path.read_bytes())
+    start = content.index(b"mdat")
+    end = content.index(b"moov")
+    content[start + 4 : end - 4] = np.random.default_rng(0).bytes(end - start - 8)
+    path.write_bytes(content)
+    return path
+
+
+FAST = {"movflags": "+faststart"}
+BROKEN: dict[str, tuple[Callable[[Path], Path], str]] = {
+    "missing": (lambda d: d / "a.mp4", "there is no file .*a.mp4"),
+    "folder": (lambda d: d, "there is no file"),
+    "empty": (lambda d: cut(text_file(d), 0), "cannot read .*a.mp4"),
+    "text": (text_file, "cannot read .*a.mp4 as a video or image"),
+    "index lost": (lambda d: cut(CLIPS["h264 with B-frames"](d), 0.9), "cannot read .*a.mp4"),
+    "end lost": (lambda d: cut(encode(d / "a.mp4", "libx264", container=FAST), 0.9), "a.mp4 is cut off after"),
+    "avi cut": (lambda d: cut(CLIPS["mpeg4 with B-frames in avi"](d), 0.85), "a.avi is cut off after"),
+    "image cut": (lambda d: cut(bars_image(d), 0.5), "cannot read .*a.png"),
+    "audio only": (audio, "a.wav holds no video that can be decoded"),
+    "audio with a cover": (audio_with_cover, "a.mp3 holds no video that can be decoded"),
+    "no frames": (without_frames, "a.avi"),
+    "damaged": (damaged, "a.mp4"),
+}
+
+
+def bars_image(folder: Path) -> Path:
+    noise = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
+    Image.fromarray(noise).save(folder / "a.png")
+    return folder / "a.png"
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_files_that_are_no_video_are_refused_in_one_sentence(tmp_path: Path, kind: str) -> None:
+    make, message = BROKEN[kind]
+    path = make(tmp_path)
+    for use in (lambda: read_frames(path, range(frame_count(path))), lambda: list(iter_frames(path))):
+        with pytest.raises(UserError, match=message) as caught:
+            use()
+        assert "\n" not in str(caught.value)
+
+
+def test_a_cut_between_two_packets_is_noticed(tmp_path: Path) -> None:
+    path = encode(tmp_path / "a.mp4", "libx264", container=FAST)
+    with av.open(str(path)) as container:
+        packets = [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size]
+    position, size = packets[N // 2]
+    path.write_bytes(path.read_bytes()[: position + size])
+    with pytest.raises(UserError, match=f"is cut off after {N // 2 + 1} packets"):
+        probe(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "frames", "fps", "codec", "message"),
+    [
+        ("a.mp4", [bars(0)], 25, "h265", "video codec 'h265'.*libx264, mpeg4"),
+        ("a.gif", [bars(0)], 25, "mpeg4", r"'\.gif'.*\.avi, \.mkv, \.mp4"),
+        ("a.mp4", [bars(0)], 0, "mpeg4", "0 frames per second"),
+        ("a.mp4", [bars(0)], float("nan"), "mpeg4", "nan frames per second"),
+        ("a.mp4", [], 25, "mpeg4", "no frame to write to .*a.mp4"),
+        ("a.mp4", [bars(0), bars(1)[:24]], 25, "mpeg4", r"frame 1 for .* \(24, 64, 3\); give uint8 \(48, 64, 3\)"),
+        ("a.mp4", [bars(0), bars(1) / 255], 25, "libx264", "frame 1 for .*float64"),
+        ("a.mp4", [bars(0)[..., 0]], 25, "mpeg4", "frame 0 for"),
+    ],
+)
+def test_what_cannot_be_written_leaves_no_file(
+    tmp_path: Path, name: str, frames: list[np.ndarray], fps: float, codec: str, message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        write_video(tmp_path / name, frames, fps, codec)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_exception_among_the_frames_leaves_no_file(tmp_path: Path) -> None:
+    def frames() -> Iterator[np.ndarray]:
+        yield bars(0)
+        raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError, match="killed"):
+        write_video(tmp_path / "a.mp4", frames(), 25)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_size_below_one_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="size must be at least 1"):
+        read_frames(bars_image(tmp_path), [0], size=0)
+
+
+def test_real_gesture_clips_have_the_listed_frames(shared_data: Path) -> None:
+    folder = shared_data / "clips" / "gestures"
+    with open(folder / "manifest.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 27
+    for row in rows:
+        info = probe(folder / row["path"])
+        listed = (int(row["frames"]), int(row["w"]), int(row["h"]), row["codec"])
+        assert (info.frames, info.width, info.height, info.codec) == listed
+        assert info.fps == pytest.approx(float(row["fps"]), abs=0.01)
+
+
+REAL = ["gestures/PS7A2P2T1.avi", "misc/demo.mp4", "misc/demo_skeleton.mp4", "misc/demo_spatiotemporal_det.mp4"]
+REAL += ["misc/test.avi", "misc/test.mp4", "misc/test_video_structuralize.mp4"]
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_frames_of_real_clips_equal_a_plain_decode(shared_data: Path, name: str) -> None:
+    path = shared_data / "clips" / name
+    count = frame_count(path)
+    wanted = np.random.default_rng(1).permutation(count)[:8]
+    with av.open(str(path)) as container:
+        plain = {
+            i: frame.reformat(format="rgb24", interpolation=video._SCALING).to_ndarray() if i in wanted else None
+            for i, frame in enumerate(container.decode(video=0))
+        }
+    assert count == len(plain)
+    assert np.array_equal(read_frames(path, wanted), [plain[i] for i in wanted])
