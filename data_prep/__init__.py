@@ -1,4 +1,4 @@
-"""One module per dataset: official files on disk -> manifest. ``mini`` draws the built-in datasets in the same layouts."""
+"""One module per dataset: official files on disk -> manifest; ``mini`` draws the built-in ones in the same layouts."""
 
 from importlib import import_module
 from pathlib import Path
