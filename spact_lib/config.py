@@ -193,7 +193,7 @@ class Profile(Frozen):
     th_T0: float
     th_B0: float
     th_Bmax: float | None
-    omegas: tuple[float, ...]  # grid, largest first: the largest that keeps validation action is taken
+    omegas: tuple[float, ...] = Field(min_length=1)  # grid: the largest that keeps validation action is taken
     target_seeds: tuple[int, ...]
     draw: int | None
     workers: int

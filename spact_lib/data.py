@@ -140,6 +140,18 @@ def pack(manifest: Manifest, stored_side: int, folder: Path) -> None:
     write_packed(folder, (blocks(path, *span) if wanted else iter(()) for path, span, wanted in progress))
 
 
+def rows_of(manifest: Manifest, split: str) -> np.ndarray:
+    """Numbers of the rows of one split.
+
+    Raises:
+        UserError: there are none, and the split is not "val", without which a dataset can do.
+    """
+    rows = np.flatnonzero(manifest.rows["split"] == split)
+    if len(rows) == 0 and split != "val":
+        raise UserError(f"dataset {manifest.name!r} has no row of split {split!r}; add some to its manifest")
+    return rows
+
+
 def clip_indices(n_frames: int, view: View, start: int) -> np.ndarray:
     """Indices of ``view.n_frames`` frames, every ``view.stride``-th from ``start``; a video too short is looped."""
     return (start + np.arange(view.n_frames) * view.stride) % n_frames
@@ -170,7 +182,7 @@ class Crop:
 
 
 def random_crop(h: int, w: int, view: View, rng: np.random.Generator) -> Crop:
-    """A square anywhere in the frame, a uniform fraction ``view.crop`` of its short side; mirrored with ``view.flip``."""
+    """A square anywhere in the frame, ``view.crop`` of its short side (uniform); mirrored with ``view.flip``."""
     side = max(1, round(min(h, w) * rng.uniform(*view.crop)))
     return Crop(int(rng.integers(h - side + 1)), int(rng.integers(w - side + 1)), side, bool(rng.random() < view.flip))
 

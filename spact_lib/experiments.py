@@ -33,7 +33,16 @@ from spact_lib.config import (
     Spec,
     TargetSpec,
 )
-from spact_lib.data import FrameSource, PackedFrames, VideoFrames, pack, to_float, training_batches, write_packed
+from spact_lib.data import (
+    FrameSource,
+    PackedFrames,
+    VideoFrames,
+    pack,
+    rows_of,
+    to_float,
+    training_batches,
+    write_packed,
+)
 from spact_lib.device import autocast, environment, pick_device
 from spact_lib.errors import UserError
 from spact_lib.files import atomic_path, write_json
@@ -142,12 +151,26 @@ class Store:
         write_json(folder / "record.json", record)
         return Artifact(record, folder)
 
+    def files(self, spec: Spec) -> Path:
+        """The folder of ``spec`` with the files it made.
+
+        Raises:
+            NotTrainedError: this store is read-only and has at most the committed record.
+        """
+        folder = self.run(spec).folder
+        if folder is None:
+            raise NotTrainedError(
+                f"only the record of {spec.kind} {spec.key()} is committed, not its files, and training is forbidden "
+                "(SPACT_READ_ONLY=1); unset it, or run `make reproduce`"
+            )
+        return folder
+
     def frames(self, spec: FramesSpec) -> tuple[FrameSource, Manifest]:
         """Raw frames of a dataset, and its manifest."""
         manifest = manifest_of(spec.data)
         if not self.decode_once:
             return VideoFrames(manifest, spec.stored_side), manifest
-        return PackedFrames(self.run(spec).folder), manifest
+        return PackedFrames(self.files(spec)), manifest
 
     def raw(self, data: DataSpec, stored_side: int) -> tuple[FrameSource, Manifest]:
         """Raw frames of a dataset, and its manifest with its fold."""
@@ -157,12 +180,12 @@ class Store:
         """A dataset through a method. Raw data are not written a second time."""
         if spec.method == BaselineSpec(name="raw"):
             return self.frames(spec.frames)[0]
-        return PackedFrames(self.run(spec).folder)
+        return PackedFrames(self.files(spec))
 
     def load_anonymizer(self, spec: InitAnonymizerSpec | AnonymizerSpec) -> Anonymizer:
         """f_A of a finished artifact, on the device of this machine, in eval mode."""
         f_A = Anonymizer(spec.width if isinstance(spec, InitAnonymizerSpec) else spec.f_A.width)
-        load_model(f_A, self.run(spec).folder / "f_A.safetensors")
+        load_model(f_A, self.files(spec) / "f_A.safetensors")
         return f_A.to(pick_device()).eval()
 
 
@@ -190,7 +213,7 @@ def _make_init_anonymizer(spec: InitAnonymizerSpec, folder: Path, store: Store) 
 
 def _require_identity(f_A: InitAnonymizerSpec, store: Store) -> None:
     reached = store.run(f_A).metrics["val_l1"]
-    if reached > f_A.threshold:
+    if not reached <= f_A.threshold:  # NaN too
         raise UserError(
             f"f_A reconstructs validation frames with a mean L1 of {reached:.4f}, above th_A0 = {f_A.threshold}: "
             "minimax would start from an f_A that removes privacy by being blurred; give init_f_A more steps"
@@ -253,8 +276,8 @@ def _make_anonymizer(spec: AnonymizerSpec, folder: Path, store: Store) -> dict:
     branch = _branch(spec.f_B)
     f_T = build_action_network(spec.f_T.network, manifest_of(spec.f_A.action).tasks[spec.f_T.task].n_classes)
     f_B = branch.build()
-    load_model(f_T, store.run(spec.f_T).folder / "f_T.safetensors")
-    load_model(f_B, store.run(spec.f_B).folder / "f_B.safetensors")
+    load_model(f_T, store.files(spec.f_T) / "f_T.safetensors")
+    load_model(f_B, store.files(spec.f_B) / "f_B.safetensors")
     f_T, f_B = f_T.to(device), f_B.to(device)
     game = Game(
         f_A, f_T, f_B, branch, spec.omega, *(adam(net, spec.schedule) for net in (f_A, f_T, f_B)), spec.f_A.precision
@@ -272,12 +295,14 @@ def _make_anonymizer(spec: AnonymizerSpec, folder: Path, store: Store) -> dict:
     batches = _game_batches(spec.f_B, spec.f_T.task, spec.schedule.batch, spec.seed, store)
     play(game, run, spec.schedule, batches, threshold=spec.threshold, on_step=snapshot)
     _save(f_A, folder / "f_A.safetensors")
+    # The batch in truth: a batch is never larger than the data.
+    batch = min(spec.schedule.batch, len(rows_of(manifest_of(spec.f_A.action), "train")))
     last = run.rows[-50:]
     means = {name: sum(row[name] for row in last) / len(last) for name in last[0] if name != "step"}
     return {
         **means,
         "steps": run.step,
-        "L_B_uninformative": branch.uninformative(spec.schedule.batch),
+        "L_B_uninformative": branch.uninformative(batch),
         "collapsed": means["spread"] < 0.01,  # f_A gives all frames nearly the same pixels
         "seconds": run.seconds,
     }
@@ -286,7 +311,7 @@ def _make_anonymizer(spec: AnonymizerSpec, folder: Path, store: Store) -> dict:
 def _snapshot_frames(spec: AnonymizerSpec, store: Store) -> np.ndarray:
     """The middle frames of the first test videos: uint8 (n, h, w, 3)."""
     source, manifest = store.raw(spec.f_A.action, spec.f_A.view.stored_side)
-    rows = np.flatnonzero(manifest.rows["split"] == "test")[:: max(1, len(manifest) // 40)][:SNAPSHOT_FRAMES]
+    rows = rows_of(manifest, "test")[:: max(1, len(manifest) // 40)][:SNAPSHOT_FRAMES]
     frames = [source.read(row, np.array([source.n_frames(row) // 2])) for row in rows]
     same = [frame for frame in frames if frame.shape == frames[0].shape]
     return np.concatenate(same)

@@ -2,13 +2,12 @@
 
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from spact_lib.branches import ContrastiveBranch, SupervisedBranch
 from spact_lib.config import InitActionSpec, InitAnonymizerSpec, InitPrivacySpec, View
-from spact_lib.data import ClipDataset, FrameSource, test_batches, to_float, training_batches
+from spact_lib.data import ClipDataset, FrameSource, rows_of, test_batches, to_float, training_batches
 from spact_lib.device import autocast
 from spact_lib.losses import classification_loss, l1_reconstruction
 from spact_lib.manifest import Manifest
@@ -21,9 +20,9 @@ def part(
     source: FrameSource, manifest: Manifest, split: str, task: str | None, view: View, *, seed: int, sampler=None
 ) -> ClipDataset:
     """The rows of one split as a dataset; without validation rows, "val" is the training rows."""
-    rows = np.flatnonzero(manifest.rows["split"] == split)
-    if split == "val" and len(rows) == 0:
-        rows = np.flatnonzero(manifest.rows["split"] == "train")
+    rows = rows_of(manifest, split)
+    if len(rows) == 0:
+        rows = rows_of(manifest, "train")
     labels = None if task is None else manifest.labels(task)
     return ClipDataset(source, rows, labels, view, seed=seed, sampler=sampler)
 

@@ -4,10 +4,12 @@ import numpy as np
 import torch
 from torch import Tensor
 from torchmetrics.functional.classification import (
+    binary_average_precision,
+    binary_f1_score,
     multiclass_accuracy,
-    multilabel_average_precision,
-    multilabel_f1_score,
 )
+
+from spact_lib.errors import UserError
 
 
 def single_label_metrics(probabilities: Tensor, targets: Tensor) -> dict[str, float]:
@@ -33,29 +35,33 @@ def multi_label_metrics(probabilities: Tensor, targets: Tensor) -> dict[str, flo
         ``cmap``, ``cmap_chance`` (random ranking), ``f1`` (present = probability > 0.5), ``f1_official`` (the official
         code's raw logit > 0.5), ``f1_chance`` (always present), ``n_classes`` (with positives), ``n_test``, and
         ``ap`` (list of K, NaN without positives).
+
+    Raises:
+        UserError: no class has a positive, so there is nothing to score.
     """
-    k = targets.shape[1]
+    n, k = targets.shape
     targets = targets.long()
-    present = targets.sum(0) > 0
-    # torchmetrics warns for a class without positives and scores it 0 or NaN; such classes have no AP and are left out.
+    present = torch.nonzero(targets.sum(0)).flatten().tolist()
+    if not present:
+        raise UserError(f"none of the {k} classes occurs in the {n} rows to score; give their splits labelled rows")
+    # Class by class: torchmetrics' multi-label functions refuse a task of one class, and a class without positives
+    # has no AP.
+    columns = [(probabilities[:, c], targets[:, c]) for c in present]
     ap = torch.full((k,), torch.nan)
-    ap[present] = multilabel_average_precision(
-        probabilities[:, present], targets[:, present], num_labels=int(present.sum()), average=None
-    ).cpu()
-    columns = probabilities[:, present], targets[:, present], int(present.sum())
+    ap[present] = torch.stack([binary_average_precision(*column) for column in columns]).cpu()
 
     def f1(threshold: float) -> float:
-        return multilabel_f1_score(*columns, threshold=threshold, average="macro").item()
+        return torch.stack([binary_f1_score(*column, threshold=threshold) for column in columns]).mean().item()
 
     positives = targets[:, present].sum(0).cpu().numpy()
     return {
         "cmap": 100 * ap[present].mean().item(),
-        "cmap_chance": 100 * float(np.mean([chance_average_precision(m, len(targets)) for m in positives])),
+        "cmap_chance": 100 * float(np.mean([chance_average_precision(m, n) for m in positives])),
         "f1": f1(0.5),
         "f1_official": f1(torch.sigmoid(torch.tensor(0.5)).item()),
-        "f1_chance": float(np.mean(2 * positives / (len(targets) + positives))),
-        "n_classes": int(present.sum()),
-        "n_test": len(targets),
+        "f1_chance": float(np.mean(2 * positives / (n + positives))),
+        "n_classes": len(present),
+        "n_test": n,
         "ap": [100 * value for value in ap.tolist()],
     }
 

@@ -42,6 +42,7 @@ def keep_records(records: dict[str, dict], folder: Path, name: str) -> Path:
         datasets = json.loads(catalogue.read_text(encoding="utf-8")) | datasets
     if datasets:
         write_json(catalogue, dict(sorted(datasets.items())))
+    _committed.cache_clear()  # or this process would go on without what it has just written
     return write_text(folder / f"{name}.jsonl", "".join(line + "\n" for line in lines))
 
 

@@ -19,7 +19,7 @@ from spact_lib.config import (
     TargetSpec,
 )
 from spact_lib.errors import unknown_name
-from spact_lib.experiments import Artifact, Store, unfolded
+from spact_lib.experiments import Artifact, Store, manifest_of, unfolded
 from spact_lib.protocols import Protocol, Role, data_spec
 
 KEEP_ACTION = 3.0  # points of validation top-1 that an f_A may cost when omega is chosen
@@ -58,6 +58,14 @@ class Study:
     seed: int = 0
     leave_out: tuple[str, str] | None = None
     _data: dict[str, DataSpec] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        # Now, not after hours of training: a dataset that is not there, a misspelt task.
+        p = self.protocol
+        for role in (p.action, p.privacy, p.target_action, p.target_privacy):
+            tasks = manifest_of(self.data(role)).tasks if not self.store.read_only else {role.task}
+            if role.task not in tasks:
+                raise unknown_name(f"task of dataset {role.dataset!r}", role.task, tasks)
 
     def data(self, role: Role) -> DataSpec:
         """The prepared dataset of a role."""
@@ -120,7 +128,7 @@ class Study:
         Returns:
             The chosen spec, and validation top-1 of every omega that was tried.
         """
-        grid = self.profile.omegas
+        grid = sorted(self.profile.omegas, reverse=True)
         raw = self.target(BaselineSpec(name="raw"), "action").metrics["val"]
         if raw is None:
             return self.anonymizer(method, grid[len(grid) // 2]), {}

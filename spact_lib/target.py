@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from spact_lib.config import TargetSpec
-from spact_lib.data import ClipDataset, FrameSource, test_batches, to_float, training_batches
+from spact_lib.data import ClipDataset, FrameSource, rows_of, test_batches, to_float, training_batches
 from spact_lib.device import autocast
 from spact_lib.losses import classification_loss
 from spact_lib.manifest import Manifest
@@ -61,7 +61,7 @@ def train_target(
         ``seconds``; test probabilities and targets are saved in ``predictions.npz``.
     """
     labels = manifest.labels(spec.task)
-    rows = {split: np.flatnonzero(manifest.rows["split"] == split) for split in ("train", "val", "test")}
+    rows = {split: rows_of(manifest, split) for split in ("train", "val", "test")}
     parts = {split: ClipDataset(source, rows[split], labels, spec.view, seed=spec.seed) for split in rows}
     seed_weights(spec.seed, 1)
     network, dims = build_target(spec.network, manifest.tasks[spec.task].n_classes)
