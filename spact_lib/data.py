@@ -272,9 +272,8 @@ class ClipDataset(Dataset):
         seed: int = 0,
         sampler: str | None = None,
     ):
-        self.source, self.rows, self.labels, self.view, self.seed, self.sampler = (
-            source, np.asarray(rows), labels, view, seed, sampler,
-        )  # fmt: skip
+        self.source, self.rows, self.labels, self.view = source, np.asarray(rows), labels, view
+        self.seed, self.sampler = seed, sampler
 
     def __len__(self) -> int:
         return len(self.rows)
