@@ -18,9 +18,12 @@ from spact_lib.config import (
     ReleaseSpec,
     TargetSpec,
 )
+from spact_lib.config import profile as named_profile
 from spact_lib.errors import unknown_name
 from spact_lib.experiments import Artifact, Store, manifest_of, unfolded
+from spact_lib.paths import runs_root
 from spact_lib.protocols import Protocol, Role, data_spec
+from spact_lib.protocols import protocol as named_protocol
 
 KEEP_ACTION = 3.0  # points of validation top-1 that an f_A may cost when omega is chosen
 
@@ -173,3 +176,24 @@ class Study:
             role: [self.target(method, role, seed).metrics for seed in self.profile.target_seeds]
             for role in ("action", "privacy")
         }
+
+
+def open_study(
+    profile: str = "mini", *, draw: int | None = None, seed: int = 0, protocol: str = "ucf101_vispr1",
+    leave_out: tuple[str, str] | None = None, **changes: object,
+) -> Study:  # fmt: skip
+    """A study by names, with the experiment store of this checkout (``SPACT_RUNS``).
+
+    Args:
+        draw: of the built-in data; None: the profile's own. Profiles on official data have none.
+        protocol: a name of ``protocols.PROTOCOLS``, or ``DATASET:ACTION/PRIVACY``.
+        changes: other settings of the profile, such as ``target_seeds``.
+
+    Raises:
+        UserError: an unknown name, or a setting of the wrong type.
+    """
+    if draw is not None and named_profile(profile).source == "mini":
+        changes["draw"] = draw
+    settings = named_profile(profile, **changes)
+    store = Store(runs_root() / "store", decode_once=settings.decode_once, workers=settings.workers)
+    return Study(settings, named_protocol(protocol), store, seed, leave_out)

@@ -1,0 +1,43 @@
+"""The numbers that the paper reports (``reported.csv``): never computed here, only looked up.
+
+A row of the csv is one cell of a table: ``table, row, dataset, metric, better, value``. ``better`` says which way is
+good for the user of the method: action up, privacy down.
+"""
+
+from functools import cache
+from pathlib import Path
+
+import pandas as pd
+
+from spact_lib.errors import unknown_name
+
+CSV = Path(__file__).with_name("reported.csv")
+
+
+@cache
+def _cells() -> dict[tuple[str, str, str, str], float]:
+    rows = pd.read_csv(CSV)
+    return {(r.table, r.row, r.dataset, r.metric): float(r.value) for r in rows.itertuples()}
+
+
+def reported(table: str, row: str, dataset: str, metric: str) -> float | None:
+    """One number of the paper, in its own unit (top-1 and cMAP in percent, F1 in [0, 1]); None where it has none.
+
+    Raises:
+        UserError: unknown table.
+    """
+    tables = {cell[0] for cell in _cells()}
+    if table not in tables:
+        raise unknown_name("table of the paper", table, tables)
+    return _cells().get((table, row, dataset, metric))
+
+
+def reported_drop(table: str, row: str, dataset: str, metric: str) -> float | None:
+    """The paper's relative drop from its raw row in percent (its "↓14%"), from the reported numbers."""
+    value, raw = reported(table, row, dataset, metric), reported(table, "raw", dataset, metric)
+    return None if value is None or raw is None else relative_drop(value, raw)
+
+
+def relative_drop(value: float, raw: float) -> float:
+    """How much of ``raw`` is gone, in percent: 100 (raw - value) / raw."""
+    return 100 * (raw - value) / raw

@@ -1,0 +1,274 @@
+"""Tables beside the paper's: from the records of finished specs, so a table needs no training where these exist.
+
+A table is tidy: one row per (metric, method). ``printable`` makes text of it, for notebooks, csv files and the README.
+"""
+
+import os
+from collections.abc import Iterable
+from dataclasses import replace
+from html import escape
+from pathlib import Path
+
+import pandas as pd
+
+from spact_lib.config import AnonymizerSpec, Spec
+from spact_lib.errors import UserError
+from spact_lib.experiments import Store
+from spact_lib.files import atomic_path, write_text
+from spact_lib.notebooks import declared_parameters
+from spact_lib.paper import relative_drop, reported, reported_drop
+from spact_lib.paths import NOTEBOOKS, REPOSITORY, runs_root
+from spact_lib.results import RECORDS, keep_records
+from spact_lib.study import METHODS, LearnedMethod, Study, open_study
+
+LABELS = {
+    "raw": "Raw data",
+    "identity": "Identity (f_A after Eq. 4)",
+    "downsample_2x": "Downsample-2x",
+    "downsample_4x": "Downsample-4x",
+    "supervised": "Supervised [41]",
+    "spact": "SPAct",
+}
+METRICS = {"top1": "top-1", "cmap": "cMAP", "f1": "F1"}
+TRAINED = ("init_f_A", "init_f_T", "init_f_B", "anonymizer", "target")  # kinds of specs that cost minutes
+README = REPOSITORY / "README.md"
+MARKERS = "<!-- results: written by `spact promote` from notebooks/records -->", "<!-- end of results -->"
+
+
+def label(method: str) -> str:
+    """A method's name for readers."""
+    return LABELS.get(method, method)
+
+
+def table1(*studies: Study, methods: Iterable[str] = tuple(METHODS)) -> pd.DataFrame:
+    """Table 1's protocol for one replicate, or the mean over several.
+
+    Returns:
+        Index (metric, method). Columns: ``here`` (top-1 and cMAP in percent, F1 in [0, 1]; mean over the target
+        seeds), ``chance`` (its chance line), ``drop`` (relative, from raw, in percent), ``paper``, ``paper drop``,
+        ``difference`` (of the two drops, in points), ``omega``, ``seeds`` (of the targets), ``replicates``,
+        ``minutes`` (of training this row needs, shared initialisation included), ``device``. Several replicates add
+        ``sd`` and ``drop sd``, standard deviations over replicates; drops are taken within a replicate.
+
+    Raises:
+        NotTrainedError: a record is missing where training is forbidden.
+    """
+    methods = list(methods)
+    each = [pd.concat([_method_rows(study, method) for method in methods]) for study in studies]
+    for table in each:
+        raw = table["here"].xs("raw", level="method")
+        table["drop"] = [relative_drop(row.here, raw[metric]) for (metric, _), row in table.iterrows()]
+    stacked = pd.concat(each).groupby(level=["metric", "method"], sort=False)
+    means = stacked[["here", "chance", "drop", "paper", "paper drop", "minutes"]].mean()
+    means["difference"] = means["drop"] - means["paper drop"]
+    for column in ("omega", "seeds", "device"):
+        means[column] = stacked[column].agg(lambda values: ", ".join(sorted({str(v) for v in values if v != ""})))
+    means["replicates"] = len(studies)
+    columns = ["here", "chance", "drop", "paper", "paper drop", "difference"]
+    if len(studies) > 1:
+        means["sd"], means["drop sd"] = stacked["here"].std(), stacked["drop"].std()
+        columns = ["here", "sd", "chance", "drop", "drop sd", "paper", "paper drop", "difference"]
+    metrics = list(dict.fromkeys(means.index.get_level_values("metric")))
+    order = pd.MultiIndex.from_product([metrics, methods], names=["metric", "method"])
+    return means.loc[order, [*columns, "omega", "seeds", "replicates", "minutes", "device"]]
+
+
+def _method_rows(study: Study, name: str) -> pd.DataFrame:
+    """The rows of one method in one replicate, without drops."""
+    method, seeds = study.method(name), study.profile.target_seeds
+    specs: dict[str, Spec] = {}
+    if isinstance(METHODS[name], LearnedMethod):  # what choosing omega cost belongs to the row
+        for omega in study.choose_omega(name)[1]:
+            specs |= trained_parts(study.target_spec(study.anonymizer(name, omega), "action"))
+    rows = {}
+    for role, dataset in zip(("action", "privacy"), study.protocol.columns, strict=True):
+        targets = [study.target_spec(method, role, seed) for seed in seeds]
+        for target in targets:
+            specs |= trained_parts(target)
+        scores = pd.DataFrame([study.store.run(target).metrics for target in targets])
+        for metric in (metric for metric in METRICS if metric in scores):
+            rows[f"{role} {METRICS[metric]}", name] = {
+                "here": scores[metric].mean(),
+                "chance": scores[f"{metric}_chance"].mean(),
+                "paper": reported("table1", name, dataset, metric),
+                "paper drop": reported_drop("table1", name, dataset, metric),
+            }
+    records = [study.store.run(spec).record for spec in specs.values()]
+    table = pd.DataFrame.from_dict(rows, orient="index", dtype=float)
+    table.index = pd.MultiIndex.from_tuples(rows, names=["metric", "method"])
+    return table.assign(
+        omega=f"{method.omega:g}" if isinstance(method, AnonymizerSpec) else "",
+        seeds=" ".join(map(str, seeds)),
+        minutes=sum(record["seconds"] for record in records) / 60,
+        device=", ".join(sorted({record["environment"]["device"] for record in records})),
+    )
+
+
+def trained_parts(spec: Spec) -> dict[str, Spec]:
+    """``spec`` and all specs within it that are trained, by key."""
+    found = {spec.key(): spec} if spec.kind in TRAINED else {}
+    for name in type(spec).model_fields:
+        value = getattr(spec, name)
+        if isinstance(value, Spec):
+            found |= trained_parts(value)
+    return found
+
+
+def at_hand(studies: Iterable[Study]) -> list[Study]:
+    """The studies whose Table 1 needs no more training: found in their store, or committed."""
+    found = []
+    for study in studies:
+        study = replace(study, store=Store(study.store.root, read_only=True))
+        try:
+            table1(study)
+        except UserError:
+            continue
+        found.append(study)
+    return found
+
+
+def printable(table: pd.DataFrame) -> pd.DataFrame:
+    """The same table as text: rounded, methods by their label, an empty cell where there is nothing to say."""
+
+    def text(value: object, digits: int) -> str:
+        return "" if pd.isna(value) else f"{value:.{digits}f}"
+
+    rows = []
+    for (metric, method), row in table.iterrows():
+        digits = 3 if metric.endswith("F1") else 1
+        cells = {"metric": metric, "method": label(method)}
+        for column in table.columns:
+            if column in ("here", "sd", "chance", "paper"):
+                cells[column] = text(row[column], digits)
+            elif column in ("drop", "drop sd", "paper drop", "difference", "minutes"):
+                cells[column + " %" * column.endswith("drop")] = text(row[column], 1)
+            else:
+                cells[column] = str(row[column])
+        rows.append(cells)
+    return pd.DataFrame(rows).set_index(["metric", "method"])
+
+
+def save_table(table: pd.DataFrame, profile: str, name: str) -> Path:
+    """Write the printable table to ``tables/<profile>/<name>.csv`` of the store."""
+    with atomic_path(runs_root() / "tables" / profile / f"{name}.csv") as temporary:
+        printable(table).to_csv(temporary)
+    return runs_root() / "tables" / profile / f"{name}.csv"
+
+
+def keep_used(study: Study, name: str) -> Path:
+    """Keep the records of what ``study`` trained or looked up in ``records/<profile>`` of the store, for promotion."""
+    records = {key: record for key, record in study.store.used.items() if record["kind"] in TRAINED}
+    return keep_records(records, runs_root() / "records" / study.profile.name, name)
+
+
+class Shown:
+    """A table as a notebook shows it: HTML with SPAct's rows marked; as plain text where there is no HTML."""
+
+    def __init__(self, table: pd.DataFrame):
+        self.text = printable(table).drop(columns=["device"])
+        self.note = f"Device: {', '.join(dict.fromkeys(table['device']))}. " + NOTE
+
+    def __repr__(self) -> str:
+        return f"{self.text.to_string()}\n{self.note}"
+
+    def _repr_html_(self) -> str:
+        styler = self.text.style.set_uuid("table")  # else every run has another id, and other bytes
+
+        def mark(row: pd.Series) -> list[str]:
+            return ["font-weight: bold" if row.name[1] == LABELS["spact"] else ""] * len(row)
+
+        return f"{styler.apply(mark, axis=1).to_html()}<p>{escape(self.note)}</p>"
+
+
+NOTE = (
+    "drop: relative, from raw; difference: this drop minus the paper's, in points; chance: of a random ranking (cMAP), "
+    "of always saying present (F1), of the most frequent class (top-1); minutes: of training, shared parts counted in "
+    "every row that needs them."
+)
+
+
+def gap(table: pd.DataFrame) -> str:
+    """What the numbers say, one sentence per line, computed from them and from nothing else."""
+    metrics = list(dict.fromkeys(table.index.get_level_values("metric")))
+    action = metrics[0]
+    n, seeds = int(table["replicates"].iloc[0]), len(table["seeds"].iloc[0].split())
+    lines = [f"Mean of {n} replicate{'s' * (n > 1)}, {seeds} target seed{'s' * (seeds > 1)} each."]
+    if n == 1:
+        lines[0] += " One replicate has no interval: another draw or seed may move any number by points."
+
+    def points(method: str, column: str = "here") -> float:
+        return table.loc[(action, method), column] - table.loc[(action, "raw"), column]
+
+    for method in ("spact", "supervised", "identity", "downsample_4x"):
+        if (action, method) not in table.index:
+            continue
+        parts = [f"{action} {_signed(points(method))} points from raw" + _paper(points(method, "paper"))]
+        for metric in metrics[1:]:
+            row = table.loc[(metric, method)]
+            parts.append(f"{metric} {_signed(-row['drop'])} %" + _paper(-row["paper drop"]))
+        lines.append(f"{label(method)}: {'; '.join(parts)}.")
+    for metric in metrics[1:]:
+        raw, spact = table.loc[(metric, "raw")], table.loc[(metric, "spact")]
+        left = spact["here"] - spact["chance"]
+        span = raw["here"] - raw["chance"]
+        digits = 3 if metric.endswith("F1") else 1
+        lines.append(
+            f"What SPAct leaves of {metric} above chance: {left:.{digits}f} of raw's {span:.{digits}f}; "
+            f"down to chance would be {_signed(-relative_drop(raw['chance'], raw['here']))} %."
+        )
+        if (metric, "identity") in table.index:
+            own = spact["drop"] - table.loc[(metric, "identity"), "drop"]
+            lines.append(f"Of its {metric} drop, {own:.1f} points lie beyond the identity row: the game's own part.")
+    return "\n".join(lines)
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.1f}".replace("-", "−")
+
+
+def _paper(value: float | None) -> str:
+    return "" if pd.isna(value) else f" (paper {_signed(value)})"
+
+
+def _committed_study(parameters: dict[str, object], draw: int, seed: int) -> Study:
+    study = open_study(str(parameters["PROFILE"]), draw=draw, seed=seed, protocol=str(parameters["PROTOCOL"]))
+    return replace(study, store=Store(RECORDS / "no-store", read_only=True))
+
+
+def readme_results() -> str:
+    """The README's results, from the committed records alone: Table 1 as notebook 04 shows it by default."""
+    given = declared_parameters(NOTEBOOKS / "04_table1.ipynb")
+    before = os.environ.get("SPACT_READ_ONLY")
+    os.environ["SPACT_READ_ONLY"] = "1"  # the fingerprints of the data, too, then come from the records
+    try:
+        pairs = [(given["DRAW"], given["SEED"]), *map(tuple, given["REPLICATES"])]
+        studies = at_hand(_committed_study(given, *pair) for pair in dict.fromkeys(pairs))
+        if not studies:
+            return "No run is committed yet: `make reproduce` computes the table."
+        table = table1(*studies)
+    finally:
+        os.environ.pop("SPACT_READ_ONLY")
+        if before is not None:
+            os.environ["SPACT_READ_ONLY"] = before
+    text = printable(table)
+    columns = [c for c in text.columns if c not in ("seeds", "replicates", "device")]
+    rows = [text.index.names + columns, *text[columns].reset_index().to_numpy().tolist()]
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    lines.insert(1, "|" + "---|" * len(rows[0]))
+    sentences = "\n".join(f"- {sentence}" for sentence in gap(table).splitlines())
+    device = ", ".join(dict.fromkeys(table["device"]))
+    return "\n".join([*lines, "", f"Profile {given['PROFILE']}, {device}. {NOTE[0].upper()}{NOTE[1:]}", "", sentences])
+
+
+def update_readme(path: Path = README) -> Path:
+    """Write ``readme_results`` between the markers of the README.
+
+    Raises:
+        UserError: the markers are not there.
+    """
+    text = path.read_text(encoding="utf-8")
+    first, last = MARKERS
+    if text.count(first) != 1 or text.count(last) != 1 or text.index(first) > text.index(last):
+        raise UserError(f"{path.name} must hold one line {first!r} and, after it, one line {last!r}")
+    head, tail = text.split(first)[0], text.split(last)[1]
+    return write_text(path, f"{head}{first}\n{readme_results()}\n{last}{tail}")
