@@ -1,0 +1,226 @@
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from spact_lib import minimax, training
+from spact_lib.branches import build_branch
+from spact_lib.config import BranchSpec, Schedule
+from spact_lib.losses import nt_xent
+from spact_lib.minimax import Game, anonymizer_step, auxiliary_step, play
+from spact_lib.networks.action import build_action_network
+from spact_lib.networks.anonymizer import Anonymizer
+from spact_lib.training import NonFiniteError, Run, adam
+
+OMEGA = 0.7
+SCHEDULE = Schedule(steps=4, batch=3, lr=1e-3)
+LOSSES = ["nt_xent", "supervised"]
+Batch = dict[str, Tensor]
+
+
+def make_batch(seed: int) -> Batch:
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        "clip": torch.rand(3, 4, 3, 16, 16, generator=generator),
+        "label": torch.tensor([2, 0, 1]),
+        "pair": torch.rand(3, 2, 3, 16, 16, generator=generator),
+        "image": torch.rand(5, 1, 3, 16, 16, generator=generator),
+        "image_label": torch.randint(0, 2, (5, 4), generator=generator),
+    }
+
+
+def make_game(loss: str, network: str = "slim8") -> Game:
+    torch.manual_seed(0)
+    branch = build_branch(BranchSpec(loss=loss, network=network), 4)
+    f_A, f_T, f_B = Anonymizer(2), build_action_network("r3d_slim", 3), branch.build()
+    return Game(f_A, f_T, f_B, branch, OMEGA, *(adam(net, SCHEDULE) for net in (f_A, f_T, f_B)))
+
+
+def networks(game: Game) -> dict[str, nn.Module]:
+    return {"f_A": game.f_A, "f_T": game.f_T, "f_B": game.f_B}
+
+
+def moved(game: Game, before: dict[str, nn.Module]) -> dict[str, tuple[bool, bool]]:
+    """Of each network: did its parameters move, did its BatchNorm statistics? (All or none, or this fails.)"""
+    result = {}
+    for name, net in networks(game).items():
+        kinds = []
+        # A bias before a BatchNorm has no gradient worth the name; weights tell.
+        weights = {key for key, _ in net.named_parameters() if key.endswith("weight")}
+        statistics = {key for key, _ in net.named_buffers() if "running" in key or "num_batches" in key}
+        old, new = before[name].state_dict(), net.state_dict()
+        for keys in (weights, statistics):
+            changed = {key for key in keys if not torch.equal(old[key], new[key])}
+            assert changed in (set(), keys), f"{name}: only some moved: {sorted(changed)}"
+            kinds.append(bool(changed))
+        rest = set(old) - weights - statistics
+        assert kinds[0] or all(torch.equal(old[key], new[key]) for key in rest)
+        result[name] = tuple(kinds)
+    return result
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_who_learns_in_which_step(loss: str) -> None:
+    game = make_game(loss)
+    for round_ in range(2):  # the second one starts from what the first one left behind
+        before = deepcopy(networks(game))
+        values = anonymizer_step(game, make_batch(2 * round_))
+        assert moved(game, before) == {"f_A": (True, True), "f_T": (False, False), "f_B": (False, False)}
+        assert set(values) == {"L_T_step1", "L_B_step1", "spread"}
+        before = deepcopy(networks(game))
+        values = auxiliary_step(game, make_batch(2 * round_ + 1))
+        assert moved(game, before) == {"f_A": (False, False), "f_T": (True, True), "f_B": (True, True)}
+        assert set(values) == {"L_T", "L_B"}
+        assert all(p.requires_grad for net in networks(game).values() for p in net.parameters())
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_modes_during_the_steps(loss: str) -> None:
+    game, seen = make_game(loss), []
+    for name, net in networks(game).items():
+        net.register_forward_pre_hook(
+            lambda module, given, name=name: seen.append(
+                (name, module.training, all(p.requires_grad for p in module.parameters()), torch.is_grad_enabled())
+            )
+        )
+    anonymizer_step(game, make_batch(0))
+    assert seen == [("f_A", True, True, True), ("f_T", False, False, True), ("f_B", False, False, True)]
+    seen.clear()
+    auxiliary_step(game, make_batch(1))
+    assert seen == [("f_A", False, False, False), ("f_T", True, True, True), ("f_B", True, True, True)]
+
+
+def naive_losses(f_A: nn.Module, f_T: nn.Module, f_B: nn.Module, loss: str, batch: Batch) -> tuple[Tensor, Tensor]:
+    """L_T and L_B with every network in the graph, frame by frame in the layout of the paper."""
+    clip, budget = batch["clip"], batch["pair" if loss == "nt_xent" else "image"]
+    frames = [frame for video in clip for frame in video] + [frame for video in budget for frame in video]
+    out = f_A(torch.stack(frames))
+    clips = torch.stack([out[4 * b : 4 * b + 4] for b in range(3)])
+    out = out[12:]
+    loss_T = F.cross_entropy(f_T(clips), batch["label"])
+    if loss == "supervised":
+        return loss_T, F.binary_cross_entropy_with_logits(f_B(out)[0], batch["image_label"].float())
+    z = f_B(out)[0]
+    return loss_T, nt_xent(z[0::2], z[1::2], 0.1)
+
+
+def assert_gradients(net: nn.Module, loss: Tensor, naive: nn.Module) -> None:
+    expected = torch.autograd.grad(loss, list(naive.parameters()), retain_graph=True)
+    scale = max(g.abs().max() for g in expected)
+    for (name, parameter), gradient in zip(net.named_parameters(), expected, strict=True):
+        torch.testing.assert_close(
+            parameter.grad / scale, gradient / scale, rtol=1e-3, atol=1e-5, msg=lambda m, name=name: f"{name}: {m}"
+        )
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_f_A_gets_the_gradient_of_L_T_minus_omega_L_B(loss: str) -> None:
+    game, batch = make_game(loss), make_batch(0)
+    nets = deepcopy(networks(game))
+    for name, net in nets.items():
+        net.train(name == "f_A")
+    loss_T, loss_B = naive_losses(*nets.values(), loss, batch)
+    values = anonymizer_step(game, batch)
+    assert values["L_T_step1"] == pytest.approx(loss_T.item(), rel=1e-5)
+    assert values["L_B_step1"] == pytest.approx(loss_B.item(), rel=1e-5)
+    assert_gradients(game.f_A, loss_T - OMEGA * loss_B, nets["f_A"])
+    assert all(p.grad is None for net in (game.f_T, game.f_B) for p in net.parameters())
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_skipping_the_gradient_of_f_A_changes_nothing_in_step_2(loss: str) -> None:
+    game, batch = make_game(loss), make_batch(1)
+    nets = deepcopy(networks(game))
+    for name, net in nets.items():
+        net.train(name != "f_A")
+    loss_T, loss_B = naive_losses(*nets.values(), loss, batch)
+    assert torch.autograd.grad(loss_T, list(nets["f_A"].parameters()), retain_graph=True)  # it is in the graph
+    values = auxiliary_step(game, batch)
+    assert values == pytest.approx({"L_T": loss_T.item(), "L_B": loss_B.item()}, rel=1e-5)
+    assert_gradients(game.f_T, loss_T, nets["f_T"])
+    assert_gradients(game.f_B, loss_B, nets["f_B"])
+    assert all(p.grad is None for p in game.f_A.parameters())
+    for name in ("f_T", "f_B"):  # the same BatchNorm statistics, too
+        for key, value in nets[name].named_buffers():
+            torch.testing.assert_close(networks(game)[name].get_buffer(key), value)
+
+
+def test_all_frames_share_one_batch_norm_batch_of_f_A() -> None:
+    game, batches = make_game("nt_xent"), []
+    game.f_A.register_forward_pre_hook(lambda module, given: batches.append(given[0]))
+    clip, budget = game.anonymize(make_batch(0))
+    assert [len(frames) for frames in batches] == [3 * 4 + 3 * 2]
+    assert clip.shape == (3, 4, 3, 16, 16) and budget.shape == (3, 2, 3, 16, 16)
+
+
+def test_an_ensemble_averages_its_losses() -> None:
+    game, batch = make_game("nt_xent", "slim8+slim8"), make_batch(0)
+    z = game.f_B.eval()(batch["pair"].flatten(0, 1))
+    expected = [nt_xent(member[0::2], member[1::2], 0.1) for member in z]
+    assert torch.isclose(game.branch.loss(game.f_B, batch["pair"], batch), sum(expected) / 2)
+
+
+@pytest.fixture
+def canned(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
+    """Steps that note which batch they were given; L_B of step 2 is the batch's number."""
+    used: list[tuple[str, int]] = []
+
+    def step(name: str, values: Callable[[int], dict[str, float]]) -> Callable[[Game, int], dict[str, float]]:
+        return lambda game, batch: used.append((name, batch)) or values(batch)
+
+    monkeypatch.setattr(minimax, "anonymizer_step", step("f_A", lambda k: {"L_B_step1": 1000.0}))
+    monkeypatch.setattr(minimax, "auxiliary_step", step("f_T, f_B", lambda k: {"L_B": float(k)}))
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", -1.0)
+    return used
+
+
+def play_in(folder: Path, steps: int, **options: object) -> Run:
+    game = make_game("nt_xent")
+    run = Run(folder, networks(game), {"f_A": game.optimizer_A}, "minimax")
+
+    def batches(first: int, last: int) -> Iterator[int]:
+        return iter(range(first, last))
+
+    play(game, run, SCHEDULE.model_copy(update={"steps": steps}), batches, **options)
+    return run
+
+
+def test_each_step_takes_the_next_batch_also_after_a_restart(tmp_path: Path, canned: list[tuple[str, int]]) -> None:
+    assert play_in(tmp_path, 2).step == 2
+    assert canned == [("f_A", 0), ("f_T, f_B", 1), ("f_A", 2), ("f_T, f_B", 3)]
+    canned.clear()
+    seen: list[int] = []
+    assert play_in(tmp_path, 4, on_step=seen.append).step == 4
+    assert canned == [("f_A", 4), ("f_T, f_B", 5), ("f_A", 6), ("f_T, f_B", 7)]
+    assert seen == [2, 3]
+
+
+def test_th_Bmax_is_compared_with_the_mean_of_step_2s_L_B(tmp_path: Path, canned: list[tuple[str, int]]) -> None:
+    # Step 2 sees L_B 1, 3, 5, ...: means 1, 2, 3. Step 1's L_B of 1000 must not count.
+    assert play_in(tmp_path / "3", 9, threshold=3.0).step == 3
+    assert play_in(tmp_path / "3", 9, threshold=3.0).step == 3  # asked again, it stays stopped
+    assert play_in(tmp_path / "never", 9, threshold=9.5).step == 9
+
+
+def test_a_non_finite_loss_stops_with_its_name_and_keeps_the_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", -1.0)
+    game = make_game("nt_xent")
+    run = Run(tmp_path, networks(game), {}, "minimax")
+
+    def batches(first: int, last: int) -> Iterator[Batch]:
+        for k in range(first, last):
+            if k == 3:  # step 2 of the second iteration
+                game.f_B.members[0][1][2].bias.data.fill_(torch.nan)
+            yield make_batch(k)
+
+    with pytest.raises(NonFiniteError, match="^L_B became nan at step 1 of minimax"):
+        play(game, run, SCHEDULE, batches)
+    kept = make_game("nt_xent")
+    assert Run(tmp_path, networks(kept), {}).step == 1
+    assert all(torch.isfinite(p).all() for net in networks(kept).values() for p in net.parameters())

@@ -1,0 +1,105 @@
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from spact_lib import training
+from spact_lib.config import Schedule
+from spact_lib.training import NonFiniteError, Run, adam, frozen, running_mean, seed_weights, set_learning_rate
+
+CONSTANT = Schedule(steps=6, batch=1, lr=0.1)
+
+
+@pytest.fixture
+def every_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", -1.0)
+
+
+def descend(folder: Path, *, kill_at: int | None = None, stop_at: int | None = None) -> tuple[Run, Tensor]:
+    """Adam towards the step's number; everything but the batch comes out of the folder."""
+    torch.manual_seed(0)
+    module = nn.Linear(1, 1, bias=False)
+    optimizer = adam(module, CONSTANT)
+    run = Run(folder, {"net": module}, {"net": optimizer}, "toy")
+    for step in run.steps(6):
+        loss = (module.weight - step).square().sum()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        run.log(step, loss=loss.item())
+        if step == kill_at:
+            raise KeyboardInterrupt
+        if step == stop_at:
+            run.stop()
+    return run, module.weight.detach().clone()
+
+
+@pytest.mark.parametrize("kill_at", [0, 3, 5])
+def test_a_killed_run_continues_as_if_nothing_had_happened(tmp_path: Path, every_step: None, kill_at: int) -> None:
+    expected, weight = descend(tmp_path / "undisturbed")
+    with pytest.raises(KeyboardInterrupt):
+        descend(tmp_path / "killed", kill_at=kill_at)
+    run, again = descend(tmp_path / "killed")
+    assert torch.equal(again, weight) and run.rows == expected.rows and run.step == 6
+    lines = (tmp_path / "killed" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == run.rows
+
+
+def test_a_finished_and_a_stopped_run_stay_as_they_are(tmp_path: Path) -> None:
+    for name, stop_at, steps in [("finished", None, 6), ("stopped", 2, 3)]:
+        run, weight = descend(tmp_path / name, stop_at=stop_at)
+        again, same = descend(tmp_path / name)
+        assert run.step == again.step == steps and torch.equal(weight, same) and again.rows == run.rows
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_non_finite_value_is_named_and_leaves_the_checkpoint(tmp_path: Path, every_step: None, value: float) -> None:
+    run = Run(tmp_path, {"net": nn.Linear(1, 1)}, {}, "toy")
+    with pytest.raises(NonFiniteError, match=rf"L_B became {value} at step 2 of toy.*\(step 2\)"):
+        for step in run.steps(5):
+            run.log(step, L_T=1.0, L_B=value if step == 2 else 0.5)
+    assert Run(tmp_path, {"net": nn.Linear(1, 1)}, {}).step == 2
+    assert len(run.rows) == 2  # the bad row is not kept
+
+
+def test_frozen_lets_gradients_through_and_restores_even_after_an_error() -> None:
+    net, x = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)), torch.randn(3, 2, requires_grad=True)
+    with pytest.raises(RuntimeError, match="inside"), frozen(net):
+        assert not net.training and not any(p.requires_grad for p in net.parameters())
+        net(x).square().sum().backward()
+        raise RuntimeError("inside")
+    assert x.grad is not None and all(p.requires_grad and p.grad is None for p in net.parameters())
+
+
+def test_the_learning_rate_is_a_function_of_the_step() -> None:
+    schedule = Schedule(steps=40, batch=1, lr=0.2, one_cycle=True)
+    optimizer = adam(nn.Linear(1, 1), schedule)
+
+    def rate(schedule: Schedule, step: int) -> float:
+        set_learning_rate(optimizer, schedule, step)
+        return optimizer.param_groups[0]["lr"]
+
+    rates = [rate(schedule, step) for step in range(40)]
+    assert rates[:5] == pytest.approx([0.05, 0.1, 0.15, 0.2, 0.2])  # a tenth to rise
+    assert rates[22] == pytest.approx(0.1) and rates[4:] == sorted(rates[4:], reverse=True)  # then half a cosine
+    assert 0 < rates[-1] < 0.001
+    assert {rate(CONSTANT, step) for step in range(6)} == {0.1}
+
+
+def test_the_running_mean_sees_the_last_values_only() -> None:
+    rows = [{"step": k, "L_B": float(k)} for k in range(100)]
+    assert running_mean(rows, "L_B") == pytest.approx(74.5)
+    assert running_mean(rows, "L_B", window=2) == pytest.approx(98.5)
+    assert math.isnan(running_mean([], "L_B")) and math.isnan(running_mean(rows, "val"))
+
+
+def test_seeds_give_different_weights_for_different_roles() -> None:
+    def first(*seed: int) -> float:
+        seed_weights(*seed)
+        return torch.rand(1).item()
+
+    assert first(0, 1) == first(0, 1)
+    assert len({first(*seed) for seed in [(0, 0), (0, 1), (1, 0), (1, 1), (0,), (1,)]}) == 6
