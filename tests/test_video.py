@@ -41,17 +41,19 @@ def encode(
     *,
     b_frames: int = 0,
     keyframe_every: int = 12,
+    rate: int = 25,
+    frames: int = N,
     times: Callable[[int], int] = int,
     container: dict[str, str] | None = None,
     matrix: list[int] | None = None,
 ) -> Path:
     with av.open(str(path), "w", options=container or {}) as file:
-        stream = file.add_stream(codec, rate=25, options=options or {})
+        stream = file.add_stream(codec, rate=rate, options=options or {})
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
         stream.gop_size, stream.max_b_frames = keyframe_every, b_frames
         if matrix:
             stream.set_display_matrix(matrix)
-        for i in range(N):
+        for i in range(frames):
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(bars(i)), format="rgb24")
             frame.pts = times(i)
             file.mux(stream.encode(frame))
@@ -66,6 +68,8 @@ CLIPS: dict[str, Callable[[Path], Path]] = {
     "h264 with open groups": lambda d: encode(d / "a.mp4", "libx264", {"x264-params": X264 + ":open-gop=1"}),
     "h264 in mkv": lambda d: encode(d / "a.mkv", "libx264", {"x264-params": X264}),
     "h264 with B-frames in avi": lambda d: encode(d / "a.avi", "libx264", {"x264-params": X264}),
+    "h264 without a container": lambda d: encode(d / "a.h264", "libx264", {"x264-params": X264}),
+    "several frames at the same time": lambda d: encode(d / "a.mkv", "libx264", {"bf": "0"}, rate=2500),
     "h264 in a transport stream": lambda d: encode(d / "a.ts", "libx264", {"x264-params": X264}),
     "irregular times": lambda d: encode(d / "a.mp4", "libx264", times=lambda i: i * i + i),
     "one keyframe": lambda d: encode(d / "a.mp4", "mpeg4", NO_SCENES, keyframe_every=600),
@@ -199,6 +203,8 @@ def test_one_frame(tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.mp4", [bars(77)], 25)
     assert frame_count(path) == 1
     assert numbers(read_frames(path, [0, 0])) == [77, 77]
+    timeless = encode(tmp_path / "a.h264", "libx264", frames=1)
+    assert numbers(read_frames(timeless, [0])) == [0]
 
 
 @pytest.mark.parametrize(
@@ -241,8 +247,8 @@ def test_turned_videos_are_read_upright(tmp_path: Path, turns: int) -> None:
         assert np.array_equal(list(iter_frames(path, size))[37], expected[0])
 
 
-@pytest.mark.parametrize("name", ["a.png", "100%d of 12:30.png", "a.jpg", "upright.jpg"])
-def test_an_image_is_a_video_of_one_frame(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize("name", ["a.png", "12:30 100%d.png", "a.jpg", "upright.jpg"])
+def test_an_image_is_a_video_of_one_frame(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     ramp = np.linspace(0, 255, 37 * 53 * 3).reshape(37, 53, 3).astype(np.uint8)
     exif = Image.Exif()
     if name == "upright.jpg":
@@ -255,6 +261,8 @@ def test_an_image_is_a_video_of_one_frame(tmp_path: Path, name: str) -> None:
     assert np.abs(frames.astype(int) - expected).max() <= (0 if name.endswith("png") else 3)
     with pytest.raises(UserError, match="frame 1 of .* does not exist"):
         read_frames(tmp_path / name, [1])
+    monkeypatch.chdir(tmp_path)
+    assert np.array_equal(read_frames(name, [0, 0]), frames)
 
 
 def test_a_file_that_changed_is_read_again(tmp_path: Path) -> None:
