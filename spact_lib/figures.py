@@ -1,0 +1,220 @@
+"""Figures: arrays, logged rows and tables in, (fig, ax) out. The same method has the same colour everywhere."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from spact_lib.errors import UserError
+from spact_lib.files import atomic_path
+from spact_lib.paths import runs_root
+from spact_lib.tables import label
+
+# Okabe and Ito's palette, told apart with any colour vision.
+COLOURS = {
+    "raw": "#000000",
+    "identity": "#56B4E9",
+    "downsample_2x": "#F0E442",
+    "downsample_4x": "#E69F00",
+    "supervised": "#0072B2",
+    "spact": "#D55E00",
+}
+OTHER_METHOD = "#CC79A7"
+REFERENCE = "#777777"  # chance lines, uninformative values
+DPI = 80  # committed notebooks must stay small
+
+
+def colour(method: str) -> str:
+    """The colour of a method."""
+    return COLOURS.get(method, OTHER_METHOD)
+
+
+def _new(width: float, height: float, columns: int = 1) -> tuple[Figure, np.ndarray]:
+    fig, axes = plt.subplots(1, columns, figsize=(width, height), dpi=DPI, layout="constrained", squeeze=False)
+    return fig, axes[0]
+
+
+def save(fig: Figure, profile: str, name: str) -> Path:
+    """Write a figure to ``figures/<profile>/<name>.png`` of the store."""
+    path = runs_root() / "figures" / profile / f"{name}.png"
+    with atomic_path(path) as temporary:
+        fig.savefig(temporary, dpi=2 * DPI, bbox_inches="tight")
+    return path
+
+
+def enlarge(frames: np.ndarray, side: int) -> np.ndarray:
+    """uint8 (n, h, w, 3) -> uint8 (n, side, side, 3), pixels repeated: a low resolution is shown as what it is."""
+    rows, columns = (np.arange(side) * size // side for size in frames.shape[1:3])
+    return frames[:, rows][:, :, columns]
+
+
+def frame_grid(
+    rows: Mapping[str, np.ndarray], *, captions: Sequence[str] = (), title: str = "", side: int = 64
+) -> tuple[Figure, Axes]:
+    """Strips of frames, one above the other, the same moments in one column.
+
+    Args:
+        rows: name (of a method, or any text) -> uint8 (n, h, w, 3), the same n; sizes may differ.
+        captions: one for each column.
+        side: pixels that a frame is shown at.
+
+    Raises:
+        UserError: no rows, or rows of different lengths.
+    """
+    counts = {len(frames) for frames in rows.values()}
+    if len(counts) != 1 or 0 in counts:
+        raise UserError(f"a strip needs rows with the same number of frames, got {[len(f) for f in rows.values()]}")
+    gap, n = max(2, side // 16), counts.pop()
+    canvas = np.full((len(rows) * (side + gap) - gap, n * (side + gap) - gap, 3), 255, np.uint8)
+    for r, frames in enumerate(rows.values()):
+        for c, frame in enumerate(enlarge(frames, side)):
+            canvas[r * (side + gap) :, c * (side + gap) :][:side, :side] = frame
+    height = 0.35 + canvas.shape[0] / 80 + 0.2 * bool(title) + 0.2 * bool(captions)
+    fig, (ax,) = _new(1.4 + canvas.shape[1] / 80, height)
+    ax.imshow(canvas, interpolation="nearest")
+    middles = [k * (side + gap) + side / 2 for k in range(max(n, len(rows)))]
+    ax.set_yticks(middles[: len(rows)], [label(name) for name in rows])
+    ax.set_xticks(middles[: len(captions)], captions)
+    ax.xaxis.tick_top()
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+    if title:
+        ax.set_title(title)
+    return fig, ax
+
+
+def contact_sheet(
+    frames: Sequence[np.ndarray], captions: Sequence[str], *, columns: int = 6, title: str = ""
+) -> tuple[Figure, np.ndarray]:
+    """One frame per item with its labels beneath.
+
+    Args:
+        frames: uint8 (h, w, 3) each.
+        captions: text for each, a line break where one is wanted.
+    """
+    lines = max((caption.count("\n") + 1 for caption in captions), default=0)
+    height = -(-len(frames) // columns)
+    size = (1.55 * columns, height * (1.4 + 0.17 * lines) + 0.3 * bool(title))
+    fig, axes = plt.subplots(height, columns, figsize=size, dpi=DPI, layout="constrained", squeeze=False)
+    for ax in axes.flat:
+        ax.axis("off")
+    for ax, frame, caption in zip(axes.flat, frames, captions, strict=False):
+        ax.imshow(frame)
+        ax.text(0.5, -0.04, caption, transform=ax.transAxes, ha="center", va="top", fontsize=8)
+    if title:
+        fig.suptitle(title)
+    return fig, axes
+
+
+def smoothed(values: Sequence[float], window: int) -> np.ndarray:
+    """Running mean over the last ``window`` values, or as many as there are."""
+    sums = np.concatenate([[0.0], np.cumsum(values)])
+    ends = np.arange(1, len(sums))
+    starts = np.maximum(0, ends - window)
+    return (sums[ends] - sums[starts]) / (ends - starts)
+
+
+def loss_curve(
+    ax: Axes, rows: Sequence[Mapping[str, float]], name: str, text: str, *, colour: str = "#000000", window: int = 25
+) -> None:
+    """One logged value over the steps: thin as logged, thick as its running mean."""
+    logged = [(row["step"] + 1, row[name]) for row in rows if name in row]
+    if not logged:
+        raise UserError(f"nothing is logged under {name!r}; there are: {', '.join(sorted(set().union(*rows)))}")
+    steps, values = zip(*logged, strict=True)
+    ax.plot(steps, values, color=colour, alpha=0.25, linewidth=0.8)
+    ax.plot(steps, smoothed(values, window), color=colour, linewidth=1.8, label=text)
+    ax.set_xlabel("step")
+    ax.spines[["top", "right"]].set_visible(False)
+
+
+LoggedValue = tuple[Sequence[Mapping[str, float]], str, float | None]  # rows, name of the value, reference or None
+
+
+def initialisation_curves(runs: Mapping[str, LoggedValue]) -> tuple[Figure, np.ndarray]:
+    """One logged value of several runs side by side, title -> run, each with its reference as a dashed line."""
+    fig, axes = _new(3.2 * len(runs), 2.5, len(runs))
+    for ax, (title, (rows, name, reference)) in zip(axes, runs.items(), strict=True):
+        loss_curve(ax, rows, name, name)
+        ax.set_ylim(bottom=0)
+        if reference is not None:
+            ax.axhline(reference, color=REFERENCE, linestyle="--", linewidth=1)
+        ax.set_title(title, fontsize=10)
+    return fig, axes
+
+
+def training_curves(
+    rows: Sequence[Mapping[str, float]], *, uninformative: float | None, method: str = "spact"
+) -> tuple[Figure, np.ndarray]:
+    """The minimax game: L_T, L_B beside its uninformative value, and the spread that shows a collapse.
+
+    Args:
+        rows: logged by ``minimax.play``.
+        uninformative: L_B of an f_B that sees nothing (log(2N - 1) for NT-Xent); None: not known.
+    """
+    fig, (left, middle, right) = _new(10, 2.7, 3)
+    for ax, name in ((left, "L_T"), (middle, "L_B")):
+        loss_curve(ax, rows, f"{name}_step1", "step 1 ($f_A$ learns)", colour=REFERENCE)
+        loss_curve(ax, rows, name, f"step 2 ($f_{name[-1]}$ learns)", colour=colour(method))
+        ax.set_title(f"${name}$")
+    if uninformative is not None:
+        middle.axhline(uninformative, color="#000000", linestyle="--", linewidth=1, label="uninformative")
+    loss_curve(right, rows, "spread", "spread", colour=colour(method))
+    right.set_ylim(bottom=0)
+    right.set_title("spread of pixels over a batch (0: collapse)", fontsize=10)
+    left.legend(frameon=False, fontsize=8)
+    middle.legend(frameon=False, fontsize=8)
+    return fig, np.array([left, middle, right])
+
+
+def trade_off(
+    table: pd.DataFrame, privacy: str = "privacy cMAP", action: str = "action top-1"
+) -> tuple[Figure, Axes]:
+    """Privacy leaked against action kept: the upper left corner is what one wants. Bars: sd over replicates."""
+    fig, (ax,) = _new(6, 3.8)
+    x, y = table.xs(privacy, level="metric"), table.xs(action, level="metric")
+    for method in x.index:
+        bars = {"xerr": x.loc[method, "sd"], "yerr": y.loc[method, "sd"]} if "sd" in table else {}
+        marker, size = ("*", 14) if method == "spact" else ("o", 8)
+        ax.errorbar(
+            x.loc[method, "here"], y.loc[method, "here"], **bars, fmt=marker, markersize=size, color=colour(method),
+            capsize=2, markeredgecolor="#333333", markeredgewidth=0.6, label=label(method),
+        )  # fmt: skip
+    ax.axvline(x["chance"].iloc[0], color=REFERENCE, linestyle=":", linewidth=1)
+    ax.axhline(y["chance"].iloc[0], color=REFERENCE, linestyle=":", linewidth=1)
+    ax.plot([], [], color=REFERENCE, linestyle=":", linewidth=1, label="chance")
+    ax.set_xlabel(f"{privacy} %  (lower is more private)")
+    ax.set_ylabel(f"{action} %  (higher is more useful)")
+    ax.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+    ax.spines[["top", "right"]].set_visible(False)
+    return fig, ax
+
+
+def class_bars(
+    values: Mapping[str, Sequence[float]], classes: Sequence[str], *, reference: Sequence[float] = (), text: str = ""
+) -> tuple[Figure, Axes]:
+    """Horizontal bars per class for one or several methods, with a mark at each class's own reference (chance).
+
+    Args:
+        values: method (or any text) -> one value per class; NaN leaves a gap.
+        text: what the axis shows, with its unit.
+    """
+    n = len(values)
+    fig, (ax,) = _new(6, 0.6 + len(classes) * (0.14 + 0.13 * n))
+    places = np.arange(len(classes))
+    for k, (name, heights) in enumerate(values.items()):
+        ax.barh(places + (k - (n - 1) / 2) * 0.8 / n, heights, 0.8 / n, color=colour(name), label=label(name))
+    if len(reference):
+        ends = [places - 0.42, places + 0.42]
+        ax.vlines(reference, *ends, color=REFERENCE, linewidth=2, label="chance")
+    ax.set_yticks(places, classes)
+    ax.invert_yaxis()
+    ax.set_xlabel(text)
+    ax.spines[["top", "right"]].set_visible(False)
+    if n > 1 or len(reference):
+        ax.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+    return fig, ax
