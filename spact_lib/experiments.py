@@ -270,7 +270,10 @@ def _make_init_privacy(spec: InitPrivacySpec, folder: Path, store: Store) -> dic
     return metrics
 
 
-def _make_anonymizer(spec: AnonymizerSpec, folder: Path, store: Store) -> dict:
+def open_game(
+    spec: AnonymizerSpec, store: Store
+) -> tuple[Game, Callable[[int, int], Iterator[dict[str, Tensor]]]]:
+    """The minimax game of a spec before its first iteration, and its batches as ``minimax.play`` takes them."""
     device = pick_device()
     f_A = store.load_anonymizer(spec.f_A)
     branch = _branch(spec.f_B)
@@ -279,22 +282,26 @@ def _make_anonymizer(spec: AnonymizerSpec, folder: Path, store: Store) -> dict:
     load_model(f_T, store.files(spec.f_T) / "f_T.safetensors")
     load_model(f_B, store.files(spec.f_B) / "f_B.safetensors")
     f_T, f_B = f_T.to(device), f_B.to(device)
-    game = Game(
-        f_A, f_T, f_B, branch, spec.omega, *(adam(net, spec.schedule) for net in (f_A, f_T, f_B)), spec.f_A.precision
-    )
+    optimizers = (adam(net, spec.schedule) for net in (f_A, f_T, f_B))
+    game = Game(f_A, f_T, f_B, branch, spec.omega, *optimizers, spec.f_A.precision)
+    return game, _game_batches(spec.f_B, spec.f_T.task, spec.schedule.batch, spec.seed, store)
+
+
+def _make_anonymizer(spec: AnonymizerSpec, folder: Path, store: Store) -> dict:
+    game, batches = open_game(spec, store)
+    networks = {"f_A": game.f_A, "f_T": game.f_T, "f_B": game.f_B}
     optimizers = {"f_A": game.optimizer_A, "f_T": game.optimizer_T, "f_B": game.optimizer_B}
-    run = Run(folder, {"f_A": f_A, "f_T": f_T, "f_B": f_B}, optimizers, f"minimax {spec.f_B.branch.loss}")
+    run = Run(folder, networks, optimizers, f"minimax {spec.f_B.branch.loss}")
     shown = _snapshot_frames(spec, store)
     at = {round((spec.schedule.steps - 1) * k / (SNAPSHOTS - 1)) for k in range(SNAPSHOTS)}
 
     def snapshot(step: int) -> None:
         if step in at:
             with atomic_path(folder / f"frames-{step + 1:06d}.npy") as temporary:
-                np.save(temporary, anonymize_uint8(f_A, shown, spec.f_A.precision))
+                np.save(temporary, anonymize_uint8(game.f_A, shown, spec.f_A.precision))
 
-    batches = _game_batches(spec.f_B, spec.f_T.task, spec.schedule.batch, spec.seed, store)
     play(game, run, spec.schedule, batches, threshold=spec.threshold, on_step=snapshot)
-    _save(f_A, folder / "f_A.safetensors")
+    _save(game.f_A, folder / "f_A.safetensors")
     # The batch in truth: a batch is never larger than the data.
     batch = min(spec.schedule.batch, len(rows_of(manifest_of(spec.f_A.action), "train")))
     last = run.rows[-50:]
@@ -302,7 +309,7 @@ def _make_anonymizer(spec: AnonymizerSpec, folder: Path, store: Store) -> dict:
     return {
         **means,
         "steps": run.step,
-        "L_B_uninformative": branch.uninformative(batch),
+        "L_B_uninformative": game.branch.uninformative(batch),
         "collapsed": means["spread"] < 0.01,  # f_A gives all frames nearly the same pixels
         "seconds": run.seconds,
     }
