@@ -19,7 +19,7 @@ SIZE = 64  # pixels, both sides
 FRAMES = 80
 FPS = 25
 _PAD = 16  # the ground goes on outside the picture, for panning
-_SPRITE = 48  # the critter's own picture; nose up, centre in the middle
+_SPRITE = 56  # the critter's own picture; nose up, centre in the middle
 
 # Marks and their prevalence: V1, then V2, unequal and low as in VISPR.
 MARKS = {
@@ -112,9 +112,9 @@ def draw(look: Look, rng: np.random.Generator, frames: Sequence[int] = range(FRA
         place = motion.x[t], motion.y[t], motion.angle[t], motion.size[t]
         box = _stamp(picture, body, mask, *place)
         if "a64_rel_personal" in marks:
-            x = motion.x[t] + style.companion_side[0] * 17 * motion.size[t]
-            y = motion.y[t] + style.companion_side[1] * 17 * motion.size[t]
-            _stamp(picture, *style.companion, x, y, style.companion_angle, 0.95)
+            x = motion.x[t] + style.companion_side[0] * 18 * motion.size[t]
+            y = motion.y[t] + style.companion_side[1] * 18 * motion.size[t]
+            _stamp(picture, *style.companion, x, y, style.companion_angle, 1.25)
         for leaf in style.leaves:
             x, y = leaf.place(t)
             picture.paste(leaf.colour, (x, y, x + leaf.size, y + leaf.size))
@@ -141,20 +141,20 @@ def _move(clocks: dict[str, int], rng: np.random.Generator) -> _Motion:
     def travel(name: str, speed: float) -> np.ndarray:
         return speed * (clock(name) - math.copysign(FRAMES / 2, clock(name)[-1]))
 
-    jitter = _smooth(rng, 4) * [0.35, 0.35, 0.03, 0.006]
-    x = rng.uniform(26, 38) + travel("x", rng.uniform(0.2, 0.42))
-    y = rng.uniform(26, 38) + travel("y", rng.uniform(0.2, 0.42))
-    orbit = rng.uniform(0, 2 * math.pi) + clock("orbit") * math.radians(rng.uniform(6, 11))
+    jitter = _smooth(rng, 4) * [0.2, 0.2, 0.015, 0.004]
+    x = rng.uniform(30, 34) + travel("x", rng.uniform(0.4, 0.5))
+    y = rng.uniform(30, 34) + travel("y", rng.uniform(0.4, 0.5))
+    orbit = rng.uniform(0, 2 * math.pi) + clock("orbit") * math.radians(rng.uniform(9, 14))
     x = x + 5.5 * np.cos(orbit) + 3.0 * np.sin(rng.uniform(0, 7) + clock("shake") * rng.uniform(0.5, 0.8))
     y = y + 5.5 * np.sin(orbit) + 3.0 * np.sin(rng.uniform(0, 7) + clock("nod") * rng.uniform(0.5, 0.8))
     # A size that wraps around: it grows for about forty frames, then starts small again.
-    phase = rng.uniform() + clock("size") / rng.uniform(32, 48)
+    phase = rng.uniform() + clock("size") / rng.uniform(24, 32)
     pulse = rng.uniform(0, 7) + clock("pulse") * rng.uniform(0.5, 0.8)
-    size = 0.9 * np.exp(0.5 * (phase % 1 - 0.5) + 0.12 * np.sin(pulse))
+    size = 0.95 * np.exp(0.6 * (phase % 1 - 0.5) + 0.12 * np.sin(pulse))
     angle = rng.uniform(0, 2 * math.pi) + np.zeros(FRAMES)
-    spin, swing = math.radians(rng.uniform(2.5, 5.5)), rng.uniform(0.5, 0.8)
+    spin, swing = math.radians(rng.uniform(5, 8)), rng.uniform(0.5, 0.8)
     angle += clocks.get("angle", 0) * spin * time + ("wobble" in clocks) * 0.45 * np.sin(swing * time)
-    camera = np.outer(time - FRAMES / 2, rng.uniform(-0.1, 0.1, 2)) + 0.5 * _smooth(rng, 2)
+    camera = np.outer(time - FRAMES / 2, rng.uniform(-0.06, 0.06, 2)) + 0.25 * _smooth(rng, 2)
     x, y, angle = x + jitter[:, 0], y + jitter[:, 1], angle + jitter[:, 2]
     # Rounded, so that the last bit of a sine on another machine cannot move a pixel.
     return _Motion(*(np.round(v, 4) for v in (x, y, angle, size * (1 + jitter[:, 3]), camera)))
@@ -174,7 +174,7 @@ class _Style:
     def __init__(self, rng: np.random.Generator) -> None:
         self.red = _hsv(rng.uniform(-0.035, 0.035), rng.uniform(0.55, 0.9), rng.uniform(0.65, 0.95))
         self.other = _hsv(rng.uniform(0.2, 0.82), rng.uniform(0.4, 0.85), rng.uniform(0.5, 0.95))
-        self.strength = rng.uniform(0.55, 1.0, len(MARKS))
+        self.strength = rng.uniform(0.75, 1.0, len(MARKS))
         self.light = rng.uniform(0.72, 1.08)
         self.drift = rng.uniform(-0.3, 0.3)
         self.tint = rng.uniform(0.93, 1.07, 3)
@@ -185,7 +185,7 @@ class _Style:
         side = rng.uniform(0, 2 * math.pi)
         self.companion_side = math.cos(side), math.sin(side)
         self.companion_angle = round(rng.uniform(0, 2 * math.pi), 4)
-        self.companion = _small_critter(_hsv(rng.uniform(), 0.6, rng.uniform(0.6, 0.9)))
+        self.companion = _small_critter(_hsv(rng.uniform(0.72, 0.78), 0.45, rng.uniform(0.75, 0.95)))
         # Things stand in the outer cells of a 4 x 4 grid first, so that the critter does not hide them all.
         outer = [(i, j) for i in range(4) for j in range(4) if not {i, j} <= {1, 2}]
         cells = [outer[n] for n in rng.permutation(12)]
@@ -194,7 +194,7 @@ class _Style:
         self.crowd_colours = [_hsv(rng.uniform(), 0.5, rng.uniform(0.35, 0.9)) for _ in range(9)]
         self.tower = int(rng.choice([3, 51])), int(rng.uniform(2, 26))
         self.hue_shift = rng.uniform(-0.03, 0.03, 8)
-        self.patch_radius = rng.uniform(4.2, 5.6)
+        self.patch_radius = rng.uniform(5, 6.5)
         self.tattoo = rng.uniform(-2, 2), rng.uniform(1, 6)
 
     def of(self, mark: str) -> float:
@@ -205,7 +205,7 @@ class _Leaf:
     """A small square that the wind carries across the picture: motion that means nothing."""
 
     def __init__(self, rng: np.random.Generator) -> None:
-        self.start, self.speed = rng.uniform(0, SIZE, 2), rng.uniform(-0.9, 0.9, 2)
+        self.start, self.speed = rng.uniform(0, SIZE, 2), rng.uniform(-0.6, 0.6, 2)
         self.size = int(rng.integers(2, 5))
         self.colour = _hsv(rng.uniform(0.05, 0.35), 0.6, rng.uniform(0.4, 0.9))
 
@@ -279,7 +279,7 @@ class _Pen:
 
 def _critter(marks: frozenset[str], style: _Style) -> tuple[Image.Image, Image.Image]:
     colour = style.red if "a17_color" in marks else style.other
-    rx, ry = (7.0, 13.5) if "a4_gender" in marks else (10.0, 10.5)
+    rx, ry = (6.5, 14.0) if "a4_gender" in marks else (11.5, 11.0)
     dark, light = _mix(colour, (20, 15, 30), 0.45), _mix(colour, (255, 255, 255), 0.25)
 
     def paint(mark: str, target: tuple) -> tuple[int, int, int]:
@@ -287,43 +287,40 @@ def _critter(marks: frozenset[str], style: _Style) -> tuple[Image.Image, Image.I
 
     pen = _Pen(_SPRITE, colour)
     if "a6_hair_color" in marks:
-        pen.polygon(
-            [(0, ry - 3), (-5.5, ry + 8.5), (0, ry + 6.5), (5.5, ry + 8.5)],
-            paint("a6_hair_color", (255, 225, 40)),
-        )
+        tail = [(0, ry - 4), (-7, ry + 9.5), (0, ry + 7), (7, ry + 9.5)]
+        pen.polygon(tail, paint("a6_hair_color", (255, 225, 40)))
     if "a2_weight_approx" in marks:
         for s in (-1, 1):
-            pen.polygon(
-                [(s * (rx - 2), -4), (s * (rx + 8.5), 3), (s * (rx + 6), 8), (s * (rx - 3), 5)],
-                paint("a2_weight_approx", (225, 120, 235)),
-            )
+            fin = [(s * (rx - 2), -5), (s * (rx + 9.5), 1), (s * (rx + 8.5), 9), (s * (rx - 3), 6)]
+            pen.polygon(fin, paint("a2_weight_approx", (235, 110, 240)))
     for s in (-1, 1):  # feet
         pen.oval(s * (rx - 0.5), -5, 2.6, 2.2, dark)
         pen.oval(s * (rx - 1.5), 6, 2.6, 2.2, dark)
-    if "a10_face_partial" in marks:
-        pen.polygon([(-4.5, -ry - 3), (0, -ry - 9.5), (4.5, -ry - 3)], paint("a10_face_partial", (255, 140, 0)))
-    rim = 2.2 if "a1_age_approx" in marks else 0.5
-    ink = _mix(dark, (10, 5, 20), style.of("a1_age_approx") if rim > 1 else 0.0)
     head = -ry + 2.0
+    if "a10_face_partial" in marks:
+        beak = [(-6, head - 4), (0, head - 14), (6, head - 4)]
+        pen.polygon(beak, paint("a10_face_partial", (255, 140, 0)))
+    rim = 2.6 if "a1_age_approx" in marks else 0.5
+    ink = _mix(dark, (10, 5, 20), style.of("a1_age_approx") if rim > 1 else 0.0)
     pen.oval(0, 0, rx + rim, ry + rim, ink)
-    pen.oval(0, head, 6.2 + rim, 6.2 + rim, ink)
+    pen.oval(0, head, 7 + rim, 7 + rim, ink)
     pen.oval(0, 0, rx, ry, colour)
     if "a16_race" in marks:
-        band = _mix(colour, (15, 10, 25) if sum(colour) > 330 else (250, 250, 235), 0.9 * style.of("a16_race"))
-        for y in (-1.5, 3.5, 8.5):
+        band = _mix(colour, (15, 10, 25) if sum(colour) > 330 else (250, 250, 235), 0.95 * style.of("a16_race"))
+        for y in (0.0, 5.0, 10.0):
             half = rx * math.sqrt(max(0.0, 1 - (y / ry) ** 2)) - 0.3
-            pen.box(-half, y - 1.1, half, y + 1.1, band)
+            pen.box(-half, y - 1.4, half, y + 1.4, band)
     if "a12_semi_nudity" in marks:
         pen.oval(0, 3, style.patch_radius, style.patch_radius, paint("a12_semi_nudity", (255, 235, 215)))
     if "a11_tattoo" in marks:
         (x, y), ink = style.tattoo, paint("a11_tattoo", (0, 240, 255))
-        pen.box(x - 4.2, y - 1.3, x + 4.2, y + 1.3, ink)
-        pen.box(x - 1.3, y - 4.2, x + 1.3, y + 4.2, ink)
-    pen.oval(0, head, 6.2, 6.2, light)
+        pen.box(x - 5, y - 1.7, x + 5, y + 1.7, ink)
+        pen.box(x - 1.7, y - 5, x + 1.7, y + 5, ink)
+    pen.oval(0, head, 7, 7, light)
     for s in (-1, 1):
         if "a9_face_complete" in marks:
-            pen.oval(s * 3.4, head - 1.5, 3.2, 3.2, _mix(light, (255, 255, 255), style.of("a9_face_complete")))
-            pen.oval(s * 3.4, head - 2.2, 1.3, 1.3, (15, 15, 25))
+            pen.oval(s * 4.4, head - 1.5, 4.2, 4.2, _mix(light, (255, 255, 255), style.of("a9_face_complete")))
+            pen.oval(s * 4.4, head - 2.2, 1.5, 1.5, (15, 15, 25))
         else:
             pen.oval(s * 2.6, head - 1.8, 1.1, 1.1, dark)
     return pen.done()
@@ -356,9 +353,9 @@ def _with_scenery(ground: Image.Image, marks: frozenset[str], style: _Style) -> 
         _set(scene, pen, style.tower[0] + 5, style.tower[1] + 17, style.of("a73_landmark"))
     if "a59_sports" in marks:
         pen = _Pen(16, (250, 250, 250))
-        pen.oval(0, 0, 5.2, 5.2, (30, 30, 40))
-        pen.oval(0, 0, 4.6, 4.6, (250, 250, 250))
-        pen.polygon([(0, -2.6), (2.5, -0.6), (1.5, 2.2), (-1.5, 2.2), (-2.5, -0.6)], (30, 30, 40))
+        pen.oval(0, 0, 6.4, 6.4, (30, 30, 40))
+        pen.oval(0, 0, 5.7, 5.7, (250, 250, 250))
+        pen.polygon([(0, -3), (2.9, -0.7), (1.8, 2.5), (-1.8, 2.5), (-2.9, -0.7)], (30, 30, 40))
         _set(scene, pen, *style.cells[-1], style.of("a59_sports"))
     return scene
 

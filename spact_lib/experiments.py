@@ -332,7 +332,7 @@ def anonymize_uint8(f_A: nn.Module, frames: np.ndarray, precision: str) -> np.nd
     device = next(f_A.parameters()).device
     x = torch.from_numpy(np.ascontiguousarray(frames)).to(device).permute(0, 3, 1, 2).float() / 255  # (n, 3, h, w)
     with autocast(device, precision, dims=2):
-        out = f_A(x.contiguous(memory_format=torch.channels_last))
+        out = f_A(x)
     f_A.train(was_training)
     return to_uint8(out)
 

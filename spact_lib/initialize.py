@@ -53,7 +53,7 @@ def initialize_anonymizer(
         set_learning_rate(optimizer, spec.schedule, step)
         f_A.train()
         with autocast(device, spec.precision, dims=2):
-            out = f_A(frames.contiguous(memory_format=torch.channels_last))
+            out = f_A(frames)
         loss = l1_reconstruction(frames, out)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()

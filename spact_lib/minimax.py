@@ -42,7 +42,6 @@ class Game:
         """
         clip, budget = batch["clip"], self.branch.frames(batch)
         frames = torch.cat([clip.flatten(0, 1), budget.flatten(0, 1)])  # (B*T + N*V, C, H, W)
-        frames = frames.contiguous(memory_format=torch.channels_last)
         with autocast(frames.device, self.precision, dims=2):
             out = self.f_A(frames)
         n = clip.shape[0] * clip.shape[1]

@@ -46,11 +46,12 @@ class Anonymizer(nn.Module):
             ]
         )
         self.to_rgb = nn.Conv2d(w, 3, 1)
+        self.to(memory_format=torch.channels_last)
 
     def forward(self, frames: Tensor) -> Tensor:
         if frames.dim() != 4 or frames.shape[1] != 3:
             raise ValueError(f"f_A takes frames of shape (N, 3, H, W), got {tuple(frames.shape)}; flatten clips first")
-        skips = [self.stem(frames)]
+        skips = [self.stem(frames.contiguous(memory_format=torch.channels_last))]
         for block in self.down:
             skips.append(block(F.max_pool2d(skips[-1], 2)))
         x = skips.pop()

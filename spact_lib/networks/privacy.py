@@ -84,8 +84,10 @@ class PrivacyNetwork(nn.Module):
             encoder, size = ENCODERS[part]()
             head = projection_head(size) if n_outputs is None else nn.Linear(size, n_outputs)
             self.members.append(nn.Sequential(encoder, head))
+        self.to(memory_format=torch.channels_last)
 
     def forward(self, frames: Tensor) -> Tensor:
+        frames = frames.contiguous(memory_format=torch.channels_last)
         return torch.stack([member(frames).float() for member in self.members])
 
 
