@@ -220,7 +220,6 @@ def _require_identity(f_A: InitAnonymizerSpec, store: Store) -> None:
         )
 
 
-
 def _make_init_action(spec: InitActionSpec, folder: Path, store: Store) -> dict:
     _require_identity(spec.f_A, store)
     action = store.raw(spec.f_A.action, spec.f_A.view.stored_side)
@@ -270,9 +269,7 @@ def _make_init_privacy(spec: InitPrivacySpec, folder: Path, store: Store) -> dic
     return metrics
 
 
-def open_game(
-    spec: AnonymizerSpec, store: Store
-) -> tuple[Game, Callable[[int, int], Iterator[dict[str, Tensor]]]]:
+def open_game(spec: AnonymizerSpec, store: Store) -> tuple[Game, Callable[[int, int], Iterator[dict[str, Tensor]]]]:
     """The minimax game of a spec before its first iteration, and its batches as ``minimax.play`` takes them."""
     device = pick_device()
     f_A = store.load_anonymizer(spec.f_A)
@@ -292,7 +289,7 @@ def _make_anonymizer(spec: AnonymizerSpec, folder: Path, store: Store) -> dict:
     networks = {"f_A": game.f_A, "f_T": game.f_T, "f_B": game.f_B}
     optimizers = {"f_A": game.optimizer_A, "f_T": game.optimizer_T, "f_B": game.optimizer_B}
     run = Run(folder, networks, optimizers, f"minimax {spec.f_B.branch.loss}")
-    shown = _snapshot_frames(spec, store)
+    shown = snapshot_frames(spec, store)
     at = {round((spec.schedule.steps - 1) * k / (SNAPSHOTS - 1)) for k in range(SNAPSHOTS)}
 
     def snapshot(step: int) -> None:
@@ -315,7 +312,7 @@ def _make_anonymizer(spec: AnonymizerSpec, folder: Path, store: Store) -> dict:
     }
 
 
-def _snapshot_frames(spec: AnonymizerSpec, store: Store) -> np.ndarray:
+def snapshot_frames(spec: AnonymizerSpec, store: Store) -> np.ndarray:
     """The middle frames of the first test videos: uint8 (n, h, w, 3)."""
     source, manifest = store.raw(spec.f_A.action, spec.f_A.view.stored_side)
     rows = rows_of(manifest, "test")[:: max(1, len(manifest) // 40)][:SNAPSHOT_FRAMES]
