@@ -299,17 +299,22 @@ def _make_anonymizer(spec: AnonymizerSpec, folder: Path, store: Store) -> dict:
 
     play(game, run, spec.schedule, batches, threshold=spec.threshold, on_step=snapshot)
     _save(game.f_A, folder / "f_A.safetensors")
-    # The batch in truth: a batch is never larger than the data.
-    batch = min(spec.schedule.batch, len(rows_of(manifest_of(spec.f_A.action), "train")))
     last = run.rows[-50:]
     means = {name: sum(row[name] for row in last) / len(last) for name in last[0] if name != "step"}
     return {
         **means,
         "steps": run.step,
-        "L_B_uninformative": game.branch.uninformative(batch),
+        "L_B_uninformative": uninformative_loss(spec),
         "collapsed": means["spread"] < 0.01,  # f_A gives all frames nearly the same pixels
         "seconds": run.seconds,
     }
+
+
+def uninformative_loss(spec: AnonymizerSpec) -> float | None:
+    """L_B of an f_B that sees nothing; None where it is not known."""
+    # The batch in truth: a batch is never larger than the data.
+    batch = min(spec.schedule.batch, len(rows_of(manifest_of(spec.f_A.action), "train")))
+    return _branch(spec.f_B).uninformative(batch)
 
 
 def snapshot_frames(spec: AnonymizerSpec, store: Store) -> np.ndarray:
