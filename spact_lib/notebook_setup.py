@@ -1,15 +1,24 @@
 """What every notebook does first, and the frames that several of them show."""
 
+import io
+import json
 import os
+import threading
 from collections.abc import Iterable
+from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
+from IPython.display import Image, Markdown, display
+from matplotlib.figure import Figure
 
-from spact_lib.config import Method
+from spact_lib import figures
+from spact_lib.config import AnonymizerSpec, Method
 from spact_lib.config import profile as named_profile
+from spact_lib.data import rows_of
 from spact_lib.device import environment
 from spact_lib.errors import UserError
-from spact_lib.experiments import manifest_of
+from spact_lib.experiments import Artifact, manifest_of, snapshot_frames, uninformative_loss
 from spact_lib.paths import mini_folder, runs_root
 from spact_lib.protocols import Role
 from spact_lib.study import Study, open_study
@@ -60,8 +69,56 @@ def shown_path(path: str | os.PathLike[str]) -> str:
 
 def test_items(study: Study, role: Role, n: int) -> np.ndarray:
     """``n`` rows spread over the test split of a role's dataset."""
-    rows = np.flatnonzero(manifest_of(study.data(role)).rows["split"] == "test")
+    rows = rows_of(manifest_of(study.data(role)), "test")
     return rows[np.linspace(0, len(rows) - 1, min(n, len(rows))).round().astype(int)]
+
+
+def logged(folder: Path) -> list[dict[str, float]]:
+    """The rows that a run has logged so far; a line still being written is left out."""
+    lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").split("\n")[:-1]
+    return [json.loads(line) for line in lines]
+
+
+def strips(study: Study, spec: AnonymizerSpec) -> dict[str, np.ndarray]:
+    """Some test frames, raw and as f_A showed them in the course of a minimax run: name -> uint8 (n, h, w, 3)."""
+    saved = sorted(study.store.folder(spec).glob("frames-*.npy"))
+    after = {f"iteration {int(path.stem.removeprefix('frames-'))}": np.load(path) for path in saved}
+    return {"raw": snapshot_frames(spec, study.store)} | after
+
+
+def watch(study: Study, spec: AnonymizerSpec, *, every: float = 15.0) -> Artifact:
+    """``study.store.run(spec)``, its curves and strips redrawn below the cell every so many seconds meanwhile."""
+    folder = study.store.folder(spec)
+    curves, pictures = (display(Markdown("*(the first steps are under way)*"), display_id=True) for _ in range(2))
+
+    def redraw() -> None:
+        if not (folder / "metrics.jsonl").exists() or not (rows := logged(folder)):
+            return
+        curves.update(_image(figures.training_curves(rows, uninformative=uninformative_loss(spec))[0]))
+        pictures.update(_image(figures.frame_grid(strips(study, spec))[0]))
+
+    def keep_redrawing() -> None:
+        while not done.wait(every):
+            redraw()
+
+    # The training stays in the main thread, where "interrupt kernel" reaches it.
+    done = threading.Event()
+    thread = threading.Thread(target=keep_redrawing, daemon=True)
+    thread.start()
+    try:
+        artifact = study.store.run(spec)
+    finally:
+        done.set()
+        thread.join()
+    redraw()
+    return artifact
+
+
+def _image(fig: Figure) -> Image:
+    buffer = io.BytesIO()
+    fig.savefig(buffer, format="png", dpi=figures.DPI, bbox_inches="tight")
+    plt.close(fig)
+    return Image(data=buffer.getvalue())
 
 
 def released(
