@@ -71,6 +71,9 @@ class PackedFrames:
         self.path = folder / "frames.bin"
         self._pixels: np.ndarray | None = None
 
+    def __getstate__(self) -> dict:  # for spawned workers, which open the file themselves
+        return self.__dict__ | {"_pixels": None}
+
     def __len__(self) -> int:
         return len(self.index)
 
@@ -78,7 +81,7 @@ class PackedFrames:
         return int(self.index[row, 1])
 
     def read(self, row: int, indices: np.ndarray) -> np.ndarray:
-        if self._pixels is None:  # opened late, so that the object can be sent to a spawned worker
+        if self._pixels is None:
             self._pixels = np.memmap(self.path, dtype=np.uint8, mode="r")
         offset, n, h, w = self.index[row]
         return self._pixels[offset : offset + n * h * w * 3].reshape(n, h, w, 3)[indices]

@@ -2,7 +2,10 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from spact_lib.video import write_video
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SLOW = Path(__file__).resolve().parent / "slow"
@@ -22,3 +25,23 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("needs the real data in ../shared/data, which is not part of this repository")
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_csv(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A user's dataset: short clips of two motions (a square goes right or down) with two attributes of the picture."""
+    folder, rng = tmp_path_factory.mktemp("tiny"), np.random.default_rng(0)
+    lines = ["path,split,action:single,attributes:multi,person"]
+    for k, split in enumerate(["train"] * 6 + ["val"] * 2 + ["test"] * 3 + ["unused"]):
+        action, red, bar = k % 2, k // 2 % 2, k // 4 % 2
+        frames = np.repeat(rng.integers(0, 90, (1, 20, 24, 3), dtype=np.uint8), 7 + k % 3, axis=0)
+        frames[..., 0] += 120 * red
+        frames[:, :3] = 255 if bar else frames[:, :3]
+        for t, frame in enumerate(frames):
+            y, x = (t, 10) if action else (10, t)
+            frame[y : y + 6, x : x + 6] = 255
+        write_video(folder / "clips" / f"{k:02d}.avi", frames, 10, "mpeg4")
+        attributes = "|".join(name for name, on in (("red", red), ("bar", bar)) if on)
+        lines.append(f"clips/{k:02d}.avi,{split},{('right', 'down')[action]},{attributes},{'ab'[k % 2]}")
+    (folder / "tiny.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return folder / "tiny.csv"
