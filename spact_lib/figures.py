@@ -46,9 +46,9 @@ def save(fig: Figure, profile: str, name: str) -> Path:
     return path
 
 
-def enlarge(frames: np.ndarray, side: int) -> np.ndarray:
-    """uint8 (n, h, w, 3) -> uint8 (n, side, side, 3), pixels repeated: a low resolution is shown as what it is."""
-    rows, columns = (np.arange(side) * size // side for size in frames.shape[1:3])
+def enlarge(frames: np.ndarray, height: int, width: int) -> np.ndarray:
+    """uint8 (n, h, w, 3) -> uint8 (n, height, width, 3), pixels repeated: a low resolution is shown as what it is."""
+    rows, columns = (np.arange(new) * old // new for new, old in zip((height, width), frames.shape[1:3], strict=True))
     return frames[:, rows][:, :, columns]
 
 
@@ -60,7 +60,7 @@ def frame_grid(
     Args:
         rows: name (of a method, or any text) -> uint8 (n, h, w, 3), the same n; sizes may differ.
         captions: one for each column.
-        side: pixels that a frame is shown at.
+        side: height in pixels that a frame is shown at.
 
     Raises:
         UserError: no rows, or rows of different lengths.
@@ -69,16 +69,17 @@ def frame_grid(
     if len(counts) != 1 or 0 in counts:
         raise UserError(f"a strip needs rows with the same number of frames, got {[len(f) for f in rows.values()]}")
     gap, n = max(2, side // 16), counts.pop()
-    canvas = np.full((len(rows) * (side + gap) - gap, n * (side + gap) - gap, 3), 255, np.uint8)
+    h, w = next(iter(rows.values())).shape[1:3]
+    width = round(side * w / h)
+    canvas = np.full((len(rows) * (side + gap) - gap, n * (width + gap) - gap, 3), 255, np.uint8)
     for r, frames in enumerate(rows.values()):
-        for c, frame in enumerate(enlarge(frames, side)):
-            canvas[r * (side + gap) :, c * (side + gap) :][:side, :side] = frame
+        for c, frame in enumerate(enlarge(frames, side, width)):
+            canvas[r * (side + gap) :, c * (width + gap) :][:side, :width] = frame
     height = 0.35 + canvas.shape[0] / 80 + 0.2 * bool(title) + 0.2 * bool(captions)
     fig, (ax,) = _new(1.4 + canvas.shape[1] / 80, height)
     ax.imshow(canvas, interpolation="nearest")
-    middles = [k * (side + gap) + side / 2 for k in range(max(n, len(rows)))]
-    ax.set_yticks(middles[: len(rows)], [label(name) for name in rows])
-    ax.set_xticks(middles[: len(captions)], captions)
+    ax.set_yticks([r * (side + gap) + side / 2 for r in range(len(rows))], [label(name) for name in rows])
+    ax.set_xticks([c * (width + gap) + width / 2 for c in range(len(captions))], captions)
     ax.xaxis.tick_top()
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
@@ -140,9 +141,9 @@ def initialisation_curves(runs: Mapping[str, LoggedValue]) -> tuple[Figure, np.n
     fig, axes = _new(3.2 * len(runs), 2.5, len(runs))
     for ax, (title, (rows, name, reference)) in zip(axes, runs.items(), strict=True):
         loss_curve(ax, rows, name, name)
-        ax.set_ylim(bottom=0)
         if reference is not None:
             ax.axhline(reference, color=REFERENCE, linestyle="--", linewidth=1)
+        ax.set_ylim(bottom=0)
         ax.set_title(title, fontsize=10)
     return fig, axes
 
@@ -171,9 +172,7 @@ def training_curves(
     return fig, np.array([left, middle, right])
 
 
-def trade_off(
-    table: pd.DataFrame, privacy: str = "privacy cMAP", action: str = "action top-1"
-) -> tuple[Figure, Axes]:
+def trade_off(table: pd.DataFrame, privacy: str = "privacy cMAP", action: str = "action top-1") -> tuple[Figure, Axes]:
     """Privacy leaked against action kept: the upper left corner is what one wants. Bars: sd over replicates."""
     fig, (ax,) = _new(6, 3.8)
     x, y = table.xs(privacy, level="metric"), table.xs(action, level="metric")

@@ -86,16 +86,25 @@ def strips(study: Study, spec: AnonymizerSpec) -> dict[str, np.ndarray]:
     return {"raw": snapshot_frames(spec, study.store)} | after
 
 
-def watch(study: Study, spec: AnonymizerSpec, *, every: float = 15.0) -> Artifact:
-    """``study.store.run(spec)``, its curves and strips redrawn below the cell every so many seconds meanwhile."""
+def watch(study: Study, spec: AnonymizerSpec, *, name: str, every: float = 15.0) -> Artifact:
+    """``study.store.run(spec)``, its curves and strips redrawn below the cell every so many seconds meanwhile.
+
+    The last ones are saved as figures ``<name>_curves`` and ``<name>_strips``.
+    """
     folder = study.store.folder(spec)
     curves, pictures = (display(Markdown("*(the first steps are under way)*"), display_id=True) for _ in range(2))
 
-    def redraw() -> None:
+    def redraw(last: bool = False) -> None:
         if not (folder / "metrics.jsonl").exists() or not (rows := logged(folder)):
             return
-        curves.update(_image(figures.training_curves(rows, uninformative=uninformative_loss(spec))[0]))
-        pictures.update(_image(figures.frame_grid(strips(study, spec))[0]))
+        drawn = {
+            "curves": figures.training_curves(rows, uninformative=uninformative_loss(spec))[0],
+            "strips": figures.frame_grid(strips(study, spec))[0],
+        }
+        for (what, fig), place in zip(drawn.items(), (curves, pictures), strict=True):
+            if last:
+                figures.save(fig, study.profile.name, f"{name}_{what}")
+            place.update(_image(fig))
 
     def keep_redrawing() -> None:
         while not done.wait(every):
@@ -110,7 +119,7 @@ def watch(study: Study, spec: AnonymizerSpec, *, every: float = 15.0) -> Artifac
     finally:
         done.set()
         thread.join()
-    redraw()
+    redraw(last=True)
     return artifact
 
 

@@ -4,6 +4,7 @@ A row of the csv is one cell of a table: ``table, row, dataset, metric, better, 
 good for the user of the method: action up, privacy down.
 """
 
+import math
 from functools import cache
 from pathlib import Path
 
@@ -39,5 +40,5 @@ def reported_drop(table: str, row: str, dataset: str, metric: str) -> float | No
 
 
 def relative_drop(value: float, raw: float) -> float:
-    """How much of ``raw`` is gone, in percent: 100 (raw - value) / raw."""
-    return 100 * (raw - value) / raw
+    """How much of ``raw`` is gone, in percent: 100 (raw - value) / raw; NaN where raw is 0 and nothing can be lost."""
+    return 100 * (raw - value) / raw if raw else math.nan

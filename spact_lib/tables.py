@@ -15,7 +15,6 @@ from spact_lib.config import AnonymizerSpec, Spec
 from spact_lib.errors import UserError
 from spact_lib.experiments import Store
 from spact_lib.files import atomic_path, write_text
-from spact_lib.notebooks import declared_parameters
 from spact_lib.paper import relative_drop, reported, reported_drop
 from spact_lib.paths import NOTEBOOKS, REPOSITORY, runs_root
 from spact_lib.results import RECORDS, keep_records
@@ -210,10 +209,10 @@ def gap(table: pd.DataFrame) -> str:
     for method in ("spact", "supervised", "identity", "downsample_4x"):
         if (action, method) not in table.index:
             continue
-        parts = [f"{action} {_signed(points(method))} points from raw" + _paper(points(method, "paper"))]
+        parts = [f"{action} {_signed(points(method))} points from raw{_paper(points(method, 'paper'))}"]
         for metric in metrics[1:]:
             row = table.loc[(metric, method)]
-            parts.append(f"{metric} {_signed(-row['drop'])} %" + _paper(-row["paper drop"]))
+            parts.append(f"{metric} {_signed(-row['drop'])} %{_paper(-row['paper drop'])}")
         lines.append(f"{label(method)}: {'; '.join(parts)}.")
     for metric in (metric for metric in metrics[1:] if not metric.endswith("F1")):  # F1 at 0.5 may lie below its line
         raw, spact = table.loc[(metric, "raw")], table.loc[(metric, "spact")]
@@ -224,12 +223,12 @@ def gap(table: pd.DataFrame) -> str:
         )
         if (metric, "identity") in table.index:
             own = spact["drop"] - table.loc[(metric, "identity"), "drop"]
-            lines.append(f"{own:.1f} points of that drop lie beyond the identity row: they are the game's own part.")
+            lines.append(f"SPAct's drop of {metric} less the identity row's: {_signed(own)} points, the game's part.")
     return "\n".join(lines)
 
 
 def _signed(value: float) -> str:
-    return f"{value:+.1f}".replace("-", "−")
+    return "n/a" if pd.isna(value) else f"{value:+.1f}".replace("-", "−")
 
 
 def _paper(value: float | None) -> str:
@@ -238,6 +237,9 @@ def _paper(value: float | None) -> str:
 
 def readme_results() -> str:
     """The README's results, from the committed records alone: Table 1 as notebook 04 shows it by default."""
+    # Imported here: it takes seconds, and only the README needs it.
+    from spact_lib.notebooks import declared_parameters
+
     given = declared_parameters(NOTEBOOKS / "04_table1.ipynb")
     before = os.environ.get("SPACT_READ_ONLY")
     os.environ["SPACT_READ_ONLY"] = "1"  # the fingerprints of the data, too, then come from the records
