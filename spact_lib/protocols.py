@@ -10,7 +10,7 @@ from pathlib import Path
 from spact_lib.config import DataSpec, Profile
 from spact_lib.errors import UserError, unknown_name
 from spact_lib.manifest import read_manifest
-from spact_lib.paths import NOTEBOOKS, mini_folder, runs_root
+from spact_lib.paths import NOTEBOOKS, data_folder
 
 
 @dataclass(frozen=True)
@@ -65,9 +65,7 @@ def dataset_folder(profile: Profile, name: str) -> Path:
     """Where a dataset of a profile lies once prepared; a name that is a path is that path."""
     if os.sep in name or name.endswith(".csv"):
         return Path(name).resolve()
-    if profile.source == "mini":
-        return mini_folder(profile.scale, profile.draw) / name
-    return Path(os.environ.get("SPACT_DATA") or runs_root() / "data" / "official").resolve() / name
+    return data_folder(profile) / name
 
 
 def data_label(profile: Profile, name: str) -> str:
@@ -92,6 +90,8 @@ def data_spec(profile: Profile, name: str, leave_out: tuple[str, str] | None = N
         if label in listed:
             return DataSpec(name=label, folder=folder, fingerprint=listed[label], leave_out=leave_out)
     if not folder.exists():
+        if folder == Path(name).resolve():
+            raise UserError(f"there is no dataset at {folder}; give a CSV file or a folder with manifest.csv")
         how = "spact prepare mini" if profile.source == "mini" else f"spact prepare {name} --root DIR"
         raise UserError(f"dataset {name!r} is not prepared ({folder} does not exist); run `{how}`")
     return DataSpec(name=label, folder=folder, fingerprint=fingerprint(folder), leave_out=leave_out)

@@ -1,0 +1,156 @@
+import shutil
+import warnings
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+
+from spact_lib.baselines import BASELINES, baseline
+from spact_lib.config import PROFILES, Profile, Schedule, profile
+from spact_lib.errors import UserError
+from spact_lib.experiments import Store
+from spact_lib.protocols import PROTOCOLS, Role, data_spec, protocol
+from spact_lib.study import METHODS, Study
+
+SMOKE = profile("smoke")
+
+
+def study(csv: Path, profile: Profile = SMOKE, **options: object) -> Study:
+    return Study(profile, protocol(f"{csv}:action/attributes"), Store(csv.parent / "store", read_only=False), **options)
+
+
+# --- keys ---
+
+
+def variants(value: object) -> list[tuple[str, object]]:
+    """Every way to change one leaf of a spec: (path, changed spec)."""
+    if isinstance(value, BaseModel):
+        names = [name for name, info in type(value).model_fields.items() if not info.exclude]
+        return [
+            (f".{name}{path}", value.model_copy(update={name: changed}))
+            for name in names
+            for path, changed in variants(getattr(value, name))
+        ]
+    if isinstance(value, bool):
+        return [("", not value)]
+    if isinstance(value, tuple):
+        return [("", (*value, 0.123))]
+    return [("", value + 1 if isinstance(value, int | float) else f"{value}x")]
+
+
+@pytest.mark.parametrize("branch", ["spact", "supervised"])
+def test_every_field_of_a_spec_is_in_its_key(tiny_csv: Path, branch: str) -> None:
+    one = study(tiny_csv)
+    spec = one.target_spec(one.anonymizer(branch, 0.5), "privacy")
+    changed = dict(variants(spec))
+    assert len(changed) > 100 and ".release.method.f_B.branch.temperature" in changed
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pydantic warns of the "x" in fields with fixed choices
+        keys = {path: other.key() for path, other in changed.items()}
+    assert [path for path, key in keys.items() if key == spec.key()] == []
+    # f_A's start stands in the spec twice, below f_T and below f_B; otherwise no two changes are the same.
+    assert len(set(keys.values())) == len(keys)
+
+
+def test_the_key_does_not_depend_on_where_the_data_lie(tiny_csv: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_csv.parent / "clips", tmp_path / "clips")
+    copy = Path(shutil.copy(tiny_csv, tmp_path / "tiny.csv"))
+    here, there = (study(csv).anonymizer("spact", 0.5) for csv in (tiny_csv, copy))
+    assert here.key() == there.key() and here.f_A.action.folder != there.f_A.action.folder
+    assert str(tmp_path) not in there.model_dump_json()
+
+
+def test_other_files_under_the_same_names_are_other_data(tiny_csv: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_csv.parent / "clips", tmp_path / "clips")
+    copy = Path(shutil.copy(tiny_csv, tmp_path / "tiny.csv"))
+    with open(tmp_path / "clips" / "03.avi", "ab") as file:
+        file.write(b"0")
+    assert study(copy).init_f_A.key() != study(tiny_csv).init_f_A.key()
+
+
+def test_a_fold_changes_the_targets_but_not_the_frames(tiny_csv: Path) -> None:
+    whole, fold = study(tiny_csv), study(tiny_csv, leave_out=("person", "a"))
+    raw = whole.method("raw")
+    assert whole.target_spec(raw, "action").key() != fold.target_spec(raw, "action").key()
+    assert whole.init_f_A.key() != fold.init_f_A.key()
+    assert whole.target_spec(raw, "action").release == fold.target_spec(raw, "action").release
+
+
+def test_learned_rows_share_their_start_and_f_T(tiny_csv: Path) -> None:
+    one = study(tiny_csv)
+    spact, supervised = (one.anonymizer(name, 0.5) for name in ("spact", "supervised"))
+    assert spact.f_T == supervised.f_T and spact.f_A == supervised.f_A == one.method("identity")
+    assert spact.f_B.branch.loss == "nt_xent" and spact.f_B.branch.task is None  # no privacy label
+    assert supervised.f_B.branch.task == "attributes"
+
+
+def test_targets_of_a_downsampled_release_see_small_frames(tiny_csv: Path) -> None:
+    one = study(tiny_csv)
+    for name, size in {"raw": 32, "downsample_2x": 16, "downsample_4x": 8}.items():
+        assert one.target_spec(one.method(name), "action").view.size == size
+
+
+# --- profiles ---
+
+
+def test_every_profile_survives_a_round_trip() -> None:
+    for name, value in PROFILES.items():
+        assert value.name == name and Profile.model_validate(value.model_dump()) == value
+
+
+def test_changes_are_validated() -> None:
+    changed = profile("mini", omegas=[0.3], init_f_A={"steps": 7, "batch": 2, "lr": 0.1})
+    assert changed.omegas == (0.3,) and changed.init_f_A == Schedule(steps=7, batch=2, lr=0.1)
+    assert profile("mini").init_f_A.steps != 7
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [
+        ("tiny", {}, "^unknown profile 'tiny'; choose one of: mini, paper, smoke$"),
+        ("mini", {"omega": 1}, "^unknown profile setting 'omega'; choose one of: .*omegas.*"),
+        ("mini", {"width": "wide"}, "^profile setting width: .*integer.*'wide'$"),
+        ("mini", {"omegas": []}, "^profile setting omegas: .*at least 1 item"),
+        ("mini", {"minimax": {"steps": -1, "batch": 2, "lr": 1}}, "^profile setting minimax.steps: .*greater.*-1$"),
+        ("mini", {"minimax": {"steps": 1, "batch": 2, "lr": 1, "rate": 1}}, "^profile setting minimax.rate: Extra"),
+    ],
+)
+def test_bad_profiles_are_one_sentence(name: str, changes: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        profile(name, **changes)
+    assert "\n" not in str(caught.value)
+
+
+# --- names ---
+
+
+def test_a_protocol_is_a_name_or_ones_own_dataset() -> None:
+    assert protocol("ucf101_vispr1").target_privacy == Role("vispr", "vispr1")
+    own = protocol("/a:b/mine.csv:gesture/person")
+    assert own.action == own.target_action == Role("/a:b/mine.csv", "gesture")
+    assert own.privacy == own.target_privacy == Role("/a:b/mine.csv", "person")
+    for name in ("ucf", "mine:action", "mine:a/b/c"):
+        with pytest.raises(UserError, match=f"unknown protocol '{name}'; choose one of: DATASET:.*{[*PROTOCOLS][0]}"):
+            protocol(name)
+
+
+def test_unknown_names_and_data_are_refused_before_any_training(tiny_csv: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=f"unknown method 'spct'; choose one of: {', '.join(sorted(METHODS))}"):
+        study(tiny_csv).method("spct")
+    with pytest.raises(UserError, match=f"unknown baseline 'blur'; choose one of: {', '.join(sorted(BASELINES))}"):
+        baseline("blur")
+    with pytest.raises(UserError, match="no dataset at .*none.csv; give a CSV file or a folder with manifest.csv"):
+        study(tmp_path / "none.csv")
+    with pytest.raises(UserError, match="unknown task of dataset '.*' 'person'; choose one of: action, attributes"):
+        Study(SMOKE, protocol(f"{tiny_csv}:action/person"), Store(tmp_path, read_only=False))
+    with pytest.raises(UserError, match="unknown person to leave out 'c'; choose one of: a, b"):
+        study(tiny_csv, leave_out=("person", "c"))
+
+
+def test_what_is_not_prepared_says_how_to_prepare_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SPACT_RUNS", str(tmp_path))
+    monkeypatch.delenv("SPACT_DATA", raising=False)
+    with pytest.raises(UserError, match="'ucf101' is not prepared .*smoke-draw1/ucf101 .* `spact prepare mini`"):
+        data_spec(SMOKE, "ucf101")
+    with pytest.raises(UserError, match="'ucf101' is not prepared .* run `spact prepare ucf101 --root DIR`"):
+        data_spec(profile("paper"), "ucf101")
