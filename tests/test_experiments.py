@@ -1,0 +1,453 @@
+import json
+import multiprocessing
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from filelock import FileLock, Timeout
+
+from spact_lib import data, experiments, files, protocols, target, training
+from spact_lib.config import FramesSpec, Profile, Schedule, Spec, View, profile
+from spact_lib.errors import UserError
+from spact_lib.experiments import Artifact, NotTrainedError, Store, anonymize_uint8, manifest_of, to_uint8, unfolded
+from spact_lib.losses import nt_xent_uninformative
+from spact_lib.manifest import Manifest
+from spact_lib.protocols import protocol
+from spact_lib.results import find_committed, keep_records
+from spact_lib.study import METHODS, Study
+
+VIEW = View(stored_side=16, size=16, n_frames=4, stride=1, crop=(0.8, 1.0), test_crop=1.0, flip=0.0, test_clips=2)
+
+
+def steps(n: int, batch: int = 4) -> Schedule:
+    return Schedule(steps=n, batch=batch, lr=1e-3)
+
+
+TINY = profile(
+    "smoke",
+    action_view=VIEW,
+    privacy_view=VIEW.frames(),
+    width=2,
+    init_f_A=steps(3),
+    init_f_T=steps(3),
+    init_f_B=steps(3),
+    minimax=steps(3, batch=8),  # more than there are training clips
+    privacy_batch=3,
+    target_action=steps(4),
+    target_privacy=steps(4),
+    target_seeds=(0, 1),
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_cpu_thread() -> Iterator[None]:
+    """Same numbers on every machine, and children may be forked."""
+    before, threads = os.environ.get("SPACT_DEVICE"), torch.get_num_threads()
+    os.environ["SPACT_DEVICE"] = "cpu"
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+    del os.environ["SPACT_DEVICE"]
+    if before is not None:
+        os.environ["SPACT_DEVICE"] = before
+
+
+def study(csv: Path, root: Path, profile: Profile = TINY, **options: object) -> Study:
+    return Study(profile, protocol(f"{csv}:action/attributes"), Store(root, read_only=False, **options))
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_csv: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Study, dict[str, dict]]:
+    """The whole path, for all methods, undisturbed: what everything else is compared with."""
+    one = study(tiny_csv, tmp_path_factory.mktemp("finished"))
+    return one, {name: one.targets(name) for name in METHODS}
+
+
+def specs(one: Study) -> dict[str, Spec]:
+    """A spec of every kind that training or decoding makes."""
+    spact, supervised = (one.anonymizer(name, 0.5) for name in ("spact", "supervised"))
+    return {
+        "frames": FramesSpec(data=unfolded(spact.f_A.action), stored_side=16),
+        "f_A": spact.f_A,
+        "f_T": spact.f_T,
+        "f_B": spact.f_B,
+        "supervised f_B": supervised.f_B,
+        "spact": spact,
+        "supervised": supervised,
+        "release": one.release(spact, one.protocol.action),
+        "f'_T": one.target_spec(spact, "action"),
+        "f'_B": one.target_spec(spact, "privacy"),
+    }
+
+
+KINDS = ["frames", "f_A", "f_T", "f_B", "supervised f_B", "spact", "supervised", "release", "f'_T", "f'_B"]
+
+
+def outcome(artifact: Artifact) -> dict[str, object]:
+    """Everything that a spec made, bit for bit, but for times."""
+    found = {
+        path.name: path.read_bytes()
+        for path in artifact.folder.iterdir()
+        if path.name not in ("record.json", "checkpoint.pt") and not path.name.startswith(".")
+    }
+    return found | {"metrics": json.dumps(artifact.metrics)}
+
+
+def without(one: Study, spec: Spec, root: Path) -> Study:
+    """A study whose store has everything but one artifact."""
+    shutil.copytree(one.store.root, root)
+    shutil.rmtree(root / spec.kind / spec.key())
+    return replace(one, store=Store(root, read_only=False))
+
+
+# --- the whole path ---
+
+
+def test_every_method_gets_its_rows(finished: tuple[Study, dict]) -> None:
+    one, rows = finished
+    for name, row in rows.items():
+        assert [len(row[role]) for role in ("action", "privacy")] == [2, 2], name
+        for metrics in row["action"]:
+            assert 0 <= metrics["top1"] <= 100 and metrics["n_test"] == 3
+        for metrics in row["privacy"]:
+            assert 0 < metrics["cmap"] <= 100 and 0 <= metrics["f1"] <= 1 and len(metrics["ap"]) == 2
+        assert 1 <= metrics["chosen_step"] <= 4
+    kinds = {path.parent.parent.name for path in one.store.root.glob("*/*/record.json")}
+    assert kinds == {"frames", "init_f_A", "init_f_T", "init_f_B", "anonymizer", "release", "target"}
+    counts = {kind: len(list((one.store.root / kind).glob("*/record.json"))) for kind in kinds}
+    # One dataset: decoded once; one start and one f_T for both learned methods; raw frames are not written twice.
+    assert counts == {
+        "frames": 1, "init_f_A": 1, "init_f_T": 1, "init_f_B": 2, "anonymizer": 2, "release": 5, "target": 24,
+    }  # fmt: skip
+
+
+def test_a_record_says_what_was_made_and_where(finished: tuple[Study, dict]) -> None:
+    one, _ = finished
+    spec = one.anonymizer("spact", 0.5)
+    artifact = one.store.run(spec)
+    record = json.loads((artifact.folder / "record.json").read_text())
+    assert record["key"] == spec.key() == artifact.folder.name
+    assert type(spec).model_validate(record["spec"] | {"f_T": spec.f_T, "f_B": spec.f_B}) == spec
+    assert record["environment"]["device"].startswith("cpu") and record["environment"]["torch"] == torch.__version__
+    assert record["seconds"] > 0
+    metrics = record["metrics"]
+    assert metrics["steps"] == 3 and {"L_T", "L_B", "L_T_step1", "L_B_step1", "spread"} < set(metrics)
+    # Six training clips make batches of six, whatever the schedule asks for.
+    assert metrics["L_B_uninformative"] == pytest.approx(nt_xent_uninformative(6))
+    strips = sorted(artifact.folder.glob("frames-*.npy"))
+    assert [path.stem for path in strips] == [f"frames-{k:06d}" for k in (1, 2, 3)]
+    assert np.load(strips[-1]).shape[1:] == (16, 19, 3) and np.load(strips[-1]).dtype == np.uint8
+
+
+def test_the_same_spec_is_not_made_twice(finished: tuple[Study, dict], monkeypatch: pytest.MonkeyPatch) -> None:
+    one, rows = finished
+    monkeypatch.setattr(experiments, "BUILDERS", {})
+    again = replace(one, store=Store(one.store.root, read_only=False))
+    assert json.dumps({name: again.targets(name) for name in METHODS}) == json.dumps(rows)
+    assert again.store.used.keys() <= one.store.used.keys()
+
+
+def test_what_is_released_is_f_A_in_8_bits(finished: tuple[Study, dict]) -> None:
+    one, _ = finished
+    spec = specs(one)["release"]
+    f_A = one.store.load_anonymizer(spec.method)
+    raw, release = one.store.frames(spec.frames)[0], one.store.release(spec)
+    assert len(raw) == len(release) == 12
+    for row in (0, 10):
+        every = np.arange(raw.n_frames(row))
+        assert np.array_equal(release.read(row, every), anonymize_uint8(f_A, raw.read(row, every), "bfloat16"))
+    assert release.n_frames(11) == 0  # unused
+    assert not f_A.training
+    shades = torch.tensor([-0.1, 0.4, 0.6, 254.4, 255.6]).div(255).view(5, 1, 1, 1).expand(5, 3, 1, 1)
+    assert to_uint8(shades)[:, 0, 0, 0].tolist() == [0, 0, 1, 254, 255]
+
+
+def test_a_downsampled_release_is_small(finished: tuple[Study, dict]) -> None:
+    one, _ = finished
+    role = one.protocol.action
+    shapes = [
+        one.store.release(one.release(one.method(name), role)).read(0, np.array([0])).shape
+        for name in ("raw", "downsample_2x", "downsample_4x")
+    ]
+    assert shapes == [(1, 16, 19, 3), (1, 8, 10, 3), (1, 4, 5, 3)]
+
+
+def test_decoding_at_every_use_changes_nothing(finished: tuple[Study, dict], tiny_csv: Path, tmp_path: Path) -> None:
+    one, _ = finished
+    other = study(tiny_csv, tmp_path, decode_once=False)
+    spec = other.target_spec(other.method("raw"), "privacy")
+    assert outcome(other.store.run(spec)) == outcome(one.store.run(spec))
+    assert not (tmp_path / "frames").exists()
+
+
+# --- targets ---
+
+
+def test_validation_chooses_the_checkpoint(
+    finished: tuple[Study, dict], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    one, _ = finished
+    spec = one.target_spec(one.method("raw"), "action")
+    parts: list[int] = []
+
+    def falling(probabilities: torch.Tensor, targets: torch.Tensor) -> dict[str, float]:
+        parts.append(len(targets))
+        return {"top1": 50.0 - len(parts)}
+
+    monkeypatch.setattr(target, "score", falling)
+    artifact = without(one, spec, tmp_path / "store").store.run(spec)
+    assert parts == [2, 2, 3]  # validation twice, test once
+    assert artifact.metrics["chosen_step"] == 2 and artifact.metrics["val"] == 49
+    state = torch.load(artifact.folder / "checkpoint.pt", weights_only=True)
+    weight = "body.stem.0.weight"
+    assert not torch.equal(state["best"][weight], state["network"][weight])
+    # The test predictions are those of the checkpoint that validation chose.
+    network, dims = target.build_target(spec.network, 2)
+    network.load_state_dict(state["best"])
+    manifest = manifest_of(spec.data)
+    dataset = data.ClipDataset(
+        one.store.release(spec.release), data.rows_of(manifest, "test"), manifest.labels("action"), spec.view
+    )
+    expected = target.predict(network, dims, dataset, torch.device("cpu"))
+    assert np.array_equal(np.load(artifact.folder / "predictions.npz")["probabilities"], expected.numpy())
+
+
+def test_without_validation_rows_the_last_step_is_taken(finished: tuple[Study, dict]) -> None:
+    one, _ = finished
+    fold = Study(TINY, one.protocol, one.store, leave_out=("person", "a"))
+    metrics = fold.target(fold.method("raw"), "action").metrics
+    assert (metrics["val"], metrics["chosen_step"], metrics["n_test"]) == (None, 4, 6)
+
+
+# --- killed at any moment ---
+
+
+class Killed(BaseException):
+    """Not an Exception: nothing may catch it."""
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_killed_at_any_moment_ends_as_if_undisturbed(
+    finished: tuple[Study, dict], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: str
+) -> None:
+    """All that outlives a process appears by os.replace: die before each of them in turn, and once more a bit later."""
+    one, _ = finished
+    spec = specs(one)[kind]
+    other, expected = without(one, spec, tmp_path / "store"), outcome(one.store.run(spec))
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", -1.0)
+    real, deaths, left = os.replace, [], 0
+
+    def replace_or_die(source: Path, destination: Path) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            deaths.append(Path(destination).name)
+            raise Killed
+        real(source, destination)
+
+    monkeypatch.setattr(files.os, "replace", replace_or_die)
+    for moment in count():
+        shutil.rmtree(other.store.folder(spec), ignore_errors=True)
+        died = len(deaths)
+        for survive in (moment, 1 + moment % 4, 1000):
+            left = survive
+            try:
+                artifact = Store(other.store.root, read_only=False).run(spec)
+                break
+            except Killed:
+                assert not (other.store.folder(spec) / "record.json").exists()
+        assert outcome(artifact) == expected, f"died before {deaths[died:]}"
+        if len(deaths) == died:
+            break  # it was done before its time to die
+    assert {"spec.json", "record.json"} <= set(deaths)
+    assert deaths.count("checkpoint.pt") >= 4 or kind in ("frames", "release"), deaths
+
+
+def run_and_die(root: Path, spec: Spec, survive: int) -> None:
+    training.CHECKPOINT_SECONDS = -1.0
+    real = os.replace
+
+    def replace_or_die(source: Path, destination: Path) -> None:
+        nonlocal survive
+        survive -= 1
+        if survive < 0:
+            os._exit(9)  # no exception, no clean-up: like a power cut, the lock and temporary files included
+        real(source, destination)
+
+    os.replace = replace_or_die
+    Store(root, read_only=False).run(spec)
+
+
+def run_and_count(root: Path, spec: Spec, barrier: multiprocessing.Barrier, made: Path) -> None:
+    build = experiments.BUILDERS[type(spec)]
+
+    def noted(*arguments: object) -> dict:
+        with open(made, "a") as file:
+            file.write("made\n")
+        return build(*arguments)
+
+    experiments.BUILDERS[type(spec)] = noted
+    barrier.wait(60)
+    Store(root, read_only=False).run(spec)
+
+
+fork = multiprocessing.get_context("fork") if "fork" in multiprocessing.get_all_start_methods() else None
+needs_fork = pytest.mark.skipif(fork is None, reason="needs os.fork")
+
+
+@needs_fork
+def test_a_process_that_vanished_leaves_no_lock_and_no_wrong_result(
+    finished: tuple[Study, dict], tmp_path: Path
+) -> None:
+    one, _ = finished
+    spec = specs(one)["spact"]
+    other = without(one, spec, tmp_path / "store")
+    process = fork.Process(target=run_and_die, args=(other.store.root, spec, 6))
+    process.start()
+    process.join(120)
+    assert process.exitcode == 9
+    folder = other.store.folder(spec)
+    assert (folder / "checkpoint.pt").exists() and not (folder / "record.json").exists()
+    assert list(folder.glob(".*.tmp*"))  # the half of a file that it leaves disturbs nobody
+    assert outcome(other.store.run(spec)) == outcome(one.store.run(spec))
+
+
+@needs_fork
+def test_two_processes_make_a_spec_once(finished: tuple[Study, dict], tmp_path: Path) -> None:
+    one, _ = finished
+    spec = specs(one)["f_A"]
+    other, made = without(one, spec, tmp_path / "store"), tmp_path / "made"
+    barrier = fork.Barrier(2)
+    processes = [fork.Process(target=run_and_count, args=(other.store.root, spec, barrier, made)) for _ in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
+    assert [process.exitcode for process in processes] == [0, 0]
+    assert made.read_text() == "made\n"
+    assert outcome(other.store.run(spec)) == outcome(one.store.run(spec))
+
+
+def test_a_spec_in_the_making_is_locked(
+    finished: tuple[Study, dict], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    one, _ = finished
+    spec = specs(one)["frames"]
+    other = without(one, spec, tmp_path / "store")
+
+    def build(spec: Spec, folder: Path, store: Store) -> dict:
+        with pytest.raises(Timeout):
+            FileLock(f"{folder}.lock", is_singleton=False).acquire(timeout=0)
+        return {}
+
+    monkeypatch.setitem(experiments.BUILDERS, FramesSpec, build)
+    other.store.run(spec)
+
+
+# --- read-only ---
+
+
+def test_read_only_never_trains(finished: tuple[Study, dict], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, _ = finished
+    spec = specs(one)["f'_T"]
+    assert Store(one.store.root, read_only=True).run(spec).metrics == one.store.run(spec).metrics
+    monkeypatch.setenv("SPACT_READ_ONLY", "1")
+    with pytest.raises(NotTrainedError, match=f"no record of target {spec.key()} in .*training is forbidden"):
+        Store(tmp_path / "empty").run(spec)
+    assert not (tmp_path / "empty").exists()
+
+
+def test_a_table_comes_from_committed_records_without_data_or_training(
+    finished: tuple[Study, dict], tiny_csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, rows = finished
+    records = tmp_path / "notebooks" / "records"
+    lines = keep_records(one.store.used, records, "04_table1").read_text().splitlines()
+    assert len(lines) == len(one.store.used) and all(len(line) < 2000 for line in lines)
+    assert str(tiny_csv.parent) not in "".join(lines)
+    assert json.loads((records / "data.json").read_text()) == {"tiny": one.init_f_A.action.fingerprint}
+
+    monkeypatch.setenv("SPACT_READ_ONLY", "1")
+    monkeypatch.setattr(protocols, "NOTEBOOKS", tmp_path / "notebooks")
+    monkeypatch.setattr(experiments, "find_committed", partial(find_committed, folder=records))
+    elsewhere = Study(TINY, protocol(f"{tmp_path}/gone/tiny.csv:action/attributes"), Store(tmp_path / "empty"))
+    assert json.dumps({name: elsewhere.targets(name) for name in METHODS}) == json.dumps(rows)
+    assert not (tmp_path / "empty").exists()
+    with pytest.raises(NotTrainedError, match="only the record of anonymizer .* is committed, not its files"):
+        elsewhere.store.load_anonymizer(elsewhere.anonymizer("spact", 0.5))
+    # Kept again from records, as a table notebook does: nothing is lost.
+    again = keep_records(elsewhere.store.used, tmp_path / "again", "04_table1").read_text().splitlines()
+    assert set(again) <= set(lines)
+
+
+# --- thresholds and the choice of omega ---
+
+
+def test_minimax_is_refused_above_th_A0(finished: tuple[Study, dict]) -> None:
+    one, _ = finished
+    reached = one.store.run(one.init_f_A).metrics["val_l1"]
+    strict = Study(profile_with(th_A0=reached / 2), one.protocol, one.store)
+    message = f"mean L1 of {reached:.4f}, above th_A0 = {reached / 2}.*give init_f_A more steps"
+    for spec in (strict.init_f_T(), strict.anonymizer("supervised", 0.5)):
+        with pytest.raises(UserError, match=message):
+            strict.store.run(spec)
+    assert strict.targets("identity")["action"]  # the identity row is nobody's start
+
+
+def profile_with(**changes: object) -> Profile:
+    return Profile.model_validate(TINY.model_dump() | changes)
+
+
+def test_initialisation_stops_at_its_thresholds(finished: tuple[Study, dict]) -> None:
+    one, _ = finished
+    easy = Study(profile_with(th_T0=99.0, th_B0=99.0), one.protocol, one.store)
+    for spec in (easy.init_f_T(), easy.anonymizer("spact", 0.5).f_B):
+        folder = easy.store.run(spec).folder
+        assert len((folder / "metrics.jsonl").read_text().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("raw", "found", "chosen", "tried"),
+    [
+        (90.0, {0.9: 95.0}, 0.9, [0.9]),  # better than raw will do
+        (90.0, {0.9: 86.9, 0.5: 87.0, 0.1: 90.0}, 0.5, [0.9, 0.5]),  # exactly 3 points less will do
+        (90.0, {0.9: 10.0, 0.5: 20.0, 0.1: 30.0}, 0.1, [0.9, 0.5, 0.1]),  # none keeps the action: the smallest
+        (None, {}, 0.5, []),  # no validation rows: the middle
+    ],
+)
+def test_the_largest_omega_that_keeps_the_action_is_taken(
+    finished: tuple[Study, dict], monkeypatch: pytest.MonkeyPatch, raw: float, found: dict, chosen: float, tried: list
+) -> None:
+    one = Study(profile_with(omegas=(0.5, 0.9, 0.1)), finished[0].protocol, finished[0].store)
+
+    def canned(self: Study, method: object, role: str, seed: int | None = None) -> Artifact:
+        assert role == "action"
+        return Artifact({"metrics": {"val": found[method.omega] if hasattr(method, "omega") else raw}}, None)
+
+    monkeypatch.setattr(Study, "target", canned)
+    spec, values = one.choose_omega("supervised")
+    assert spec == one.anonymizer("supervised", chosen) and list(values) == tried
+
+
+def test_spact_is_learned_and_chosen_without_privacy_labels(
+    finished: tuple[Study, dict], tiny_csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels = Manifest.labels
+
+    def only_actions(self: Manifest, task: str) -> np.ndarray:
+        assert task == "action", "SPAct looked at privacy labels"
+        return labels(self, task)
+
+    monkeypatch.setattr(Manifest, "labels", only_actions)
+    other = study(tiny_csv, tmp_path)
+    spec = other.method("spact")
+    assert outcome(other.store.run(spec)) == outcome(finished[0].store.run(spec))
+    with pytest.raises(AssertionError, match="looked at privacy labels"):
+        other.method("supervised")
