@@ -7,13 +7,14 @@ import argparse
 import json
 import logging
 import re
+import shutil
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from spact_lib.errors import UserError
-from spact_lib.files import write_text
+from spact_lib.files import atomic_path, write_json, write_text
 from spact_lib.paths import (
     NOTEBOOKS,
     committed_notebooks,
@@ -88,10 +89,21 @@ def reproduce(args: argparse.Namespace) -> int:
         seconds = run_notebook(path, executed / path.name, {"PROFILE": profile.name}, echo=True)
         minutes[path.name] = seconds / 60
     minutes["total"] = (time.perf_counter() - start) / 60
+    keep_minutes(profile.name, minutes)
     text = summary(profile.name, minutes)
     say("\n" + text)
     say(f"summary: {write_text(runs_root() / f'summary-{profile.name}.md', text)}")
     return 0
+
+
+def keep_minutes(profile: str, minutes: dict[str, float]) -> None:
+    """Keep what the run took, for the README; a rerun that finds its results finished does not lower it."""
+    from spact_lib.device import environment
+
+    path, machine = runs_root() / "records" / profile / "minutes.json", environment()
+    before = json.loads(path.read_text(encoding="utf-8"))["minutes"] if path.exists() else {}
+    kept = {name: round(max(value, before.get(name, 0.0)), 2) for name, value in minutes.items()}
+    write_json(path, {"hardware": f"{machine['device']}, {machine['threads']} threads", "minutes": kept})
 
 
 def summary(profile: str, minutes: dict[str, float]) -> str:
@@ -141,7 +153,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def promote(args: argparse.Namespace) -> int:
-    """Make the executed notebooks of a profile, and the records they used, the committed ones."""
+    """Make the executed notebooks of a profile, and the records they used, the committed ones; fill in the README."""
     from spact_lib import config
     from spact_lib import notebooks as library
 
@@ -154,6 +166,14 @@ def promote(args: argparse.Namespace) -> int:
         if path.suffix == ".json" and kept.exists():  # the catalogue of datasets grows, records are replaced
             text = json.dumps(json.loads(kept.read_text(encoding="utf-8")) | json.loads(text), indent=2) + "\n"
         say(f"promote: {write_text(kept, text)}")
+    picture = runs_root() / "figures" / profile / "04_methods.png"
+    if picture.exists():
+        with atomic_path(NOTEBOOKS / "records" / "methods.png") as temporary:
+            shutil.copyfile(picture, temporary)
+    if (page := NOTEBOOKS.parent / "README.md").exists():
+        from spact_lib import readme
+
+        say(f"promote: {readme.update(page)}")
     return 0
 
 

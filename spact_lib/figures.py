@@ -172,8 +172,14 @@ def training_curves(
     return fig, np.array([left, middle, right])
 
 
-def trade_off(table: pd.DataFrame, privacy: str = "privacy cMAP", action: str = "action top-1") -> tuple[Figure, Axes]:
-    """Privacy leaked against action kept: the upper left corner is what one wants. Bars: sd over replicates."""
+def trade_off(table: pd.DataFrame) -> tuple[Figure, Axes]:
+    """Privacy leaked against action kept: the upper left corner is what one wants. Bars: sd over replicates.
+
+    Args:
+        table: of ``tables.table1``; the first metric of each role is shown.
+    """
+    metrics = table.index.unique("metric")
+    action, privacy = (next(m for m in metrics if m.startswith(role)) for role in ("action", "privacy"))
     fig, (ax,) = _new(6, 3.8)
     x, y = table.xs(privacy, level="metric"), table.xs(action, level="metric")
     for method in x.index:

@@ -3,7 +3,6 @@
 A table is tidy: one row per (metric, method). ``printable`` makes text of it, for notebooks, csv files and the README.
 """
 
-import os
 from collections.abc import Iterable
 from dataclasses import replace
 from html import escape
@@ -14,10 +13,10 @@ import pandas as pd
 from spact_lib.config import AnonymizerSpec, Spec
 from spact_lib.errors import UserError
 from spact_lib.experiments import Store
-from spact_lib.files import atomic_path, write_text
+from spact_lib.files import atomic_path
 from spact_lib.paper import relative_drop, reported, reported_drop
-from spact_lib.paths import NOTEBOOKS, REPOSITORY, runs_root
-from spact_lib.results import RECORDS, keep_records
+from spact_lib.paths import runs_root
+from spact_lib.results import keep_records
 from spact_lib.study import METHODS, LearnedMethod, Study, open_study
 
 LABELS = {
@@ -30,8 +29,6 @@ LABELS = {
 }
 METRICS = {"top1": "top-1", "cmap": "cMAP", "f1": "F1"}
 TRAINED = ("init_f_A", "init_f_T", "init_f_B", "anonymizer", "target")  # kinds of specs that cost minutes
-README = REPOSITORY / "README.md"
-MARKERS = "<!-- results: written by `spact promote` from notebooks/records -->", "<!-- end of results -->"
 
 
 def label(method: str) -> str:
@@ -233,45 +230,3 @@ def _signed(value: float) -> str:
 
 def _paper(value: float | None) -> str:
     return "" if pd.isna(value) else f" (paper {_signed(value)})"
-
-
-def readme_results() -> str:
-    """The README's results, from the committed records alone: Table 1 as notebook 04 shows it by default."""
-    # Imported here: it takes seconds, and only the README needs it.
-    from spact_lib.notebooks import declared_parameters
-
-    given = declared_parameters(NOTEBOOKS / "04_table1.ipynb")
-    before = os.environ.get("SPACT_READ_ONLY")
-    os.environ["SPACT_READ_ONLY"] = "1"  # the fingerprints of the data, too, then come from the records
-    try:
-        pairs = dict.fromkeys([(given["DRAW"], given["SEED"]), *map(tuple, given["REPLICATES"])])
-        studies = at_hand(given["PROFILE"], given["PROTOCOL"], pairs, root=RECORDS / "no-store")
-        if not studies:
-            return "No run is committed yet: `make reproduce` computes the table."
-        table = table1(*studies)
-    finally:
-        os.environ.pop("SPACT_READ_ONLY")
-        if before is not None:
-            os.environ["SPACT_READ_ONLY"] = before
-    text = printable(table)
-    columns = [c for c in text.columns if c not in ("seeds", "replicates", "device")]
-    rows = [text.index.names + columns, *text[columns].reset_index().to_numpy().tolist()]
-    lines = [f"| {' | '.join(row)} |" for row in rows]
-    lines.insert(1, "|" + "---|" * len(rows[0]))
-    sentences = "\n".join(f"- {sentence}" for sentence in gap(table).splitlines())
-    device = ", ".join(dict.fromkeys(table["device"]))
-    return "\n".join([*lines, "", f"Profile {given['PROFILE']}, {device}. {NOTE[0].upper()}{NOTE[1:]}", "", sentences])
-
-
-def update_readme(path: Path = README) -> Path:
-    """Write ``readme_results`` between the markers of the README.
-
-    Raises:
-        UserError: the markers are not there.
-    """
-    text = path.read_text(encoding="utf-8")
-    first, last = MARKERS
-    if text.count(first) != 1 or text.count(last) != 1 or text.index(first) > text.index(last):
-        raise UserError(f"{path.name} must hold one line {first!r} and, after it, one line {last!r}")
-    head, tail = text.split(first)[0], text.split(last)[1]
-    return write_text(path, f"{head}{first}\n{readme_results()}\n{last}{tail}")

@@ -1,0 +1,98 @@
+"""The README's generated blocks, from the committed notebooks and records alone, so that no number is typed by hand."""
+
+import json
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from spact_lib.errors import UserError
+from spact_lib.files import write_text
+from spact_lib.notebooks import declared_parameters, read_notebook
+from spact_lib.paths import NOTEBOOKS, REPOSITORY, committed_notebooks
+from spact_lib.results import RECORDS
+from spact_lib.tables import NOTE, at_hand, gap, printable, table1
+
+README = REPOSITORY / "README.md"
+PICTURE = NOTEBOOKS / "records" / "methods.png"
+
+
+def picture() -> str:
+    """Frames of the methods of Table 1, where a run is committed."""
+    text = "One frame of eight test videos, as each method of Table 1 releases it"
+    return f"![{text}]({PICTURE.relative_to(REPOSITORY).as_posix()})\n\n*{text}.*" if PICTURE.exists() else ""
+
+
+def results() -> str:
+    """Table 1 as notebook 04 shows it by default."""
+    given = declared_parameters(NOTEBOOKS / "04_table1.ipynb")
+    before = os.environ.get("SPACT_READ_ONLY")
+    os.environ["SPACT_READ_ONLY"] = "1"  # the fingerprints of the data, too, then come from the records
+    try:
+        pairs = dict.fromkeys([(given["DRAW"], given["SEED"]), *map(tuple, given["REPLICATES"])])
+        studies = at_hand(given["PROFILE"], given["PROTOCOL"], pairs, root=RECORDS / "no-store")
+        if not studies:
+            return "No run is committed yet: `make reproduce` computes the table."
+        table = table1(*studies)
+    finally:
+        os.environ.pop("SPACT_READ_ONLY")
+        if before is not None:
+            os.environ["SPACT_READ_ONLY"] = before
+    text = printable(table)
+    columns = [c for c in text.columns if c not in ("seeds", "replicates", "device")]
+    rows = [text.index.names + columns, *text[columns].reset_index().to_numpy().tolist()]
+    device = ", ".join(dict.fromkeys(table["device"]))
+    sentences = "\n".join(f"- {sentence}" for sentence in gap(table).splitlines())
+    return "\n".join([*_table(rows), "", f"Profile {given['PROFILE']}, {device}. Units: {NOTE}", "", sentences])
+
+
+def notebook_map() -> str:
+    """Paper item, notebook, command, minutes of the committed run, hardware."""
+    path = RECORDS / "minutes.json"
+    measured = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"minutes": {}, "hardware": ""}
+    minutes, hardware = measured["minutes"], measured["hardware"]
+    rows = [["paper", "notebook", "command", "minutes", "hardware"]]
+    for notebook in committed_notebooks():
+        content = read_notebook(notebook)
+        title = re.sub(r"^# *\d+ *· *", "", content.cells[0].source.splitlines()[0])
+        link = f"[{notebook.stem[:2]} {title}](notebooks/{notebook.name})"
+        item = content.metadata.get("spact", {}).get("item", "")
+        rows.append([item, link, f"`spact run {notebook.stem[:2]}`", notebook.name, hardware])
+    rows.append(["", "drawing the data", "`spact prepare mini --draw 1`", "data", hardware])
+    rows.append(["", "**everything, in order**", "`make reproduce`", "total", hardware])
+    for row in rows[1:]:
+        row[3] = f"{minutes[row[3]]:.1f}" if row[3] in minutes else "not measured yet"
+    return "\n".join(_table(rows))
+
+
+BLOCKS: dict[str, Callable[[], str]] = {"picture": picture, "results": results, "map": notebook_map}
+
+
+def markers(block: str) -> tuple[str, str]:
+    """The lines around a generated block."""
+    return f"<!-- {block}: written by `spact promote` -->", f"<!-- end of {block} -->"
+
+
+def filled(text: str) -> str:
+    """A README with its blocks written anew.
+
+    Raises:
+        UserError: the markers of a block are not there, or not in order.
+    """
+    for name, block in BLOCKS.items():
+        first, last = markers(name)
+        if text.count(first) != 1 or text.count(last) != 1 or text.index(first) > text.index(last):
+            raise UserError(f"the README must hold one line {first!r} and, after it, one line {last!r}")
+        head, tail = text.split(first)[0], text.split(last)[1]
+        text = f"{head}{first}\n{block()}\n{last}{tail}"
+    return text
+
+
+def update(path: Path = README) -> Path:
+    """Write the README's generated blocks."""
+    return write_text(path, filled(path.read_text(encoding="utf-8")))
+
+
+def _table(rows: list[list[str]]) -> list[str]:
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    return [lines[0], "|" + "---|" * len(rows[0]), *lines[1:]]

@@ -1,0 +1,97 @@
+"""Figures: that they show what they are given; what they look like was looked at."""
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from spact_lib import figures
+from spact_lib.errors import UserError
+from spact_lib.study import METHODS
+from spact_lib.tables import LABELS
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    yield
+    plt.close("all")
+
+
+def test_every_method_has_its_own_colour_and_label():
+    assert set(figures.COLOURS) == set(LABELS) == set(METHODS)
+    assert len(set(figures.COLOURS.values())) == len(METHODS)
+    assert figures.colour("one of your own") == figures.OTHER_METHOD
+
+
+def test_frame_grid_shows_each_frame_where_it_belongs():
+    raw = np.stack([np.full((8, 8, 3), value, np.uint8) for value in (10, 20, 30)])
+    small = np.stack([np.full((2, 2, 3), value, np.uint8) for value in (110, 120, 130)])
+    fig, ax = figures.frame_grid({"raw": raw, "downsample_4x": small}, captions=["a", "b", "c"], side=16)
+    canvas = ax.images[0].get_array()
+    assert [canvas[8, x, 0] for x in (8, 26, 44)] == [10, 20, 30]
+    assert [canvas[26, x, 0] for x in (8, 26, 44)] == [110, 120, 130]
+    assert [text.get_text() for text in ax.get_yticklabels()] == ["Raw data", "Downsample-4x"]
+    assert [text.get_text() for text in ax.get_xticklabels()] == ["a", "b", "c"]
+
+
+def test_frame_grid_keeps_the_aspect_and_refuses_unequal_rows():
+    wide = np.zeros((2, 10, 20, 3), np.uint8)
+    _, ax = figures.frame_grid({"raw": wide}, side=32)
+    assert ax.images[0].get_array().shape == (32, 2 * 64 + 2, 3)
+    with pytest.raises(UserError, match=r"same number of frames, got \[2, 1\]"):
+        figures.frame_grid({"raw": wide, "spact": wide[:1]})
+    with pytest.raises(UserError, match="same number of frames"):
+        figures.frame_grid({})
+
+
+def test_enlarge_repeats_pixels_and_adds_none():
+    frames = np.arange(4, dtype=np.uint8).reshape(1, 2, 2, 1).repeat(3, axis=3)
+    large = figures.enlarge(frames, 5, 4)
+    assert large.shape == (1, 5, 4, 3) and set(np.unique(large)) == {0, 1, 2, 3}
+    assert large[0, 0, 0, 0] == 0 and large[0, -1, -1, 0] == 3
+
+
+def test_smoothed_is_the_running_mean():
+    values = np.arange(10.0)
+    assert figures.smoothed(values, 3).tolist() == [np.mean(values[max(0, k - 2) : k + 1]) for k in range(10)]
+
+
+def test_training_curves_draw_the_uninformative_value():
+    names = ("L_T_step1", "L_B_step1", "spread", "L_T", "L_B")
+    rows = [{"step": step} | {name: step + k for k, name in enumerate(names)} for step in range(4)]
+    _, (left, middle, right) = figures.training_curves(rows, uninformative=3.8)
+    assert any(np.allclose(line.get_ydata(), 3.8) for line in middle.lines)
+    assert left.lines[2].get_xdata().tolist() == [1, 2, 3, 4] and left.lines[2].get_ydata().tolist() == [3, 4, 5, 6]
+    assert right.get_ylim()[0] == 0
+    with pytest.raises(UserError, match="nothing is logged under 'L_T_step1'; there are: L1, step"):
+        figures.training_curves([{"step": 0, "L1": 1.0}], uninformative=None)
+
+
+@pytest.mark.parametrize("replicated", [False, True])
+def test_trade_off_plots_the_table(replicated):
+    index = pd.MultiIndex.from_product([["action top-1", "privacy cMAP"], ["raw", "spact"]], names=["metric", "method"])
+    table = pd.DataFrame({"here": [90.0, 88.0, 80.0, 50.0], "chance": [10.0, 10.0, 30.0, 30.0]}, index=index)
+    if replicated:
+        table["sd"] = 1.0
+    _, ax = figures.trade_off(table)
+    points = {bar.get_label(): bar.lines[0].get_xydata()[0].tolist() for bar in ax.containers}
+    assert points == {"Raw data": [80.0, 90.0], "SPAct": [50.0, 88.0]}
+
+
+def test_other_figures_are_drawn_and_saved(tmp_path, monkeypatch):
+    monkeypatch.setenv("SPACT_RUNS", str(tmp_path))
+    frames = [np.zeros((6, 6, 3), np.uint8)] * 7
+    figures.contact_sheet(frames, ["one\ntwo"] * 7, columns=3, title="seven")
+    rows = [{"step": step, "L1": 0.1} for step in range(3)]
+    _, axes = figures.initialisation_curves({"f_A": (rows, "L1", 0.5), "again": (rows, "L1", None)})
+    assert axes[0].get_ylim()[1] > 0.5
+    bars = {"raw": [50.0, np.nan], "spact": [40.0, 30.0]}
+    fig, ax = figures.class_bars(bars, ["a", "b"], reference=[10.0, 20.0], text="AP %")
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["chance", "Raw data", "SPAct"]
+    path = figures.save(fig, "smoke", "bars")
+    assert path == tmp_path / "figures" / "smoke" / "bars.png" and Image.open(path).width > 300

@@ -1,0 +1,220 @@
+"""Tables: the paper's numbers, a table from records alone, its text, and the README's block."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from spact_lib import readme, results, tables
+from spact_lib.config import DataSpec, profile
+from spact_lib.errors import UserError
+from spact_lib.experiments import NotTrainedError, Store
+from spact_lib.paper import CSV, relative_drop, reported, reported_drop
+from spact_lib.protocols import protocol
+from spact_lib.study import METHODS, Study
+
+# Top-1, cMAP, F1 of each method in replicate 1; replicate 2 lies a little higher.
+SCORES = {
+    "raw": (90.0, 80.0, 0.8),
+    "identity": (90.0, 76.0, 0.78),
+    "downsample_2x": (85.0, 72.0, 0.7),
+    "downsample_4x": (70.0, 60.0, 0.6),
+    "supervised": (88.0, 50.0, 0.4),
+    "spact": (89.0, 60.0, 0.5),
+}
+
+
+@pytest.fixture
+def committed(tmp_path: Path, monkeypatch):
+    """Two studies whose records are committed and nothing else is there: no data, no store."""
+    folder = tmp_path / "records"
+    monkeypatch.setattr("spact_lib.experiments.find_committed", lambda spec: results.find_committed(spec, folder))
+    records, studies = {}, []
+    for draw in (1, 2):
+        names = {name: f"{name}-{draw}" for name in ("ucf101", "vispr")}
+        data = {name: DataSpec(name=full, folder=tmp_path, fingerprint=full) for name, full in names.items()}
+        store = Store(tmp_path / "store", read_only=True)
+        study = Study(profile("mini", target_seeds=(0, 1)), protocol("ucf101_vispr1"), store, draw, _data=data)
+        records |= made_up_records(study, shift=2.0 * (draw - 1))
+        studies.append(study)
+    results.keep_records(records, folder, "table1")
+    return studies
+
+
+def made_up_records(study: Study, shift: float) -> dict[str, dict]:
+    """A record for every spec that Table 1 asks for; omega 0.5 of SPAct does not keep the action, 0.25 does."""
+    records = {}
+
+    def add(spec, metrics: dict, seconds: float) -> None:
+        environment = {"device": "cpu (test)"}
+        content = {"kind": spec.kind, "key": spec.key(), "metrics": metrics, "seconds": seconds}
+        records[spec.key()] = content | {"environment": environment}
+
+    for name, (top1, cmap, f1) in SCORES.items():
+        if name in ("raw", "downsample_2x", "downsample_4x"):
+            candidates = [(study.method(name), 90.0)]
+        elif name == "identity":
+            candidates = [(study.init_f_A, 90.0)]
+        else:
+            vals = {0.5: 80.0, 0.25: 89.0} if name == "spact" else {0.5: 89.0}
+            candidates = [(study.anonymizer(name, omega), val) for omega, val in vals.items()]
+        for method, val in candidates:
+            for seed in (0, 1):
+                wobble = 0.5 - seed  # the two target seeds lie 0.5 above and below the mean
+                action = {"top1": top1 + shift + wobble, "top1_chance": 10.0, "val": val}
+                privacy = {"cmap": cmap + shift + wobble, "cmap_chance": 30.0, "f1": f1, "f1_chance": 0.4, "val": 1.0}
+                add(study.target_spec(method, "action", seed), action, 60)
+                add(study.target_spec(method, "privacy", seed), privacy, 30)
+            for part in tables.trained_parts(method).values():
+                if part.key() not in records:
+                    add(part, {}, 120)
+    return records
+
+
+@pytest.mark.parametrize(
+    ("table", "row", "dataset", "metric", "printed"),
+    [
+        ("table1", "supervised", "vispr1", "cmap", 14),
+        ("table1", "supervised", "vispr1", "f1", 17),
+        ("table1", "supervised", "pa_hmdb51", "cmap", 11),
+        ("table1", "supervised", "pa_hmdb51", "f1", 51),
+        ("table1", "supervised", "phvu_object", "cmap", 83),
+        ("table1", "supervised", "phvu_scene", "cmap", 63),
+        ("table1", "spact", "vispr1", "cmap", 11),
+        ("table1", "spact", "vispr1", "f1", 15),
+        ("table1", "spact", "pa_hmdb51", "cmap", 11),
+        ("table1", "spact", "pa_hmdb51", "f1", 56),
+        ("table1", "spact", "phvu_object", "cmap", 88),
+        ("table1", "spact", "phvu_scene", "cmap", 62),
+        ("table2", "supervised", "vispr1_to_vispr2", "cmap", 14),
+        ("table2", "supervised", "vispr1_to_vispr2", "f1", 20),
+        ("table2", "supervised", "phvu_scene_to_object", "cmap", 46),
+        ("table2", "spact", "vispr1_to_vispr2", "cmap", 18),
+        ("table2", "spact", "vispr1_to_vispr2", "f1", 22),
+        ("table2", "spact", "phvu_scene_to_object", "cmap", 88),
+    ],
+)
+def test_reported_numbers_give_the_drops_that_the_paper_prints(table, row, dataset, metric, printed):
+    assert reported_drop(table, row, dataset, metric) == pytest.approx(printed, abs=1)
+
+
+def test_reported_numbers_are_looked_up_not_guessed():
+    assert reported("table1", "spact", "ucf101", "top1") == 62.03
+    assert reported("table1", "identity", "ucf101", "top1") is None
+    assert reported_drop("table1", "noise_features", "phvu_action", "cmap") is None
+    with pytest.raises(UserError, match="unknown table of the paper 'table9'; choose one of: table1, table2"):
+        reported("table9", "spact", "ucf101", "top1")
+    assert np.isnan(relative_drop(0.1, 0.0))
+
+
+def test_table1_from_committed_records_alone(committed):
+    table = tables.table1(committed[0])
+    assert list(table.index.unique("metric")) == ["action top-1", "privacy cMAP", "privacy F1"]
+    assert list(table.index.unique("method")) == list(METHODS)
+    spact = table.loc["privacy cMAP", "spact"]
+    assert spact["here"] == pytest.approx(60.0) and spact["chance"] == 30.0  # mean over two target seeds
+    assert spact["drop"] == pytest.approx(25.0)
+    assert spact["paper"] == 57.43 and spact["paper drop"] == pytest.approx(100 * (64.41 - 57.43) / 64.41)
+    assert spact["difference"] == pytest.approx(spact["drop"] - spact["paper drop"])
+    assert (spact["omega"], spact["seeds"], spact["replicates"], spact["device"]) == ("0.25", "0 1", 1, "cpu (test)")
+    # init_f_A, f_T, f_B, two omegas (2 min each); 4 targets of the chosen one, 1 action target of the other.
+    assert spact["minutes"] == pytest.approx(5 * 2 + 2 * 1 + 2 * 0.5 + 1)
+    assert table.loc[("privacy cMAP", "raw"), "minutes"] == pytest.approx(3)
+    assert np.isnan(table.loc[("privacy F1", "identity"), "paper"])
+    assert table.loc[("action top-1", "raw"), "omega"] == ""
+
+
+def test_replicates_are_averaged_and_their_spread_stated(committed):
+    table = tables.table1(*committed)
+    row = table.loc["privacy cMAP", "spact"]
+    assert row["here"] == pytest.approx(61.0) and row["sd"] == pytest.approx(2**0.5)
+    drops = [100 * (1 - 60 / 80), 100 * (1 - 62 / 82)]  # within a replicate, then averaged
+    assert row["drop"] == pytest.approx(np.mean(drops)) and row["drop sd"] == pytest.approx(np.std(drops, ddof=1))
+    assert row["replicates"] == 2
+    assert tables.gap(table).startswith("Mean of 2 replicates, 2 target seeds each.\n")
+
+
+def test_a_missing_record_is_refused_not_replaced(committed):
+    study = replace(committed[0], seed=7)
+    with pytest.raises(NotTrainedError, match="training is forbidden"):
+        tables.table1(study)
+
+
+def test_at_hand_keeps_what_needs_no_training(committed, monkeypatch):
+    by_draw = {1: committed[0], 2: committed[1], 3: replace(committed[0], seed=7)}
+    monkeypatch.setattr(tables, "open_study", lambda name, *, draw, **rest: by_draw[draw])
+    found = tables.at_hand("mini", "ucf101_vispr1", [[3, 0], [1, 0], [2, 0]])
+    assert [study.seed for study in found] == [1, 2]
+
+
+def test_text_is_rounded_labelled_and_the_same_every_time(committed, tmp_path, monkeypatch):
+    monkeypatch.setenv("SPACT_RUNS", str(tmp_path))
+    table = tables.table1(committed[0])
+    text = tables.printable(table)
+    assert text.loc[("privacy cMAP", "SPAct"), ["here", "drop %", "paper drop %"]].tolist() == ["60.0", "25.0", "10.8"]
+    assert text.loc[("privacy F1", "SPAct"), "here"] == "0.500"
+    assert text.loc[("privacy F1", "Identity (Eq. 4 only)"), "paper"] == ""
+    saved = pd.read_csv(tables.save_table(table, "mini", "table1"), dtype=str, keep_default_na=False)
+    assert saved.set_index(["metric", "method"]).equals(text)
+    first, second = (tables.Shown(tables.table1(committed[0])) for _ in range(2))
+    assert first._repr_html_() == second._repr_html_() and repr(first) == repr(second)
+    assert "font-weight: bold" in first._repr_html_()
+
+
+def test_the_gap_is_computed(committed):
+    text = tables.gap(tables.table1(committed[0]))
+    assert "One replicate has no interval" in text
+    assert "SPAct: action top-1 −1.0 points from raw (paper −0.3); privacy cMAP −25.0 % (paper −10.8)" in text
+    assert "Above chance, SPAct leaves 30.0 of raw's 50.0 points of privacy cMAP" in text
+    assert "less the identity row's: +20.0 points" in text
+
+
+def test_kept_records_give_the_table_again(committed, tmp_path, monkeypatch):
+    monkeypatch.setenv("SPACT_RUNS", str(tmp_path))
+    expected = tables.printable(tables.table1(committed[0]))
+    kept = tables.keep_used(committed[0], "table1-draw1")
+    assert kept == tmp_path / "records" / "mini" / "table1-draw1.jsonl"
+    monkeypatch.setattr("spact_lib.experiments.find_committed", lambda spec: results.find_committed(spec, kept.parent))
+    assert tables.printable(tables.table1(committed[0])).equals(expected)
+    altered = kept.read_text().replace('"cmap": 60.5', '"cmap": 70.5')
+    kept.write_text(altered)
+    results._committed.cache_clear()
+    assert not tables.printable(tables.table1(committed[0])).equals(expected)
+
+
+def test_readme_is_what_the_records_give():
+    text = readme.README.read_text(encoding="utf-8")
+    assert readme.filled(text) == text, "run: spact promote"
+
+
+def test_readme_blocks_are_filled_between_their_markers(tmp_path, monkeypatch):
+    monkeypatch.setattr(readme, "BLOCKS", {"map": lambda: "| new |"})
+    first, last = readme.markers("map")
+    path = tmp_path / "README.md"
+    path.write_text(f"# A\n{first}\nold\n{last}\nB\n")
+    readme.update(path)
+    assert path.read_text() == f"# A\n{first}\n| new |\n{last}\nB\n"
+    path.write_text("# A\n")
+    with pytest.raises(UserError, match="the README must hold one line '<!-- map"):
+        readme.update(path)
+
+
+def test_readme_results_and_map(committed, tmp_path, monkeypatch):
+    monkeypatch.setattr(readme, "at_hand", lambda *args, root: committed)
+    text = readme.results()
+    assert "| privacy cMAP | SPAct | 61.0 | 1.4 | 30.0 |" in text and "- Mean of 2 replicates" in text
+    monkeypatch.setattr(readme, "at_hand", lambda *args, root: [])
+    assert readme.results().startswith("No run is committed yet")
+    monkeypatch.setattr(readme, "RECORDS", tmp_path)
+    assert "`spact run 04` | not measured yet" in readme.notebook_map()
+    (tmp_path / "minutes.json").write_text('{"hardware": "a machine", "minutes": {"04_table1.ipynb": 7.25}}')
+    assert "`spact run 04` | 7.2 | a machine |" in readme.notebook_map()
+
+
+def test_reported_csv_is_complete():
+    rows = pd.read_csv(CSV)
+    assert not rows.duplicated(["table", "row", "dataset", "metric"]).any() and rows["value"].notna().all()
+    assert json.loads(rows.groupby("table").size().to_json()).keys() == {f"table{k}" for k in range(1, 7)}
