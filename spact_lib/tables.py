@@ -173,7 +173,7 @@ class Shown:
         self.note = f"Device: {', '.join(dict.fromkeys(table['device']))}. " + NOTE
 
     def __repr__(self) -> str:
-        return f"{self.text.to_string()}\n{self.note}"
+        return f"{self.note}\n{self.text.to_string()}"
 
     def _repr_html_(self) -> str:
         styler = self.text.style.set_uuid("table")  # else every run has another id, and other bytes
