@@ -36,7 +36,7 @@ class View(Frozen):
 class Schedule(Frozen):
     """Adam for a number of steps. ``one_cycle``: rise to ``lr`` and fall to 0 (targets); else constant (the paper)."""
 
-    steps: int = Field(ge=0)
+    steps: int = Field(gt=0)
     batch: int = Field(gt=0)
     lr: float = Field(gt=0)
     one_cycle: bool = False

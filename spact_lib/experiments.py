@@ -76,14 +76,15 @@ class Artifact:
 
 
 @cache
-def _manifest(folder: Path, leave_out: tuple[str, str] | None) -> Manifest:
+def _manifest(folder: Path, leave_out: tuple[str, str] | None, fingerprint: str) -> Manifest:
+    # ``fingerprint`` is only part of the key: a table edited beside a running notebook is read again.
     manifest = read_manifest(folder)
     return manifest.leave_out(*leave_out) if leave_out else manifest
 
 
 def manifest_of(data: DataSpec) -> Manifest:
     """The manifest that a spec speaks of, with its fold."""
-    return _manifest(data.folder, data.leave_out)
+    return _manifest(data.folder, data.leave_out, data.fingerprint)
 
 
 class Store:

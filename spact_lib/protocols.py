@@ -97,9 +97,15 @@ def data_spec(profile: Profile, name: str, leave_out: tuple[str, str] | None = N
     return DataSpec(name=label, folder=folder, fingerprint=fingerprint(folder), leave_out=leave_out)
 
 
-@cache
 def fingerprint(folder: Path) -> str:
     """Of rows, labels and the files' sizes: other files under the same names are another dataset."""
+    table = folder / "manifest.csv" if folder.is_dir() else folder
+    return _fingerprint(folder, table.stat().st_mtime_ns if table.exists() else 0)
+
+
+@cache
+def _fingerprint(folder: Path, changed: int) -> str:
+    # ``changed`` is only part of the key: a table edited beside a running notebook is read again.
     manifest = read_manifest(folder)
     digest = hashlib.sha256(manifest.fingerprint.encode())
     for path in manifest.rows["path"].unique():

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 from spact_lib.baselines import BASELINES, baseline
 from spact_lib.config import PROFILES, Profile, Schedule, profile
 from spact_lib.errors import UserError
-from spact_lib.experiments import Store
+from spact_lib.experiments import Store, manifest_of
 from spact_lib.protocols import PROTOCOLS, Role, data_spec, protocol
 from spact_lib.study import METHODS, Study
 
@@ -66,6 +66,16 @@ def test_other_files_under_the_same_names_are_other_data(tiny_csv: Path, tmp_pat
     with open(tmp_path / "clips" / "03.avi", "ab") as file:
         file.write(b"0")
     assert study(copy).init_f_A.key() != study(tiny_csv).init_f_A.key()
+
+
+def test_an_edited_table_is_read_again_by_the_same_process(tiny_csv: Path, tmp_path: Path) -> None:
+    (tmp_path / "clips").symlink_to(tiny_csv.parent / "clips")
+    copy = Path(shutil.copy(tiny_csv, tmp_path / "tiny.csv"))
+    before = study(copy).init_f_A
+    copy.write_text(copy.read_text().replace("00.avi,train", "00.avi,test"))
+    after = study(copy).init_f_A
+    assert before.key() != after.key()
+    assert manifest_of(before.action).rows["split"][0] == "train" and manifest_of(after.action).rows["split"][0] == "test"
 
 
 def test_a_fold_changes_the_targets_but_not_the_frames(tiny_csv: Path) -> None:
