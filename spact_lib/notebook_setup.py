@@ -4,6 +4,7 @@ import io
 import json
 import os
 import threading
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -86,7 +87,7 @@ def strips(study: Study, spec: AnonymizerSpec) -> dict[str, np.ndarray]:
     return {"raw": snapshot_frames(spec, study.store)} | after
 
 
-def watch(study: Study, spec: AnonymizerSpec, *, name: str, every: float = 15.0) -> Artifact:
+def watch(study: Study, spec: AnonymizerSpec, *, name: str, every: float = 30.0) -> Artifact:
     """``study.store.run(spec)``, its curves and strips redrawn below the cell every so many seconds meanwhile.
 
     The last ones are saved as figures ``<name>_curves`` and ``<name>_strips``.
@@ -107,8 +108,12 @@ def watch(study: Study, spec: AnonymizerSpec, *, name: str, every: float = 15.0)
             place.update(_image(fig))
 
     def keep_redrawing() -> None:
-        while not done.wait(every):
+        pause = every
+        while not done.wait(pause):
+            began = time.monotonic()
             redraw()
+            # Drawing takes the interpreter from the training: never more than a twentieth of the time.
+            pause = max(every, 20 * (time.monotonic() - began))
 
     # The training stays in the main thread, where "interrupt kernel" reaches it.
     done = threading.Event()
