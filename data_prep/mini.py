@@ -27,7 +27,7 @@ from spact_lib.errors import UserError, unknown_name
 from spact_lib.files import atomic_path, write_json, write_text
 from spact_lib.video import write_video
 
-VERSION = 1  # of everything that is written; another version is drawn anew
+VERSION = 2  # of everything that is written; another version is drawn anew
 
 # Items per split. "unused" are HMDB51's videos with code 0.
 SIZES = {
@@ -200,7 +200,7 @@ def _plan_phvu(split: str, looks: list[world.Look], draw: int) -> Iterable[Item]
         clocks = {clock: sign for action in actions for clock, sign in HVU_ACTIONS[action].items()}
         # The last rows show no object, and so P-HVU's rule leaves them out; all others show one at least.
         shown = look.objects or frozenset([objects[rng.integers(len(objects))]])
-        look = replace(look, clocks=clocks, objects=shown if i < len(looks) - len(looks) // 50 else frozenset())
+        look = replace(look, clocks=clocks, objects=shown if i < len(looks) - max(1, len(looks) // 50) else frozenset())
         second = 10 + i % 90
         path = f"videos_{'val' if split == 'test' else split}/mini{split}{i:05}_{second:06}_{second + 3:06}.mp4"
         yield Item(path, split, "|".join(sorted(map(str, actions))), look, seed)
@@ -246,7 +246,7 @@ def _draw_chunk(job: tuple[Path, list[Item], Path]) -> None:
             with atomic_path(path) as temporary:
                 Image.fromarray(next(frames)).save(temporary, quality=85)
         else:
-            write_video(path, frames, world.FPS, codec="mpeg4", quality=6, keyframe_every=12)
+            write_video(path, frames, world.FPS, codec="mpeg4", quality=9, keyframe_every=12)
     with atomic_path(target) as temporary:
         np.save(temporary, np.array(boxes, np.int16))
 

@@ -11,6 +11,7 @@ import colorsys
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
@@ -105,22 +106,22 @@ def draw(look: Look, rng: np.random.Generator, frames: Sequence[int] = range(FRA
     ground = _ground(look, style, rng)
     sprites = [(first, _critter(marks, style), marks) for first, marks in look.marks]
     scenery = {marks: _with_scenery(ground, marks, style) for _, _, marks in sprites}
+    rain = _rain(style.drops) if look.rain else None
     for t in frames:
-        _, (body, mask), marks = [s for s in sprites if s[0] <= t][-1]
+        _, critter, marks = [s for s in sprites if s[0] <= t][-1]
         ox, oy = _PAD + motion.camera[t]
         picture = _view(scenery[marks], (SIZE, SIZE), 1.0, 0.0, ox, oy)
-        place = motion.x[t], motion.y[t], motion.angle[t], motion.size[t]
-        box = _stamp(picture, body, mask, *place)
+        box = _stamp(picture, critter, motion.x[t], motion.y[t], motion.angle[t], motion.size[t])
         if "a64_rel_personal" in marks:
             x = motion.x[t] + style.companion_side[0] * 18 * motion.size[t]
             y = motion.y[t] + style.companion_side[1] * 18 * motion.size[t]
-            _stamp(picture, *style.companion, x, y, style.companion_angle, 1.4)
+            _stamp(picture, style.companion, x, y, style.companion_angle, 1.4)
         for leaf in style.leaves:
             x, y = leaf.place(t)
             picture.paste(leaf.colour, (x, y, x + leaf.size, y + leaf.size))
-        if look.rain:
+        if rain:
             fall = (t * 5 + style.rain_start) % SIZE
-            picture.paste((205, 215, 235), None, style.rain.crop((0, SIZE - fall, SIZE, 2 * SIZE - fall)))
+            picture.paste((205, 215, 235), None, rain.crop((0, SIZE - fall, SIZE, 2 * SIZE - fall)))
         light = style.light * (1 + style.drift * (t - FRAMES / 2) / FRAMES)
         gain = np.round(128 * light * style.tint).astype(np.uint16)  # 255 * gain stays below 2 ** 16
         nx, ny = style.grain[t]
@@ -128,7 +129,6 @@ def draw(look: Look, rng: np.random.Generator, frames: Sequence[int] = range(FRA
         yield np.clip(pixels, 0, 255, out=pixels).astype(np.uint8), box
 
 
-# LEAD TO HELPER-1: FROZEN NOW (raw top-1 94.0, VISPR1 cMAP 79.0 on draw 0). Change no drawing code any more; write the freeze test, finish.
 def _move(clocks: dict[str, int], rng: np.random.Generator) -> _Motion:
     time = np.arange(FRAMES)
     names = ("x", "y", "size", "orbit", "nod", "shake", "pulse", "angle", "wobble")
@@ -180,7 +180,7 @@ class _Style:
         self.tint = rng.uniform(0.93, 1.07, 3)
         self.grain = rng.integers(0, _GRAIN.shape[0] - SIZE, (FRAMES, 2))
         self.rain_start = int(rng.integers(SIZE))
-        self.rain = _rain(rng)
+        self.drops = rng.uniform(0, SIZE, (34, 2))
         self.leaves = [_Leaf(rng) for _ in range(rng.integers(0, 3))]
         side = rng.uniform(0, 2 * math.pi)
         self.companion_side = math.cos(side), math.sin(side)
@@ -232,10 +232,25 @@ def _view(picture: Image.Image, size: tuple[int, int], cos: float, sin: float, o
     return picture.transform(size, Image.Transform.AFFINE, affine, Image.Resampling.BILINEAR)
 
 
-def _stamp(picture: Image.Image, body: Image.Image, mask: Image.Image, x, y, angle, size) -> tuple:
+@dataclass(frozen=True)
+class _Sprite:
+    """A picture, its mask, and how far from the middle anything of it reaches."""
+
+    image: Image.Image
+    mask: Image.Image
+
+    @cached_property
+    def radius(self) -> float:
+        y, x = np.nonzero(np.asarray(self.mask))
+        middle = (self.mask.width - 1) / 2
+        return float(np.hypot(x - middle, y - middle).max()) + 1.5  # a pixel and what interpolation adds to it
+
+
+def _stamp(picture: Image.Image, sprite: _Sprite, x: float, y: float, angle: float, size: float) -> tuple:
     """Draw a sprite centred at (x, y), turned clockwise by ``angle`` and scaled by ``size``; returns its box."""
+    body, mask = sprite.image, sprite.mask
     cos, sin = round(math.cos(angle) / size, 5), round(math.sin(angle) / size, 5)
-    reach = math.ceil(body.width / 2 * size)  # the corners of a sprite are empty
+    reach = math.ceil(sprite.radius * size) + 1
     left, top = max(0, int(x) - reach), max(0, int(y) - reach)
     window = min(SIZE, int(x) + reach + 1) - left, min(SIZE, int(y) + reach + 1) - top
     if min(window) <= 0:
@@ -283,7 +298,7 @@ class _Pen:
         return border.reduce(4), wide.reduce(4)
 
 
-def _critter(marks: frozenset[str], style: _Style) -> tuple[Image.Image, Image.Image]:
+def _critter(marks: frozenset[str], style: _Style) -> _Sprite:
     colour = style.red if "a17_color" in marks else style.other
     rx, ry = (6.0, 15.0) if "a4_gender" in marks else (12.0, 11.0)
     dark, light = _mix(colour, (20, 15, 30), 0.45), _mix(colour, (255, 255, 255), 0.25)
@@ -329,17 +344,17 @@ def _critter(marks: frozenset[str], style: _Style) -> tuple[Image.Image, Image.I
             pen.oval(s * 4.4, head - 2.2, 1.5, 1.5, (15, 15, 25))
         else:
             pen.oval(s * 2.6, head - 1.8, 1.1, 1.1, dark)
-    return pen.done(rim=(255, 255, 255))
+    return _Sprite(*pen.done(rim=(255, 255, 255)))
 
 
-def _small_critter(colour: tuple[int, int, int]) -> tuple[Image.Image, Image.Image]:
+def _small_critter(colour: tuple[int, int, int]) -> _Sprite:
     pen = _Pen(20, colour)
     pen.oval(0, 1, 5.5, 6, _mix(colour, (20, 15, 30), 0.5))
     pen.oval(0, 1, 4.6, 5.2, colour)
     pen.oval(0, -4, 3.6, 3.4, _mix(colour, (255, 255, 255), 0.35))
     for s in (-1, 1):
         pen.oval(s * 1.6, -5, 0.9, 0.9, (20, 20, 30))
-    return pen.done()
+    return _Sprite(*pen.done())
 
 
 def _with_scenery(ground: Image.Image, marks: frozenset[str], style: _Style) -> Image.Image:
@@ -369,7 +384,7 @@ def _with_scenery(ground: Image.Image, marks: frozenset[str], style: _Style) -> 
 def _set(scene: Image.Image, pen: _Pen, x: float, y: float, strength: float = 1.0) -> None:
     image, mask = pen.done()
     corner = int(_PAD + x - pen.side / 2), int(_PAD + y - pen.side / 2)
-    scene.paste(image, corner, mask.point([int(v * strength) for v in range(256)]))
+    scene.paste(image, corner, mask if strength == 1 else mask.point([int(v * strength) for v in range(256)]))
 
 
 def _ground(look: Look, style: _Style, rng: np.random.Generator) -> Image.Image:
@@ -475,11 +490,11 @@ def _object(name: str, style: _Style) -> _Pen:
     return pen
 
 
-def _rain(rng: np.random.Generator) -> Image.Image:
+def _rain(drops: np.ndarray) -> Image.Image:
     """A mask (64 x 128) of streaks that repeats after 64 rows."""
     mask = Image.new("L", (SIZE, SIZE), 0)
     pen = ImageDraw.Draw(mask)
-    for x, y in rng.uniform(0, SIZE, (34, 2)):
+    for x, y in drops:
         for shift in (0, -SIZE):
             pen.line([x, y + shift, x - 2, y + shift + 6], fill=150)
     tall = Image.new("L", (SIZE, 2 * SIZE))

@@ -26,7 +26,7 @@ def prepare(root: Path, *, annotations: Path | None = None) -> Manifest:
     annotations = annotations or root / "PrivacyAttributes"
     files = sorted(annotations.glob("*.json"))
     if not files:
-        raise UserError(f"there is no *.json in {annotations}; unpack the attribute files of PA-HMDB51 there")
+        raise UserError(f"there is no *.json in {annotations}; unpack the official files of PA-HMDB51 there")
     rows = []
     for path in files:
         for video, content in read_json(path).items():
