@@ -75,7 +75,8 @@ def test_an_edited_table_is_read_again_by_the_same_process(tiny_csv: Path, tmp_p
     copy.write_text(copy.read_text().replace("00.avi,train", "00.avi,test"))
     after = study(copy).init_f_A
     assert before.key() != after.key()
-    assert manifest_of(before.action).rows["split"][0] == "train" and manifest_of(after.action).rows["split"][0] == "test"
+    splits = [manifest_of(spec.action).rows["split"][0] for spec in (before, after)]
+    assert splits == ["train", "test"]
 
 
 def test_a_fold_changes_the_targets_but_not_the_frames(tiny_csv: Path) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from filelock import FileLock, Timeout
+from safetensors.torch import load_file
 
 from spact_lib import data, experiments, files, protocols, target, training
 from spact_lib.config import FramesSpec, Profile, Schedule, Spec, View, profile
@@ -140,6 +141,20 @@ def test_a_record_says_what_was_made_and_where(finished: tuple[Study, dict]) -> 
     strips = sorted(artifact.folder.glob("frames-*.npy"))
     assert [path.stem for path in strips] == [f"frames-{k:06d}" for k in (1, 2, 3)]
     assert np.load(strips[-1]).shape[1:] == (16, 19, 3) and np.load(strips[-1]).dtype == np.uint8
+
+
+def test_the_game_begins_with_what_the_spec_says(finished: tuple[Study, dict]) -> None:
+    one, _ = finished
+    spec = one.anonymizer("supervised", 0.3)
+    game, batches = experiments.open_game(spec, one.store)
+    assert (game.omega, game.precision) == (0.3, "bfloat16")
+    assert [o.param_groups[0]["lr"] for o in (game.optimizer_A, game.optimizer_T, game.optimizer_B)] == [1e-3] * 3
+    for name, net, start in [("f_A", game.f_A, spec.f_A), ("f_T", game.f_T, spec.f_T), ("f_B", game.f_B, spec.f_B)]:
+        saved = load_file(one.store.files(start) / f"{name}.safetensors")
+        assert all(torch.equal(net.state_dict()[key], value) for key, value in saved.items())
+    (batch,) = batches(0, 1)
+    assert batch["clip"].shape == (6, 4, 3, 16, 16) and batch["label"].shape == (6,)
+    assert batch["image"].shape == (3, 1, 3, 16, 16) and batch["image_label"].shape == (3, 2)
 
 
 def test_the_same_spec_is_not_made_twice(finished: tuple[Study, dict], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -157,6 +157,16 @@ def test_all_frames_share_one_batch_norm_batch_of_f_A() -> None:
     assert clip.shape == (3, 4, 3, 16, 16) and budget.shape == (3, 2, 3, 16, 16)
 
 
+def test_f_A_and_f_B_run_in_bfloat16_but_f_T_stays_in_float32_on_a_cpu() -> None:
+    game, seen = make_game("nt_xent"), {}
+    game.precision = "bfloat16"
+    for name, net in networks(game).items():
+        first = next(module for module in net.modules() if isinstance(module, nn.Conv2d | nn.Conv3d))
+        first.register_forward_hook(lambda module, given, out, name=name: seen.update({name: out.dtype}))
+    anonymizer_step(game, make_batch(0))
+    assert seen == {"f_A": torch.bfloat16, "f_T": torch.float32, "f_B": torch.bfloat16}
+
+
 def test_an_ensemble_averages_its_losses() -> None:
     game, batch = make_game("nt_xent", "slim8+slim8"), make_batch(0)
     z = game.f_B.eval()(batch["pair"].flatten(0, 1))
