@@ -152,6 +152,28 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def evaluate(args: argparse.Namespace) -> int:
+    """One's own videos (a CSV manifest), every group left out in turn: what raw and anonymized data give away."""
+    from spact_lib import config, crossval, figures
+    from spact_lib.experiments import Store
+    from spact_lib.protocols import protocol
+
+    profile = config.profile(args.profile)
+    store = Store(runs_root() / "store", decode_once=True, workers=profile.workers)
+    named = protocol(f"{Path(args.manifest).resolve()}:{args.action}/{args.privacy}")
+    studies = crossval.folds(profile, named, args.leave_out, store, args.seed)
+    say(f"evaluate: {len(studies)} folds by {args.leave_out!r}, profile {profile.name}, methods {args.methods}")
+    methods = args.methods.split(",")
+    name = f"evaluate_{Path(args.manifest).stem}"
+    table = crossval.cross_validate(studies, methods).round(1)
+    path = runs_root() / "tables" / profile.name / f"{name}.csv"
+    write_text(path, table.to_csv(index=False))
+    say("\n".join(markdown_table(path)))
+    fig, _ = figures.frame_grid(crossval.released_frames(studies, methods))
+    say(f"evaluate: table {path}, figure {figures.save(fig, profile.name, name)}")
+    return 0
+
+
 def promote(args: argparse.Namespace) -> int:
     """Make the executed notebooks of a profile, and the records they used, the committed ones; fill in the README."""
     from spact_lib import config
@@ -211,6 +233,14 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("notebook", help="path, or the start of a name in notebooks/, such as 04")
     verb.add_argument("-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
     verb.add_argument("--output", type=Path, help="executed copy (default: in the store)")
+    verb = add(evaluate)
+    verb.add_argument("manifest", type=Path, help="CSV of your videos: columns path, split, NAME:single, a group")
+    verb.add_argument("--action", required=True, help="name of the action task")
+    verb.add_argument("--privacy", required=True, help="name of the privacy task")
+    verb.add_argument("--leave-out", required=True, metavar="COLUMN", help="rows of one value are tested at a time")
+    verb.add_argument("--methods", default="raw,spact", help="comma-separated rows of Table 1")
+    verb.add_argument("--profile", default="mini", help="smoke, mini (default) or paper")
+    verb.add_argument("--seed", type=int, default=0)
     add(promote).add_argument("profile", help="the profile whose executed notebooks are committed: mini")
     return top
 

@@ -53,7 +53,7 @@ from spact_lib.networks.action import build_action_network
 from spact_lib.networks.anonymizer import Anonymizer
 from spact_lib.results import find_committed
 from spact_lib.target import train_target
-from spact_lib.training import Run, adam
+from spact_lib.training import Run, adam, set_norm_momentum
 
 SNAPSHOTS = 6  # strips of anonymized frames kept over a minimax run
 SNAPSHOT_FRAMES = 8
@@ -280,6 +280,8 @@ def open_game(spec: AnonymizerSpec, store: Store) -> tuple[Game, Callable[[int, 
     load_model(f_T, store.files(spec.f_T) / "f_T.safetensors")
     load_model(f_B, store.files(spec.f_B) / "f_B.safetensors")
     f_T, f_B = f_T.to(device), f_B.to(device)
+    for auxiliary in (f_T, f_B):
+        set_norm_momentum(auxiliary, spec.norm_momentum)
     optimizers = (adam(net, spec.schedule) for net in (f_A, f_T, f_B))
     game = Game(f_A, f_T, f_B, branch, spec.omega, *optimizers, spec.f_A.precision)
     return game, _game_batches(spec.f_B, spec.f_T.task, spec.schedule.batch, spec.seed, store)
@@ -372,6 +374,12 @@ def _make_release(spec: ReleaseSpec, folder: Path, store: Store) -> dict:
 
 def _precision(method: InitAnonymizerSpec | AnonymizerSpec) -> str:
     return method.precision if isinstance(method, InitAnonymizerSpec) else method.f_A.precision
+
+
+def predictions(target: Artifact) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities (rows, K) and targets of the test rows of a trained target, in the manifest's order."""
+    with np.load(target.folder / "predictions.npz", allow_pickle=False) as saved:
+        return saved["probabilities"], saved["targets"]
 
 
 def _make_target(spec: TargetSpec, folder: Path, store: Store) -> dict:

@@ -109,7 +109,7 @@ class Study:
         p, learned = self.profile, METHODS[method]
         return AnonymizerSpec(
             f_T=self.init_f_T(), f_B=self.init_f_B(learned), omega=omega, schedule=p.minimax,
-            threshold=p.th_Bmax, seed=self.seed,
+            threshold=p.th_Bmax, norm_momentum=p.norm_momentum, seed=self.seed,
         )  # fmt: skip
 
     def method(self, name: str) -> Method:

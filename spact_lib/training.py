@@ -141,6 +141,13 @@ def frozen(*modules: nn.Module) -> Iterator[None]:
             module.requires_grad_(True)
 
 
+def set_norm_momentum(module: nn.Module, momentum: float) -> None:
+    """Weight of the newest batch in the running statistics of every BatchNorm."""
+    for layer in module.modules():
+        if isinstance(layer, nn.BatchNorm2d | nn.BatchNorm3d):
+            layer.momentum = momentum
+
+
 def seed_weights(*seed: int) -> None:
     """Seed torch's global generator before networks are built: the only random act left to it."""
     state = 0

@@ -1,0 +1,83 @@
+"""Leave-one-group-out evaluation for small datasets of one's own: every video is predicted once, by networks (f_A
+included) that never saw its group."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from scipy.stats import binomtest
+
+from spact_lib.config import Profile
+from spact_lib.errors import UserError
+from spact_lib.experiments import Store, manifest_of, predictions
+from spact_lib.protocols import Protocol, data_spec
+from spact_lib.study import Study
+
+
+def folds(profile: Profile, protocol: Protocol, column: str, store: Store, seed: int = 0) -> dict[str, Study]:
+    """A study for every value of ``column``, with the rows of that value as its test set.
+
+    Raises:
+        UserError: the protocol has two datasets (there is no common group), an unknown column, or only one value.
+    """
+    if len({protocol.target_action.dataset, protocol.target_privacy.dataset}) > 1:
+        raise UserError("leaving a group out needs one dataset with both tasks; this protocol has two")
+    manifest = manifest_of(data_spec(profile, protocol.action.dataset))
+    if column not in manifest.rows:
+        legal = ", ".join(c for c in manifest.rows.columns if c != "path")
+        raise UserError(f"no column {column!r} in {manifest.name!r} to leave out by; its columns are: {legal}")
+    values = sorted(manifest.rows.loc[manifest.rows["split"] != "unused", column].astype(str).unique())
+    if len(values) < 2:
+        raise UserError(f"column {column!r} has the one value {values[0]!r}; leaving it out leaves nothing to train on")
+    return {value: Study(profile, protocol, store, seed, (column, value)) for value in values}
+
+
+def cross_validate(studies: dict[str, Study], methods: Sequence[str]) -> pd.DataFrame:
+    """Accuracy of f'_T and f'_B over all folds together, with exact 95 % binomial intervals.
+
+    Returns:
+        A row per method and role: ``correct``, ``n``, ``accuracy``, ``low``, ``high``, ``chance`` (percent; the rate
+        of the most frequent class).
+
+    Raises:
+        UserError: a task is multi-label.
+    """
+    rows = []
+    for method in methods:
+        for role in ("action", "privacy"):
+            hits, targets = [], []
+            for study in studies.values():
+                probabilities, truth = predictions(study.target(study.method(method), role))
+                if truth.ndim != 1:
+                    raise UserError("leave-one-group-out counts right answers and needs single-label tasks")
+                hits.append(probabilities.argmax(1) == truth)
+                targets.append(truth)
+            correct, truth = int(np.concatenate(hits).sum()), np.concatenate(targets)
+            interval = binomtest(correct, len(truth)).proportion_ci(0.95, method="exact")
+            rows.append(
+                {
+                    "method": method,
+                    "role": role,
+                    "correct": correct,
+                    "n": len(truth),
+                    "accuracy": 100 * correct / len(truth),
+                    "low": 100 * interval.low,
+                    "high": 100 * interval.high,
+                    "chance": 100 * np.bincount(truth).max() / len(truth),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def released_frames(studies: dict[str, Study], methods: Sequence[str], per_fold: int = 3) -> dict[str, np.ndarray]:
+    """Middle frames of test videos as every method releases them: name -> uint8 (n, h, w, 3)."""
+    shown: dict[str, list[np.ndarray]] = {method: [] for method in methods}
+    for study in studies.values():
+        role = study.protocol.target_action
+        manifest = manifest_of(study.data(role))
+        tests = np.flatnonzero(manifest.rows["split"] == "test")
+        for method in methods:
+            source = study.store.release(study.release(study.method(method), role))
+            for row in tests[:: max(1, len(tests) // per_fold)][:per_fold]:
+                shown[method].append(source.read(int(row), np.array([source.n_frames(int(row)) // 2])))
+    return {method: np.concatenate(frames) for method, frames in shown.items()}
