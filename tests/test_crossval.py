@@ -1,0 +1,65 @@
+"""Leave-one-group-out evaluation: every row is tested once, by networks that never saw its group."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from spact_lib import crossval
+from spact_lib.config import Profile, Schedule, profile
+from spact_lib.errors import UserError
+from spact_lib.experiments import Store, manifest_of, predictions
+from spact_lib.protocols import protocol
+from spact_lib.video import write_video
+
+QUICK = Schedule(steps=2, batch=4, lr=1e-3).model_dump()
+
+
+@pytest.fixture(scope="module")
+def takes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve noise clips: two gestures, two persons, three takes."""
+    folder = tmp_path_factory.mktemp("takes")
+    rng = np.random.default_rng(0)
+    lines = ["path,split,take,gesture:single,person:single,traits:multi"]
+    for n in range(12):
+        write_video(folder / f"{n}.avi", rng.integers(0, 255, (20, 32, 32, 3), dtype=np.uint8), 25, codec="mpeg4")
+        lines.append(f"{n}.avi,train,{n // 4},g{n % 2},p{n // 2 % 2},a|b")
+    (folder / "takes.csv").write_text("\n".join(lines))
+    return folder / "takes.csv"
+
+
+def quick(store: Path) -> tuple[Profile, Store]:
+    schedules = ("init_f_A", "init_f_T", "init_f_B", "minimax", "target_action", "target_privacy")
+    return profile("smoke", **dict.fromkeys(schedules, QUICK)), Store(store)
+
+
+def test_every_row_is_predicted_once_by_networks_that_never_saw_its_take(takes: Path, tmp_path: Path) -> None:
+    settings, store = quick(tmp_path)
+    studies = crossval.folds(settings, protocol(f"{takes}:gesture/person"), "take", store)
+    assert list(studies) == ["0", "1", "2"]
+    for value, study in studies.items():
+        rows = manifest_of(study.data(study.protocol.action)).rows
+        assert set(rows.loc[rows["split"] == "test", "take"]) == {value}
+        assert value not in set(rows.loc[rows["split"] == "train", "take"])
+    table = crossval.cross_validate(studies, ["raw", "spact"])
+    assert list(table["method"]) == ["raw", "raw", "spact", "spact"] and set(table["n"]) == {12}
+    assert set(table["chance"]) == {50.0}
+    hits = 0
+    for study in studies.values():  # counted once more, from what the targets saved
+        probabilities, truth = predictions(study.target(study.method("raw"), "action"))
+        hits += int((probabilities.argmax(1) == truth).sum())
+    assert table.loc[0, "correct"] == hits
+    assert ((table["low"] <= table["accuracy"]) & (table["accuracy"] <= table["high"])).all()
+    frames = crossval.released_frames(studies, ["raw", "spact"], per_fold=2)
+    assert frames["raw"].shape == frames["spact"].shape == (6, 32, 32, 3)
+
+
+def test_what_cannot_be_left_out_is_said(takes: Path, tmp_path: Path) -> None:
+    settings, store = quick(tmp_path)
+    with pytest.raises(UserError, match="no column 'tke'.*take"):
+        crossval.folds(settings, protocol(f"{takes}:gesture/person"), "tke", store)
+    with pytest.raises(UserError, match="one value 'train'"):
+        crossval.folds(settings, protocol(f"{takes}:gesture/person"), "split", store)
+    studies = crossval.folds(settings, protocol(f"{takes}:gesture/traits"), "take", store)
+    with pytest.raises(UserError, match="single-label"):
+        crossval.cross_validate(studies, ["raw"])
