@@ -37,7 +37,9 @@ def committed(tmp_path: Path, monkeypatch):
         names = {name: f"{name}-{draw}" for name in ("ucf101", "vispr")}
         data = {name: DataSpec(name=full, folder=tmp_path, fingerprint=full) for name, full in names.items()}
         store = Store(tmp_path / "store", read_only=True)
-        study = Study(profile("mini", target_seeds=(0, 1)), protocol("ucf101_vispr1"), store, draw, _data=data)
+        study = Study(
+            profile("mini", target_seeds=(0, 1), omegas=(0.5, 0.25)), protocol("ucf101_vispr1"), store, draw, _data=data
+        )
         records |= made_up_records(study, shift=2.0 * (draw - 1))
         studies.append(study)
     results.keep_records(records, folder, "table1")
