@@ -1,7 +1,6 @@
 """Figures: arrays, logged rows and tables in, (fig, ax) out. The same method has the same colour everywhere."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -38,12 +37,13 @@ def _new(width: float, height: float, columns: int = 1) -> tuple[Figure, np.ndar
     return fig, axes[0]
 
 
-def save(fig: Figure, profile: str, name: str) -> Path:
-    """Write a figure to ``figures/<profile>/<name>.png`` of the store."""
-    path = runs_root() / "figures" / profile / f"{name}.png"
-    with atomic_path(path) as temporary:
+def save(fig: Figure, profile: str, name: str) -> None:
+    """Write a figure to ``figures/<profile>/<name>.png`` of the store.
+
+    It returns nothing: the last value of a notebook's cell is shown, and a path is one machine's.
+    """
+    with atomic_path(runs_root() / "figures" / profile / f"{name}.png") as temporary:
         fig.savefig(temporary, dpi=2 * DPI, bbox_inches="tight")
-    return path
 
 
 def enlarge(frames: np.ndarray, height: int, width: int) -> np.ndarray:
