@@ -170,7 +170,8 @@ def evaluate(args: argparse.Namespace) -> int:
     write_text(path, table.to_csv(index=False))
     say("\n".join(markdown_table(path)))
     fig, _ = figures.frame_grid(crossval.released_frames(studies, methods))
-    say(f"evaluate: table {path}, figure {figures.save(fig, profile.name, name)}")
+    figures.save(fig, profile.name, name)
+    say(f"evaluate: table {path}, figure {figures.place(profile.name, name)}")
     return 0
 
 

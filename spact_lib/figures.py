@@ -1,6 +1,7 @@
 """Figures: arrays, logged rows and tables in, (fig, ax) out. The same method has the same colour everywhere."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -37,12 +38,17 @@ def _new(width: float, height: float, columns: int = 1) -> tuple[Figure, np.ndar
     return fig, axes[0]
 
 
+def place(profile: str, name: str) -> Path:
+    """Where a figure is saved: ``figures/<profile>/<name>.png`` of the store."""
+    return runs_root() / "figures" / profile / f"{name}.png"
+
+
 def save(fig: Figure, profile: str, name: str) -> None:
-    """Write a figure to ``figures/<profile>/<name>.png`` of the store.
+    """Write a figure to its place.
 
     It returns nothing: the last value of a notebook's cell is shown, and a path is one machine's.
     """
-    with atomic_path(runs_root() / "figures" / profile / f"{name}.png") as temporary:
+    with atomic_path(place(profile, name)) as temporary:
         fig.savefig(temporary, dpi=2 * DPI, bbox_inches="tight")
 
 

@@ -94,4 +94,5 @@ def test_other_figures_are_drawn_and_saved(tmp_path, monkeypatch):
     fig, ax = figures.class_bars(bars, ["a", "b"], reference=[10.0, 20.0], text="AP %")
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["chance", "Raw data", "SPAct"]
     figures.save(fig, "smoke", "bars")
-    assert Image.open(tmp_path / "figures" / "smoke" / "bars.png").width > 300
+    path = figures.place("smoke", "bars")
+    assert path == tmp_path / "figures" / "smoke" / "bars.png" and Image.open(path).width > 300
