@@ -236,7 +236,7 @@ MINI = Profile(
     # so far behind that f_A learns to exploit the lag instead of hiding anything (L_B of one batch 3.1 in eval mode,
     # 1.4 in train mode).
     norm_momentum=0.5,
-    omegas=(0.95, 0.5),
+    omegas=(0.5, 0.25),
     target_seeds=(0,),
     draw=1,
     workers=0,

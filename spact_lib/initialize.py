@@ -13,7 +13,7 @@ from spact_lib.losses import classification_loss, l1_reconstruction
 from spact_lib.manifest import Manifest
 from spact_lib.networks.action import build_action_network
 from spact_lib.networks.anonymizer import Anonymizer, anonymize_clips
-from spact_lib.training import Run, adam, frozen, running_mean, seed_weights, set_learning_rate
+from spact_lib.training import Run, adam, frozen, running_mean, seed_weights, set_learning_rate, settled_mean
 
 
 def part(
@@ -112,7 +112,7 @@ def initialize_action(
         loss.backward()
         optimizer.step()
         run.log(step, L_T=loss.item())
-        if running_mean(run.rows, "L_T") < spec.threshold:
+        if settled_mean(run.rows, "L_T") < spec.threshold:
             run.stop()
     return f_T, {"L_T": running_mean(run.rows, "L_T"), "seconds": run.seconds}
 
@@ -146,6 +146,6 @@ def initialize_privacy(
         loss.backward()
         optimizer.step()
         run.log(step, L_B=loss.item())
-        if running_mean(run.rows, "L_B") < spec.threshold:
+        if settled_mean(run.rows, "L_B") < spec.threshold:
             run.stop()
     return f_B, {"L_B": running_mean(run.rows, "L_B"), "seconds": run.seconds}

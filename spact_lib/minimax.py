@@ -11,7 +11,7 @@ from spact_lib.branches import ContrastiveBranch, SupervisedBranch
 from spact_lib.config import Schedule
 from spact_lib.device import autocast
 from spact_lib.losses import classification_loss
-from spact_lib.training import Run, frozen, running_mean, set_learning_rate
+from spact_lib.training import Run, frozen, set_learning_rate, settled_mean
 
 
 @dataclass
@@ -109,5 +109,5 @@ def play(
             set_learning_rate(optimizer, schedule, step)
         run.log(step, **anonymizer_step(game, next(stream)), **auxiliary_step(game, next(stream)))
         on_step(step)
-        if threshold is not None and running_mean(run.rows, "L_B") >= threshold:
+        if threshold is not None and settled_mean(run.rows, "L_B") >= threshold:
             run.stop()

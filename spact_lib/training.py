@@ -16,6 +16,7 @@ from spact_lib.config import Schedule
 from spact_lib.files import atomic_path
 
 CHECKPOINT_SECONDS = 30.0
+MEAN_WINDOW = 50  # steps
 
 
 class NonFiniteError(RuntimeError):
@@ -104,10 +105,15 @@ class Run:
             torch.save(state, temporary)
 
 
-def running_mean(rows: list[dict[str, float]], name: str, window: int = 50) -> float:
-    """Mean of the last ``window`` logged values of ``name``; NaN before there are any."""
-    values = [row[name] for row in rows[-window:] if name in row]
+def running_mean(rows: list[dict[str, float]], name: str) -> float:
+    """Mean of the last ``MEAN_WINDOW`` logged values of ``name``; NaN before there are any."""
+    values = [row[name] for row in rows[-MEAN_WINDOW:] if name in row]
     return sum(values) / len(values) if values else math.nan
+
+
+def settled_mean(rows: list[dict[str, float]], name: str) -> float:
+    """``running_mean`` of a full window, to be compared with a threshold; NaN before: one lucky step meets none."""
+    return running_mean(rows, name) if len(rows) >= MEAN_WINDOW else math.nan
 
 
 def adam(module: nn.Module, schedule: Schedule) -> Optimizer:

@@ -423,7 +423,10 @@ def profile_with(**changes: object) -> Profile:
     return Profile.model_validate(TINY.model_dump() | changes)
 
 
-def test_initialisation_stops_at_its_thresholds(finished: tuple[Study, dict]) -> None:
+def test_initialisation_stops_at_its_thresholds(
+    finished: tuple[Study, dict], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "MEAN_WINDOW", 1)
     one, _ = finished
     easy = Study(profile_with(th_T0=99.0, th_B0=99.0), one.protocol, one.store)
     for spec in (easy.init_f_T(), easy.anonymizer("spact", 0.5).f_B):

@@ -209,11 +209,15 @@ def test_each_step_takes_the_next_batch_also_after_a_restart(tmp_path: Path, can
     assert seen == [2, 3]
 
 
-def test_th_Bmax_is_compared_with_the_mean_of_step_2s_L_B(tmp_path: Path, canned: list[tuple[str, int]]) -> None:
-    # Step 2 sees L_B 1, 3, 5, ...: means 1, 2, 3. Step 1's L_B of 1000 must not count.
-    assert play_in(tmp_path / "3", 9, threshold=3.0).step == 3
-    assert play_in(tmp_path / "3", 9, threshold=3.0).step == 3  # asked again, it stays stopped
-    assert play_in(tmp_path / "never", 9, threshold=9.5).step == 9
+def test_th_Bmax_is_compared_with_the_mean_of_step_2s_L_B(
+    tmp_path: Path, canned: list[tuple[str, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Step 2 sees L_B 1, 3, 5, 7, ...: means of two 2, 4, 6. Step 1's L_B of 1000 must not count.
+    monkeypatch.setattr(training, "MEAN_WINDOW", 2)
+    assert play_in(tmp_path / "3", 9, threshold=4.0).step == 3
+    assert play_in(tmp_path / "3", 9, threshold=4.0).step == 3  # asked again, it stays stopped
+    assert play_in(tmp_path / "full", 9, threshold=1.0).step == 2  # not before the window is full
+    assert play_in(tmp_path / "never", 9, threshold=16.5).step == 9
 
 
 def test_a_non_finite_loss_stops_with_its_name_and_keeps_the_checkpoint(

@@ -8,7 +8,16 @@ from torch import Tensor, nn
 
 from spact_lib import training
 from spact_lib.config import Schedule
-from spact_lib.training import NonFiniteError, Run, adam, frozen, running_mean, seed_weights, set_learning_rate
+from spact_lib.training import (
+    NonFiniteError,
+    Run,
+    adam,
+    frozen,
+    running_mean,
+    seed_weights,
+    set_learning_rate,
+    settled_mean,
+)
 
 CONSTANT = Schedule(steps=6, batch=1, lr=0.1)
 
@@ -92,7 +101,8 @@ def test_the_learning_rate_is_a_function_of_the_step() -> None:
 def test_the_running_mean_sees_the_last_values_only() -> None:
     rows = [{"step": k, "L_B": float(k)} for k in range(100)]
     assert running_mean(rows, "L_B") == pytest.approx(74.5)
-    assert running_mean(rows, "L_B", window=2) == pytest.approx(98.5)
+    assert settled_mean(rows, "L_B") == running_mean(rows, "L_B")
+    assert math.isnan(settled_mean(rows[:49], "L_B"))  # one lucky step meets no threshold
     assert math.isnan(running_mean([], "L_B")) and math.isnan(running_mean(rows, "val"))
 
 
