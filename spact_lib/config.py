@@ -213,7 +213,7 @@ MINI = Profile(
     scale="mini",
     decode_once=True,
     action_view=_MINI_VIEW,
-    privacy_view=_MINI_VIEW.frames().model_copy(update={"test_clips": 1}),
+    privacy_view=_MINI_VIEW.frames(),
     width=16,
     f_T="r3d_slim",
     f_B="slim16",
@@ -272,7 +272,7 @@ PAPER = Profile(
         stored_side=128, size=112, n_frames=16, stride=2, crop=(0.6, 1.0), test_crop=0.8, flip=0.5, test_clips=5
     ),
     privacy_view=View(
-        stored_side=128, size=112, n_frames=1, stride=1, crop=(0.6, 1.0), test_crop=0.8, flip=0.5, test_clips=1
+        stored_side=128, size=112, n_frames=1, stride=1, crop=(0.6, 1.0), test_crop=0.8, flip=0.5, test_clips=5
     ),
     width=64,
     f_T="r3d18_dilated",

@@ -281,6 +281,12 @@ class ClipDataset(Dataset):
     def __len__(self) -> int:
         return len(self.rows)
 
+    @property
+    def test_clips(self) -> int:
+        """Test samples of every row: ``view.test_clips``, but one where every row is a still."""
+        stills = self.view.test_clips > 1 and all(self.source.n_frames(int(row)) == 1 for row in self.rows)
+        return 1 if stills else self.view.test_clips
+
     def __getitem__(self, key: tuple[int, ...]) -> dict[str, Tensor]:
         row = int(self.rows[key[0]])
         n, view = self.source.n_frames(row), self.view
@@ -338,8 +344,8 @@ def training_batches(dataset: ClipDataset, batch_size: int, first: int, last: in
 
 
 def test_batches(dataset: ClipDataset, batch_size: int, workers: int = 0) -> DataLoader:
-    """All test clips, in order: ``view.test_clips`` consecutive samples per row."""
-    keys = [(row, k) for row in range(len(dataset)) for k in range(dataset.view.test_clips)]
+    """All test clips, in order: ``test_clips`` consecutive samples per row."""
+    keys = [(row, k) for row in range(len(dataset)) for k in range(dataset.test_clips)]
     batches = [keys[at : at + batch_size] for at in range(0, len(keys), batch_size)]
     return DataLoader(dataset, batch_sampler=batches, num_workers=workers)
 

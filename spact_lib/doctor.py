@@ -49,6 +49,8 @@ def _packages() -> list[str]:
             continue
         if not requirement.specifier.contains(found, prereleases=True):
             unfit.append(f"{requirement} is needed, {found} installed")
+        elif requirement.name not in pins:  # the metadata of an older checkout
+            unfit.append(f"{requirement.name} is asked for but not pinned; the installed spact is another version")
         elif found != pins[requirement.name]:
             differing.append(f"{requirement.name} {found} (pinned {pins[requirement.name]})")
     if not unfit:

@@ -18,6 +18,9 @@ from spact_lib.networks.privacy import PrivacyNetwork
 from spact_lib.training import Run, adam, seed_weights, set_learning_rate
 
 
+FRESH = 1_000_000  # added to the seed of a target's batches
+
+
 class FrameClassifier(nn.Module):
     """f'_B: a privacy network on single frames (B, 1, C, H, W) -> logits (B, K), averaged over its encoders."""
 
@@ -62,8 +65,10 @@ def train_target(
     """
     labels = manifest.labels(spec.task)
     rows = {split: rows_of(manifest, split) for split in ("train", "val", "test")}
-    parts = {split: ClipDataset(source, rows[split], labels, spec.view, seed=spec.seed) for split in rows}
-    seed_weights(spec.seed, 1)
+    # Neither the first weights (role 3) nor the batches of f_T or f_B, whatever the seeds: f_A must never have met it.
+    seed = spec.seed + FRESH
+    parts = {split: ClipDataset(source, rows[split], labels, spec.view, seed=seed) for split in rows}
+    seed_weights(spec.seed, 3)
     network, dims = build_target(spec.network, manifest.tasks[spec.task].n_classes)
     network.to(device)
     best = deepcopy(network)
