@@ -17,7 +17,6 @@ from spact_lib.networks.action import ACTION_NETWORKS, build_action_network
 from spact_lib.networks.privacy import PrivacyNetwork
 from spact_lib.training import Run, adam, seed_weights, set_learning_rate
 
-
 FRESH = 1_000_000  # added to the seed of a target's batches
 
 
