@@ -64,10 +64,11 @@ def cut_validation(rows: pd.DataFrame, within: str | None = None) -> pd.DataFram
     for part in parts:
         sizes = part["group"].value_counts()
         order = sorted(sizes.index, key=lambda group: (sizes[group], group))
-        cut = 0
+        cut, chosen = 0, []
         for group in order[:-1]:
             if cut >= VALIDATION_SHARE * len(part):
                 break
-            split[part.index[part["group"] == group]] = "val"
+            chosen.append(group)
             cut += sizes[group]
+        split[part.index[part["group"].isin(chosen)]] = "val"
     return rows.assign(split=split)

@@ -11,7 +11,7 @@ from spact_lib.networks.privacy import PrivacyNetwork
 class ContrastiveBranch:
     """Self-supervised (Sec. 3.2.2): two frames of each video of the action batch, NT-Xent (Eq. 5)."""
 
-    needs_images = False
+    needs_images = False  # of the privacy dataset, with their labels
 
     def __init__(self, spec: BranchSpec, n_attributes: int):
         self.spec = spec

@@ -163,7 +163,7 @@ def evaluate(args: argparse.Namespace) -> int:
     named = protocol(f"{Path(args.manifest).resolve()}:{args.action}/{args.privacy}")
     studies = crossval.folds(profile, named, args.leave_out, store, args.seed)
     say(f"evaluate: {len(studies)} folds by {args.leave_out!r}, profile {profile.name}, methods {args.methods}")
-    methods = args.methods.split(",")
+    methods = [name.strip() for name in args.methods.split(",")]
     name = f"evaluate_{Path(args.manifest).stem}"
     table = crossval.cross_validate(studies, methods).round(1)
     path = runs_root() / "tables" / profile.name / f"{name}.csv"
@@ -226,7 +226,7 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("name", help="'mini' (built in, drawn) or an official dataset")
     verb.add_argument("--root", type=Path, help="folder of the official files")
     verb.add_argument("--out", type=Path, help="folder for the manifests (default: in the store)")
-    verb.add_argument("--draw", type=int, default=0, help="mini: draw number; 0 is for development")
+    verb.add_argument("--draw", type=int, default=1, help="mini: draw number; 0 is for development")
     verb.add_argument("--scale", default="mini", choices=["smoke", "mini"], help="mini: how much is drawn")
     for function in (reproduce, doctor):
         add(function).add_argument("--profile", default="mini", help="smoke, mini (default) or paper")

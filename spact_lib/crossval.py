@@ -8,21 +8,25 @@ import pandas as pd
 from scipy.stats import binomtest
 
 from spact_lib.config import Profile
-from spact_lib.errors import UserError
+from spact_lib.errors import UserError, unknown_name
 from spact_lib.experiments import Store, manifest_of, predictions
 from spact_lib.protocols import Protocol, data_spec
-from spact_lib.study import Study
+from spact_lib.study import METHODS, Study
 
 
 def folds(profile: Profile, protocol: Protocol, column: str, store: Store, seed: int = 0) -> dict[str, Study]:
     """A study for every value of ``column``, with the rows of that value as its test set.
 
     Raises:
-        UserError: the protocol has two datasets (there is no common group), an unknown column, or only one value.
+        UserError: the protocol has two datasets (there is no common group), a multi-label task, an unknown column, or
+            only one value.
     """
     if len({protocol.target_action.dataset, protocol.target_privacy.dataset}) > 1:
         raise UserError("leaving a group out needs one dataset with both tasks; this protocol has two")
     manifest = manifest_of(data_spec(profile, protocol.action.dataset))
+    for role in (protocol.target_action, protocol.target_privacy):
+        if role.task in manifest.tasks and manifest.tasks[role.task].kind != "single":
+            raise UserError(f"task {role.task!r} is multi-label; leave-one-group-out needs single-label tasks")
     if column not in manifest.rows:
         legal = ", ".join(c for c in manifest.rows.columns if c != "path")
         raise UserError(f"no column {column!r} in {manifest.name!r} to leave out by; its columns are: {legal}")
@@ -40,16 +44,17 @@ def cross_validate(studies: dict[str, Study], methods: Sequence[str]) -> pd.Data
         of the most frequent class).
 
     Raises:
-        UserError: a task is multi-label.
+        UserError: an unknown method, before anything is trained.
     """
+    for method in methods:
+        if method not in METHODS:
+            raise unknown_name("method", method, METHODS)
     rows = []
     for method in methods:
         for role in ("action", "privacy"):
             hits, targets = [], []
             for study in studies.values():
                 probabilities, truth = predictions(study.target(study.method(method), role))
-                if truth.ndim != 1:
-                    raise UserError("leave-one-group-out counts right answers and needs single-label tasks")
                 hits.append(probabilities.argmax(1) == truth)
                 targets.append(truth)
             correct, truth = int(np.concatenate(hits).sum()), np.concatenate(targets)

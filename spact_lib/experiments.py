@@ -20,7 +20,7 @@ from safetensors.torch import load_model, save_model
 from torch import Tensor, nn
 
 from spact_lib.baselines import baseline
-from spact_lib.branches import ContrastiveBranch, SupervisedBranch, build_branch
+from spact_lib.branches import BRANCHES, ContrastiveBranch, SupervisedBranch, build_branch
 from spact_lib.config import (
     AnonymizerSpec,
     BaselineSpec,
@@ -241,10 +241,10 @@ def _game_batches(
     """(first, last) -> batches as ``minimax.Game`` takes them; without ``task`` clips have no label."""
     f_A, branch, device = f_B.f_A, f_B.branch, pick_device()
     side = f_A.view.stored_side
-    sampler = branch.sampler if branch.loss != "supervised" else None
+    sampler = None if BRANCHES[branch.loss].needs_images else branch.sampler
     clips = part(*store.raw(f_A.action, side), "train", task, f_A.view, seed=seed, sampler=sampler)
     images = None
-    if branch.loss == "supervised":
+    if BRANCHES[branch.loss].needs_images:
         view = f_A.view.frames()
         images = part(*store.raw(f_A.privacy, side), "train", branch.task, view, seed=seed + 1)
 
@@ -307,17 +307,17 @@ def _make_anonymizer(spec: AnonymizerSpec, folder: Path, store: Store) -> dict:
     return {
         **means,
         "steps": run.step,
-        "L_B_uninformative": uninformative_loss(spec),
+        "L_B_uninformative": uninformative_loss(spec.f_B, spec.schedule.batch),
         "collapsed": means["spread"] < 0.01,  # f_A gives all frames nearly the same pixels
         "seconds": run.seconds,
     }
 
 
-def uninformative_loss(spec: AnonymizerSpec) -> float | None:
-    """L_B of an f_B that sees nothing; None where it is not known."""
-    # The batch in truth: a batch is never larger than the data.
-    batch = min(spec.schedule.batch, len(rows_of(manifest_of(spec.f_A.action), "train")))
-    return _branch(spec.f_B).uninformative(batch)
+def uninformative_loss(f_B: InitPrivacySpec, batch: int) -> float | None:
+    """L_B of an f_B that sees nothing, at ``batch`` videos; None where it is not known."""
+    # A batch is never larger than the data.
+    batch = min(batch, len(rows_of(manifest_of(f_B.f_A.action), "train")))
+    return _branch(f_B).uninformative(batch)
 
 
 def snapshot_frames(spec: AnonymizerSpec, store: Store) -> np.ndarray:

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import threading
 import time
 from collections.abc import Iterable
@@ -52,6 +53,21 @@ def open_notebook(
     return study
 
 
+def suffix(study: Study, protocol: str) -> str:
+    """What is added to the names of a run's tables, figures and records: nothing for the default run of a profile.
+
+    So a run with another draw, seed, protocol or other target seeds does not overwrite what is to be committed.
+    """
+    own, default = study.profile, named_profile(study.profile.name)
+    parts = {
+        f"draw{own.draw}": own.draw != default.draw,
+        f"seed{study.seed}": study.seed != 0,
+        re.sub(r"[^A-Za-z0-9]+", "_", protocol).strip("_"): protocol != "ucf101_vispr1",
+        "targets" + "_".join(map(str, own.target_seeds)): own.target_seeds != default.target_seeds,
+    }
+    return "".join(f"-{part}" for part, differs in parts.items() if differs)
+
+
 def draw_data(profile: str, draw: int) -> None:
     """Draw the built-in datasets where a profile uses them; returns at once when they are there or not to be made."""
     settings = named_profile(profile)
@@ -99,7 +115,7 @@ def watch(study: Study, spec: AnonymizerSpec, *, name: str, every: float = 30.0)
         if not (folder / "metrics.jsonl").exists() or not (rows := logged(folder)):
             return
         drawn = {
-            "curves": figures.training_curves(rows, uninformative=uninformative_loss(spec))[0],
+            "curves": figures.training_curves(rows, uninformative=uninformative_loss(spec.f_B, spec.schedule.batch))[0],
             "strips": figures.frame_grid(strips(study, spec))[0],
         }
         for (what, fig), place in zip(drawn.items(), (curves, pictures), strict=True):

@@ -92,7 +92,8 @@ def data_spec(profile: Profile, name: str, leave_out: tuple[str, str] | None = N
     if not folder.exists():
         if folder == Path(name).resolve():
             raise UserError(f"there is no dataset at {folder}; give a CSV file or a folder with manifest.csv")
-        how = "spact prepare mini" if profile.source == "mini" else f"spact prepare {name} --root DIR"
+        drawn = f"spact prepare mini --draw {profile.draw} --scale {profile.scale}"
+        how = drawn if profile.source == "mini" else f"spact prepare {name} --root DIR"
         raise UserError(f"dataset {name!r} is not prepared ({folder} does not exist); run `{how}`")
     return DataSpec(name=label, folder=folder, fingerprint=fingerprint(folder), leave_out=leave_out)
 

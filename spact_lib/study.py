@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from spact_lib.baselines import SHRINKS
+from spact_lib.branches import BRANCHES
 from spact_lib.config import (
     AnonymizerSpec,
     BaselineSpec,
@@ -36,7 +37,7 @@ class LearnedMethod:
 
     def branch(self, study: "Study") -> BranchSpec:
         profile = study.profile
-        task = study.protocol.privacy.task if self.loss == "supervised" else None
+        task = study.protocol.privacy.task if BRANCHES[self.loss].needs_images else None
         return BranchSpec(loss=self.loss, network=profile.f_B, task=task, batch=profile.privacy_batch)
 
 
@@ -126,7 +127,7 @@ class Study:
 
         No privacy label is looked at, so SPAct stays label-free; the supervised row gets the same grid and rule. If no
         omega keeps the action, the smallest one is taken, and its action column will show it. A dataset without
-        validation rows cannot choose: it takes the middle of the grid.
+        validation rows cannot choose: it takes the middle of the grid (of two: the smaller).
 
         Returns:
             The chosen spec, and validation top-1 of every omega that was tried.

@@ -113,7 +113,7 @@ def trained_parts(spec: Spec) -> dict[str, Spec]:
 def at_hand(
     profile: str, protocol: str, replicates: Iterable[Iterable[int]], *, root: Path | None = None, **changes: object
 ) -> list[Study]:
-    """The replicates whose Table 1 needs no more training: found in the store (``root``), or committed.
+    """The replicates whose Table 1 needs no more training: in the store, or committed where training is forbidden.
 
     Args:
         replicates: pairs (draw, seed).
@@ -159,10 +159,11 @@ def save_table(table: pd.DataFrame, profile: str, name: str) -> Path:
     return runs_root() / "tables" / profile / f"{name}.csv"
 
 
-def keep_used(study: Study, name: str) -> Path:
-    """Keep the records of what ``study`` trained or looked up in ``records/<profile>`` of the store, for promotion."""
-    records = {key: record for key, record in study.store.used.items() if record["kind"] in TRAINED}
-    return keep_records(records, runs_root() / "records" / study.profile.name, name)
+def keep_used(name: str, *studies: Study) -> Path:
+    """Keep the records that the studies trained or looked up in ``records/<profile>`` of the store, for promotion."""
+    used = [item for study in studies for item in study.store.used.items()]
+    records = {key: record for key, record in used if record["kind"] in TRAINED}
+    return keep_records(records, runs_root() / "records" / studies[0].profile.name, name)
 
 
 class Shown:

@@ -13,14 +13,15 @@ from torch.optim import Adam, Optimizer
 from tqdm import tqdm
 
 from spact_lib.config import Schedule
+from spact_lib.errors import UserError
 from spact_lib.files import atomic_path
 
 CHECKPOINT_SECONDS = 30.0
 MEAN_WINDOW = 50  # steps
 
 
-class NonFiniteError(RuntimeError):
-    """A loss became NaN or infinite; names the term and the step."""
+class NonFiniteError(UserError):
+    """A loss or a network's weights became NaN or infinite; names it and the step."""
 
 
 class Run:
@@ -45,7 +46,7 @@ class Run:
 
     def __init__(self, folder: Path, modules: dict[str, nn.Module], optimizers: dict[str, Optimizer], label: str = ""):
         self.folder, self.modules, self.optimizers, self.label = folder, modules, optimizers, label
-        self.step, self.seconds, self.rows, self.stopped = 0, 0.0, [], False
+        self.step, self.saved, self.seconds, self.rows, self.stopped = 0, 0, 0.0, [], False
         self._log, self._checkpoint = folder / "metrics.jsonl", folder / "checkpoint.pt"
         folder.mkdir(parents=True, exist_ok=True)
         if self._checkpoint.exists():
@@ -53,7 +54,7 @@ class Run:
             for name, part in (modules | {f"optimizer.{k}": v for k, v in optimizers.items()}).items():
                 part.load_state_dict(state[name])
             self.step, self.seconds, self.rows = state["step"], state["seconds"], json.loads(state["rows"])
-            self.stopped = state["stopped"]
+            self.saved, self.stopped = self.step, state["stopped"]
         # The log lies beside the checkpoint for readers; a killed run may have logged steps that it will repeat.
         self._log.write_text("".join(json.dumps(row) + "\n" for row in self.rows))
         self._clock = time.monotonic()
@@ -85,8 +86,8 @@ class Run:
         for name, value in values.items():
             if not math.isfinite(value):
                 raise NonFiniteError(
-                    f"{name} became {value} at step {step} of {self.label or self.folder.name}; the last checkpoint "
-                    f"(step {self.step or 'none'}) is kept: lower the learning rate or omega"
+                    f"{name} became {value} at step {step} of {self.label or self.folder.name}; the checkpoint after "
+                    f"{self.saved} steps is kept: lower the learning rate or omega"
                 )
         row = {"step": step, **values}
         self.rows.append(row)
@@ -94,7 +95,17 @@ class Run:
             file.write(json.dumps(row) + "\n")
 
     def save(self) -> None:
-        """Write the checkpoint."""
+        """Write the checkpoint.
+
+        Raises:
+            NonFiniteError: weights are not finite; the checkpoint before is kept.
+        """
+        for name, module in self.modules.items():
+            if not all(torch.isfinite(value).all() for value in module.state_dict().values()):
+                raise NonFiniteError(
+                    f"weights of {name} are not finite after step {self.step} of {self.label or self.folder.name}; the "
+                    f"checkpoint after {self.saved} steps is kept: lower the learning rate or omega"
+                )
         now = time.monotonic()
         self.seconds, self._clock = self.seconds + now - self._clock, now
         state = {name: module.state_dict() for name, module in self.modules.items()}
@@ -103,6 +114,7 @@ class Run:
         state["stopped"] = self.stopped
         with atomic_path(self._checkpoint) as temporary:
             torch.save(state, temporary)
+        self.saved = self.step
 
 
 def running_mean(rows: list[dict[str, float]], name: str) -> float:

@@ -60,6 +60,8 @@ def test_what_cannot_be_left_out_is_said(takes: Path, tmp_path: Path) -> None:
         crossval.folds(settings, protocol(f"{takes}:gesture/person"), "tke", store)
     with pytest.raises(UserError, match="one value 'train'"):
         crossval.folds(settings, protocol(f"{takes}:gesture/person"), "split", store)
-    studies = crossval.folds(settings, protocol(f"{takes}:gesture/traits"), "take", store)
-    with pytest.raises(UserError, match="single-label"):
-        crossval.cross_validate(studies, ["raw"])
+    with pytest.raises(UserError, match="'traits' is multi-label"):
+        crossval.folds(settings, protocol(f"{takes}:gesture/traits"), "take", store)
+    studies = crossval.folds(settings, protocol(f"{takes}:gesture/person"), "take", store)
+    with pytest.raises(UserError, match="unknown method 'spct'; choose one of: .*spact"):
+        crossval.cross_validate(studies, ["raw", "spct"])

@@ -177,7 +177,7 @@ def test_the_gap_is_computed(committed):
 def test_kept_records_give_the_table_again(committed, tmp_path, monkeypatch):
     monkeypatch.setenv("SPACT_RUNS", str(tmp_path))
     expected = tables.printable(tables.table1(committed[0]))
-    kept = tables.keep_used(committed[0], "table1-draw1")
+    kept = tables.keep_used("table1-draw1", committed[0])
     assert kept == tmp_path / "records" / "mini" / "table1-draw1.jsonl"
     monkeypatch.setattr("spact_lib.experiments.find_committed", lambda spec: results.find_committed(spec, kept.parent))
     assert tables.printable(tables.table1(committed[0])).equals(expected)

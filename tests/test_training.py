@@ -67,7 +67,7 @@ def test_a_finished_and_a_stopped_run_stay_as_they_are(tmp_path: Path) -> None:
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_a_non_finite_value_is_named_and_leaves_the_checkpoint(tmp_path: Path, every_step: None, value: float) -> None:
     run = Run(tmp_path, {"net": nn.Linear(1, 1)}, {}, "toy")
-    with pytest.raises(NonFiniteError, match=rf"L_B became {value} at step 2 of toy.*\(step 2\)"):
+    with pytest.raises(NonFiniteError, match=rf"L_B became {value} at step 2 of toy; the checkpoint after 2 steps"):
         for step in run.steps(5):
             run.log(step, L_T=1.0, L_B=value if step == 2 else 0.5)
     assert Run(tmp_path, {"net": nn.Linear(1, 1)}, {}).step == 2
