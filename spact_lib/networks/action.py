@@ -50,9 +50,9 @@ def _r3d18_dilated(n_classes: int) -> VideoResNet:
 
 
 class _SlimStem(nn.Sequential):
-    def __init__(self, width: int):
+    def __init__(self, channels: int, width: int):
         super().__init__(
-            nn.Conv3d(3, width, (3, 5, 5), stride=(1, 2, 2), padding=(1, 2, 2), bias=False),
+            nn.Conv3d(channels, width, (3, 5, 5), stride=(1, 2, 2), padding=(1, 2, 2), bias=False),
             nn.BatchNorm3d(width),
             nn.ReLU(inplace=True),
         )
@@ -61,9 +61,11 @@ class _SlimStem(nn.Sequential):
 class SlimR3D(nn.Module):
     """R3D for 32-pixel clips on a CPU: a stem and three residual blocks (torchvision's BasicBlock), widths 16-32-64."""
 
+    channels = 3
+
     def __init__(self, n_classes: int, width: int = 16):
         super().__init__()
-        self.stem = _SlimStem(width)
+        self.stem = _SlimStem(self.channels, width)
         self.blocks = nn.Sequential(
             _block(width, width, stride=1), _block(width, 2 * width, stride=2), _block(2 * width, 4 * width, stride=2)
         )
@@ -72,6 +74,23 @@ class SlimR3D(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.fc(self.avgpool(self.blocks(self.stem(x))).flatten(1))
+
+
+class SlimMotionR3D(SlimR3D):
+    """SlimR3D that also sees the difference of each frame to the one before: the judge f'_T of mini.
+
+    Plain SlimR3D stays at chance for 200 to 700 of 900 steps until it discovers motion, earlier or later by the luck
+    of its seed, which moves top-1 by more than 10 points. This one takes off within 150 steps, so that methods are
+    compared and not seeds.
+    """
+
+    channels = 6
+    gain = 6.0  # differences of neighbouring frames are about that much smaller than the frames
+
+    def forward(self, x: Tensor) -> Tensor:
+        before = torch.cat([x[:, :, :1], x[:, :, :-1]], dim=2)  # (B, C, T, H, W); the first frame differs by 0
+        x = torch.cat([(x - 0.45) / 0.225, self.gain * (x - before)], dim=1)  # (B, 2C, T, H, W)
+        return super().forward(x.contiguous(memory_format=torch.channels_last_3d))
 
 
 def _block(in_channels: int, out_channels: int, stride: int) -> BasicBlock:
@@ -87,6 +106,7 @@ ACTION_NETWORKS: dict[str, Callable[[int], nn.Module]] = {
     "r3d18": _r3d18,
     "r3d18_dilated": _r3d18_dilated,
     "r3d_slim": SlimR3D,
+    "r3d_slim_motion": SlimMotionR3D,
 }
 
 
