@@ -4,7 +4,7 @@ from torch import Tensor, nn
 from torchvision.models.video import r3d_18
 
 from spact_lib.errors import UserError
-from spact_lib.networks.action import ACTION_NETWORKS, build_action_network
+from spact_lib.networks.action import ACTION_NETWORKS, SlimMotionR3D, build_action_network
 from spact_lib.networks.anonymizer import Anonymizer, anonymize_clips
 from spact_lib.networks.privacy import ENCODERS, PrivacyNetwork, projection_head
 
@@ -147,3 +147,18 @@ def test_unknown_networks_name_the_legal_ones() -> None:
         build_action_network("r3d", 2)
     with pytest.raises(UserError, match=f"unknown privacy network 'vit'.*{', '.join(sorted(ENCODERS))}"):
         PrivacyNetwork("slim8+vit")
+
+
+def test_the_motion_network_sees_differences_between_neighbouring_frames() -> None:
+    torch.manual_seed(0)
+    network = build_action_network("r3d_slim_motion", 4).eval()
+    seen: list[Tensor] = []
+    network.body.stem[0].register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    clips = uniform(2, 5, 3, 32, 32)
+    still = clips[:, :1].expand(-1, 5, -1, -1, -1)
+    assert network(clips).shape == (2, 4)
+    network(still)
+    moving, standing = seen
+    assert moving.shape == (2, 6, 5, 32, 32) and not standing[:, 3:].any()
+    slow = torch.stack([clips[:, t] - clips[:, max(0, t - 1)] for t in range(5)], dim=2)
+    assert torch.allclose(moving[:, 3:], SlimMotionR3D.gain * slow, atol=1e-5)
