@@ -70,6 +70,7 @@ def reproduce(args: argparse.Namespace) -> int:
     from spact_lib.notebooks import needs, run_notebook
 
     profile, start = config.profile(args.profile), time.perf_counter()
+    from_nothing = not (runs_root() / "store").exists()
     folder, notebooks = data_folder(profile), committed_notebooks()
     minutes: dict[str, float] = {}
     if profile.source == "mini":
@@ -89,7 +90,8 @@ def reproduce(args: argparse.Namespace) -> int:
         seconds = run_notebook(path, executed / path.name, {"PROFILE": profile.name}, echo=True)
         minutes[path.name] = seconds / 60
     minutes["total"] = (time.perf_counter() - start) / 60
-    keep_minutes(profile.name, minutes)
+    if from_nothing:
+        keep_minutes(profile.name, minutes)
     text = summary(profile.name, minutes)
     say("\n" + text)
     say(f"summary: {write_text(runs_root() / f'summary-{profile.name}.md', text)}")
@@ -97,13 +99,13 @@ def reproduce(args: argparse.Namespace) -> int:
 
 
 def keep_minutes(profile: str, minutes: dict[str, float]) -> None:
-    """Keep what the run took, for the README; a rerun that finds its results finished does not lower it."""
+    """Keep what an uninterrupted run from an empty store took, for the README: a resumed one tells nothing."""
     from spact_lib.device import environment
 
-    path, machine = runs_root() / "records" / profile / "minutes.json", environment()
-    before = json.loads(path.read_text(encoding="utf-8"))["minutes"] if path.exists() else {}
-    kept = {name: round(max(value, before.get(name, 0.0)), 2) for name, value in minutes.items()}
-    write_json(path, {"hardware": f"{machine['device']}, {machine['threads']} threads", "minutes": kept})
+    machine = environment()
+    kept = {name: round(value, 2) for name, value in minutes.items()}
+    hardware = f"{machine['device']}, {machine['threads']} threads"
+    write_json(runs_root() / "records" / profile / "minutes.json", {"hardware": hardware, "minutes": kept})
 
 
 def summary(profile: str, minutes: dict[str, float]) -> str:
