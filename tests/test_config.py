@@ -161,7 +161,8 @@ def test_unknown_names_and_data_are_refused_before_any_training(tiny_csv: Path, 
 def test_what_is_not_prepared_says_how_to_prepare_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("SPACT_RUNS", str(tmp_path))
     monkeypatch.delenv("SPACT_DATA", raising=False)
-    with pytest.raises(UserError, match="'ucf101' is not prepared .*smoke-draw1/ucf101 .* `spact prepare mini`"):
+    command = f"`spact prepare mini --draw {SMOKE.draw} --scale smoke`"
+    with pytest.raises(UserError, match=f"'ucf101' is not prepared .*smoke-draw1/ucf101 .* {command}"):
         data_spec(SMOKE, "ucf101")
     with pytest.raises(UserError, match="'ucf101' is not prepared .* run `spact prepare ucf101 --root DIR`"):
         data_spec(profile("paper"), "ucf101")
