@@ -12,7 +12,7 @@ import pandas as pd
 
 from spact_lib.config import AnonymizerSpec, Spec
 from spact_lib.errors import UserError
-from spact_lib.experiments import NotTrainedError, Store
+from spact_lib.experiments import Store
 from spact_lib.files import atomic_path
 from spact_lib.paper import relative_drop, reported, reported_drop
 from spact_lib.paths import runs_root
@@ -44,14 +44,13 @@ def table1(*studies: Study, methods: Iterable[str] = tuple(METHODS)) -> pd.DataF
         seeds), ``chance`` (its chance line), ``drop`` (relative, from raw, in percent), ``paper``, ``paper drop``,
         ``difference`` (of the two drops, in points), ``omega``, ``seeds`` (of the targets), ``replicates``,
         ``minutes`` (of training this row needs, shared initialisation included), ``device``. Several replicates add
-        ``sd`` and ``drop sd``, standard deviations over replicates; drops are taken within a replicate. A further
-        replicate counts in the rows that it has; the column ``replicates`` says how many that are.
+        ``sd`` and ``drop sd``, standard deviations over replicates; drops are taken within a replicate.
 
     Raises:
         NotTrainedError: a record is missing where training is forbidden.
     """
     methods = list(methods)
-    each = [pd.concat(_available_rows(study, methods, required=study is studies[0])) for study in studies]
+    each = [pd.concat([_method_rows(study, method) for method in methods]) for study in studies]
     for table in each:
         raw = table["here"].xs("raw", level="method")
         table["drop"] = [relative_drop(row.here, raw[metric]) for (metric, _), row in table.iterrows()]
@@ -60,7 +59,7 @@ def table1(*studies: Study, methods: Iterable[str] = tuple(METHODS)) -> pd.DataF
     means["difference"] = means["drop"] - means["paper drop"]
     for column in ("omega", "seeds", "device"):
         means[column] = stacked[column].agg(lambda values: ", ".join(sorted({str(v) for v in values if v != ""})))
-    means["replicates"] = stacked.size()
+    means["replicates"] = len(studies)
     columns = ["here", "chance", "drop", "paper", "paper drop", "difference"]
     if len(studies) > 1:
         means["sd"], means["drop sd"] = stacked["here"].std(), stacked["drop"].std()
@@ -68,18 +67,6 @@ def table1(*studies: Study, methods: Iterable[str] = tuple(METHODS)) -> pd.DataF
     metrics = list(dict.fromkeys(means.index.get_level_values("metric")))
     order = pd.MultiIndex.from_product([metrics, methods], names=["metric", "method"])
     return means.loc[order, [*columns, "omega", "seeds", "replicates", "minutes", "device"]]
-
-
-def _available_rows(study: Study, methods: list[str], required: bool) -> list[pd.DataFrame]:
-    """The rows of the methods that a replicate has; all of them, or an error, where they are required."""
-    rows = []
-    for method in methods:
-        try:
-            rows.append(_method_rows(study, method))
-        except NotTrainedError:
-            if required:
-                raise
-    return rows
 
 
 def _method_rows(study: Study, name: str) -> pd.DataFrame:
@@ -126,7 +113,7 @@ def trained_parts(spec: Spec) -> dict[str, Spec]:
 def at_hand(
     profile: str, protocol: str, replicates: Iterable[Iterable[int]], *, root: Path | None = None, **changes: object
 ) -> list[Study]:
-    """The replicates that have at least raw and SPAct: in the store, or committed where training is forbidden.
+    """The replicates whose Table 1 needs no more training: in the store, or committed where training is forbidden.
 
     Args:
         replicates: pairs (draw, seed).
@@ -137,7 +124,7 @@ def at_hand(
         try:
             study = open_study(profile, draw=draw, seed=seed, protocol=protocol, **changes)
             study = replace(study, store=Store(root or study.store.root, read_only=True))
-            table1(study, methods=("raw", "spact"))
+            table1(study)
         except UserError:
             continue
         found.append(study)
@@ -211,8 +198,6 @@ def gap(table: pd.DataFrame) -> str:
     action = metrics[0]
     n, seeds = int(table["replicates"].iloc[0]), len(table["seeds"].iloc[0].split())
     lines = [f"Mean of {n} replicate{'s' * (n > 1)}, {seeds} target seed{'s' * (seeds > 1)} each."]
-    if table["replicates"].nunique() > 1:
-        lines[0] += " Some rows have fewer: see the column replicates."
     if n == 1:
         lines[0] += " One replicate has no interval: another draw or seed may move any number by points."
 
