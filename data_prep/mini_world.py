@@ -86,6 +86,7 @@ class Look:
     objects: frozenset[str] = frozenset()
     rain: bool = False
     clocks: dict[str, int] = field(default_factory=dict)
+    prominent: bool = False  # the objects are large and bright: where they are the labels, not mere clutter
 
 
 @dataclass(frozen=True)
@@ -266,15 +267,15 @@ def _stamp(picture: Image.Image, sprite: _Sprite, x: float, y: float, angle: flo
 class _Pen:
     """Draws at four times the size in sprite coordinates: origin in the middle, y down; then shrinks."""
 
-    def __init__(self, side: int, fill: tuple[int, int, int]) -> None:
-        self.side = side
+    def __init__(self, side: int, fill: tuple[int, int, int], scale: float = 1.0) -> None:
+        self.side, self.scale = side, scale
         # Filled with the body's colour: interpolation at the rim must not mix in black.
         self.image = Image.new("RGB", (4 * side, 4 * side), fill)
         self.mask = Image.new("L", self.image.size, 0)
         self.pens = ImageDraw.Draw(self.image), ImageDraw.Draw(self.mask)
 
     def _points(self, points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-        return [(4 * (x + self.side / 2), 4 * (y + self.side / 2)) for x, y in points]
+        return [(4 * (self.scale * x + self.side / 2), 4 * (self.scale * y + self.side / 2)) for x, y in points]
 
     def oval(self, x: float, y: float, rx: float, ry: float, colour: tuple) -> None:
         box = self._points([(x - rx, y - ry), (x + rx, y + ry)])
@@ -438,17 +439,18 @@ def _ground(look: Look, style: _Style, rng: np.random.Generator) -> Image.Image:
             pen.line([0, 11 * j, side, 11 * j], fill=dark)
             pen.line([lines[j][0], 11 * j, lines[j][0], 11 * j + 11], fill=dark)
     for name, (x, y) in zip(sorted(look.objects), style.cells, strict=False):
-        _set(scene, _object(name, style), x, y)
+        _set(scene, _object(name, style, look.prominent), x, y)
     return scene
 
 
-def _object(name: str, style: _Style) -> _Pen:
+def _object(name: str, style: _Style, prominent: bool) -> _Pen:
     shift = style.hue_shift[2 + list(OBJECTS).index(name) % 6]
 
     def tone(hue: float, saturation: float, value: float) -> tuple[int, int, int]:
-        return _hsv(hue + shift, 0.8 * saturation, 0.75 * value * (1 + 4 * shift))
+        faded = (1.0, 1.0) if prominent else (0.8, 0.75)
+        return _hsv(hue + shift, faded[0] * saturation, faded[1] * value * (1 + 4 * shift))
 
-    pen = _Pen(20, tone(0.1, 0.3, 0.5))
+    pen = _Pen(30 if prominent else 20, tone(0.1, 0.3, 0.5), scale=1.5 if prominent else 1.0)
     if name == "rock":
         pen.polygon([(-7, 4), (-6, -2), (-2, -6), (4, -5), (7, 0), (6, 5)], tone(0.6, 0.08, 0.4))
         pen.polygon([(-4, -1), (-1, -5), (4, -4), (2, 0)], tone(0.6, 0.06, 0.68))

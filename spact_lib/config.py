@@ -51,12 +51,16 @@ class DataSpec(Frozen):
     leave_out: tuple[str, str] | None = None  # (column, value): these rows are the test set, all others train
 
 
+# Part of every key: raise it with any change of the code that changes results, and nothing older is reused.
+RESULTS_VERSION = 2
+
+
 class Spec(Frozen):
     """Something that is made once and kept in the experiment store, under the hash of its content."""
 
     def key(self) -> str:
-        """16 hex digits of the SHA-256 of the canonical JSON."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        """16 hex digits of the SHA-256 of the canonical JSON and ``RESULTS_VERSION``."""
+        text = json.dumps([RESULTS_VERSION, self.model_dump(mode="json")], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

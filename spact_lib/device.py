@@ -2,12 +2,15 @@
 
 import os
 import platform
+import subprocess
 from contextlib import AbstractContextManager
+from functools import cache
 from importlib.metadata import version
 
 import torch
 
 from spact_lib.errors import UserError
+from spact_lib.paths import REPOSITORY
 
 
 def pick_device() -> torch.device:
@@ -31,12 +34,23 @@ def autocast(device: torch.device, precision: str, dims: int) -> AbstractContext
     return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
 
 
-def environment() -> dict[str, str | int]:
+@cache
+def _commit() -> str | None:
+    """The commit of this checkout, "-dirty" behind it where files differ; None outside of a repository."""
+    command = ["git", "-C", str(REPOSITORY), "describe", "--always", "--dirty", "--exclude=*", "--abbrev=12"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def environment() -> dict[str, str | int | None]:
     """Versions and hardware for a record."""
     device = pick_device()
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
     return {
         "spact": version("spact"),
+        "commit": _commit(),
         "torch": torch.__version__,
         "torchvision": version("torchvision"),
         "python": platform.python_version(),

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from filelock import FileLock
-from safetensors.torch import load_model, save_model
+from safetensors.torch import load_model
 from torch import Tensor, nn
 
 from spact_lib.baselines import baseline
@@ -53,7 +53,7 @@ from spact_lib.networks.action import build_action_network
 from spact_lib.networks.anonymizer import Anonymizer
 from spact_lib.results import find_committed
 from spact_lib.target import train_target
-from spact_lib.training import Run, adam, set_norm_momentum
+from spact_lib.training import Run, adam, save_weights, set_norm_momentum
 
 SNAPSHOTS = 6  # strips of anonymized frames kept over a minimax run
 SNAPSHOT_FRAMES = 8
@@ -150,6 +150,7 @@ class Store:
             "spec": spec.model_dump(mode="json"),
         }
         write_json(folder / "record.json", record)
+        (folder / "checkpoint.pt").unlink(missing_ok=True)  # three times the weights, and nothing to continue
         return Artifact(record, folder)
 
     def files(self, spec: Spec) -> Path:
@@ -195,11 +196,6 @@ def unfolded(data: DataSpec) -> DataSpec:
     return data.model_copy(update={"leave_out": None})
 
 
-def _save(module: nn.Module, path: Path) -> None:
-    with atomic_path(path) as temporary:
-        save_model(module, temporary)
-
-
 def _make_frames(spec: FramesSpec, folder: Path, store: Store) -> dict:
     pack(manifest_of(spec.data), spec.stored_side, folder)
     return {"rows": len(manifest_of(spec.data))}
@@ -208,7 +204,7 @@ def _make_frames(spec: FramesSpec, folder: Path, store: Store) -> dict:
 def _make_init_anonymizer(spec: InitAnonymizerSpec, folder: Path, store: Store) -> dict:
     sides = [store.raw(data, spec.view.stored_side) for data in (spec.action, spec.privacy)]
     f_A, metrics = initialize_anonymizer(spec, *sides, folder, pick_device(), store.workers)
-    _save(f_A, folder / "f_A.safetensors")
+    save_weights(f_A, folder / "f_A.safetensors")
     return metrics
 
 
@@ -226,7 +222,7 @@ def _make_init_action(spec: InitActionSpec, folder: Path, store: Store) -> dict:
     action = store.raw(spec.f_A.action, spec.f_A.view.stored_side)
     f_A = store.load_anonymizer(spec.f_A)
     f_T, metrics = initialize_action(spec, f_A, action, spec.task, folder, pick_device(), store.workers)
-    _save(f_T, folder / "f_T.safetensors")
+    save_weights(f_T, folder / "f_T.safetensors")
     return metrics
 
 
@@ -266,7 +262,7 @@ def _make_init_privacy(spec: InitPrivacySpec, folder: Path, store: Store) -> dic
     batches = _game_batches(spec, None, spec.schedule.batch, spec.seed, store)
     f_A = store.load_anonymizer(spec.f_A)
     f_B, metrics = initialize_privacy(spec, f_A, _branch(spec), batches, folder, pick_device())
-    _save(f_B, folder / "f_B.safetensors")
+    save_weights(f_B, folder / "f_B.safetensors")
     return metrics
 
 
@@ -301,7 +297,8 @@ def _make_anonymizer(spec: AnonymizerSpec, folder: Path, store: Store) -> dict:
                 np.save(temporary, anonymize_uint8(game.f_A, shown, spec.f_A.precision))
 
     play(game, run, spec.schedule, batches, threshold=spec.threshold, on_step=snapshot)
-    _save(game.f_A, folder / "f_A.safetensors")
+    for name, network in networks.items():
+        save_weights(network, folder / f"{name}.safetensors")
     last = run.rows[-50:]
     means = {name: sum(row[name] for row in last) / len(last) for name in last[0] if name != "step"}
     return {

@@ -32,6 +32,13 @@ def nt_xent(z: Tensor, z_prime: Tensor, temperature: float = 0.1, both_direction
         raise ValueError("NT-Xent needs at least 2 videos in a batch: with one there are no negatives")
     if temperature <= 0:
         raise ValueError(f"temperature must be > 0, got {temperature}")
+    with torch.autocast(z.device.type, enabled=False):  # bfloat16 keeps 3 digits; divided by tau, too few
+        return _nt_xent(
+            *(v.to(torch.promote_types(v.dtype, torch.float32)) for v in (z, z_prime)), temperature, both_directions
+        )
+
+
+def _nt_xent(z: Tensor, z_prime: Tensor, temperature: float, both_directions: bool) -> Tensor:
     z, z_prime = F.normalize(z, dim=1), F.normalize(z_prime, dim=1)
     n = z.shape[0]
     itself = torch.eye(n, dtype=torch.bool, device=z.device)

@@ -127,7 +127,7 @@ class Study:
 
         No privacy label is looked at, so SPAct stays label-free; the supervised row gets the same grid and rule. If no
         omega keeps the action, the smallest one is taken, and its action column will show it. A dataset without
-        validation rows cannot choose: it takes the middle of the grid (of two: the smaller).
+        validation rows cannot choose: it takes the middle of the grid (of two: the larger).
 
         Returns:
             The chosen spec, and validation top-1 of every omega that was tried.
@@ -135,7 +135,7 @@ class Study:
         grid = sorted(self.profile.omegas, reverse=True)
         raw = self.target(BaselineSpec(name="raw"), "action").metrics["val"]
         if raw is None:
-            return self.anonymizer(method, grid[len(grid) // 2]), {}
+            return self.anonymizer(method, grid[(len(grid) - 1) // 2]), {}
         tried: dict[float, float] = {}
         for omega in grid:
             spec = self.anonymizer(method, omega)

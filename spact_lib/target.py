@@ -15,7 +15,7 @@ from spact_lib.manifest import Manifest
 from spact_lib.metrics import headline, score
 from spact_lib.networks.action import ACTION_NETWORKS, build_action_network
 from spact_lib.networks.privacy import PrivacyNetwork
-from spact_lib.training import Run, adam, seed_weights, set_learning_rate
+from spact_lib.training import Run, adam, save_weights, seed_weights, set_learning_rate
 
 FRESH = 1_000_000  # added to the seed of a target's batches
 
@@ -60,7 +60,8 @@ def train_target(
 
     Returns:
         metrics of the test rows (``metrics.score``), ``val`` (headline on validation, None without), ``chosen_step``,
-        ``seconds``; test probabilities and targets are saved in ``predictions.npz``.
+        ``seconds``; the chosen weights are saved in ``network.safetensors``, test probabilities and targets in
+        ``predictions.npz``.
     """
     labels = manifest.labels(spec.task)
     rows = {split: rows_of(manifest, split) for split in ("train", "val", "test")}
@@ -92,6 +93,7 @@ def train_target(
             best.load_state_dict(network.state_dict())
         run.log(step, **row)
     probabilities, targets = predict(best, dims, parts["test"], device, workers), _targets(parts["test"])
+    save_weights(best, folder / "network.safetensors")
     np.savez_compressed(folder / "predictions.npz", probabilities=probabilities.numpy(), targets=targets.numpy())
     chosen = max((r for r in run.rows if "val" in r), key=lambda r: (r["val"], r["step"]), default=None)
     return {

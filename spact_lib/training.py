@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from safetensors.torch import save_model
 from torch import nn
 from torch.optim import Adam, Optimizer
 from tqdm import tqdm
@@ -164,6 +165,12 @@ def set_norm_momentum(module: nn.Module, momentum: float) -> None:
     for layer in module.modules():
         if isinstance(layer, nn.BatchNorm2d | nn.BatchNorm3d):
             layer.momentum = momentum
+
+
+def save_weights(module: nn.Module, path: Path) -> None:
+    """Write a network's weights and BatchNorm statistics as safetensors."""
+    with atomic_path(path) as temporary:
+        save_model(module, temporary)
 
 
 def seed_weights(*seed: int) -> None:

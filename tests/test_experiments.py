@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from filelock import FileLock, Timeout
-from safetensors.torch import load_file
+from safetensors.torch import load_file, load_model
 
 from spact_lib import data, experiments, files, protocols, target, training
 from spact_lib.config import FramesSpec, Profile, Schedule, Spec, View, profile
@@ -220,12 +220,15 @@ def test_validation_chooses_the_checkpoint(
     artifact = without(one, spec, tmp_path / "store").store.run(spec)
     assert parts == [2, 2, 3]  # validation twice, test once
     assert artifact.metrics["chosen_step"] == 2 and artifact.metrics["val"] == 49
-    state = torch.load(artifact.folder / "checkpoint.pt", weights_only=True)
+    monkeypatch.setattr(target, "score", lambda probabilities, targets: {"top1": 50.0})  # no worse: the last one
+    last = without(one, spec, tmp_path / "other").store.run(spec)
+    assert last.metrics["chosen_step"] == 4
     weight = "body.stem.0.weight"
-    assert not torch.equal(state["best"][weight], state["network"][weight])
+    early, late = (load_file(each.folder / "network.safetensors")[weight] for each in (artifact, last))
+    assert not torch.equal(early, late)
     # The test predictions are those of the checkpoint that validation chose.
     network, dims = target.build_target(spec.network, 2)
-    network.load_state_dict(state["best"])
+    load_model(network, artifact.folder / "network.safetensors")
     manifest = manifest_of(spec.data)
     dataset = data.ClipDataset(
         one.store.release(spec.release), data.rows_of(manifest, "test"), manifest.labels("action"), spec.view
@@ -248,9 +251,7 @@ class Killed(BaseException):
     """Not an Exception: nothing may catch it."""
 
 
-@pytest.mark.parametrize(
-    "kind", ["frames", "f_A", "f_T", "f_B", "supervised f_B", "spact", "release", "f'_T", "f'_B"]
-)
+@pytest.mark.parametrize("kind", ["frames", "f_A", "f_T", "f_B", "supervised f_B", "spact", "release", "f'_T", "f'_B"])
 def test_killed_at_any_moment_ends_as_if_undisturbed(
     finished: tuple[Study, dict], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: str
 ) -> None:
@@ -423,9 +424,7 @@ def profile_with(**changes: object) -> Profile:
     return Profile.model_validate(TINY.model_dump() | changes)
 
 
-def test_initialisation_stops_at_its_thresholds(
-    finished: tuple[Study, dict], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_initialisation_stops_at_its_thresholds(finished: tuple[Study, dict], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "MEAN_WINDOW", 1)
     one, _ = finished
     easy = Study(profile_with(th_T0=99.0, th_B0=99.0), one.protocol, one.store)

@@ -44,6 +44,14 @@ def test_nt_xent_equals_the_slow_version(n: int, d: int, tau: float, both_direct
     assert nt_xent(z, z_prime, tau, both_directions).item() == pytest.approx(expected, rel=1e-12)
 
 
+def test_nt_xent_is_float32_under_autocast() -> None:
+    z, z_prime = (v.bfloat16() for v in pairs(8, 16))
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = nt_xent(z, z_prime)
+    assert loss.dtype == torch.float32
+    assert loss.item() == pytest.approx(slow_nt_xent(z, z_prime, 0.1, True), rel=1e-5)
+
+
 @pytest.mark.parametrize("both_directions", [True, False])
 @pytest.mark.parametrize("tau", [0.1, 0.7])
 def test_nt_xent_closed_forms(tau: float, both_directions: bool) -> None:

@@ -162,3 +162,10 @@ def test_the_motion_network_sees_differences_between_neighbouring_frames() -> No
     assert moving.shape == (2, 6, 5, 32, 32) and not standing[:, 3:].any()
     slow = torch.stack([clips[:, t] - clips[:, max(0, t - 1)] for t in range(5)], dim=2)
     assert torch.allclose(moving[:, 3:], SlimMotionR3D.gain * slow, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", [*ENCODERS])
+def test_no_network_meets_the_memory_error_of_onednn(name: str) -> None:
+    """See ``privacy._down``: a strided 1x1 convolution with fewer than 16 input channels corrupts the heap."""
+    convolutions = [m for m in PrivacyNetwork(name).modules() if isinstance(m, nn.Conv2d)]
+    assert not [c for c in convolutions if c.kernel_size == (1, 1) and c.stride != (1, 1) and c.in_channels < 16]

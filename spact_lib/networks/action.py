@@ -41,9 +41,7 @@ def _r3d18_dilated(n_classes: int) -> VideoResNet:
         old.in_channels, old.out_channels, 3, stride=(1, 2, 2), padding=(2, 1, 1), dilation=(2, 1, 1), bias=False
     )
     shortcut = first.downsample[0]
-    first.downsample[0] = nn.Conv3d(
-        shortcut.in_channels, shortcut.out_channels, 1, stride=(1, 2, 2), bias=False
-    )
+    first.downsample[0] = nn.Conv3d(shortcut.in_channels, shortcut.out_channels, 1, stride=(1, 2, 2), bias=False)
     for conv in (first.conv1[0], first.downsample[0]):
         nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
     return body

@@ -34,8 +34,12 @@ class SlimResNet(nn.Sequential):
 
 
 def _down(in_channels: int, out_channels: int) -> BasicBlock:
+    # Pooled first: oneDNN of torch 2.15 writes behind its memory in the backward pass of a strided 1x1 convolution with
+    # fewer than 16 input channels (channels last, AVX-512, two threads, a batch of 3 or 5).
     shortcut = nn.Sequential(
-        nn.Conv2d(in_channels, out_channels, 1, stride=2, bias=False), nn.BatchNorm2d(out_channels)
+        nn.AvgPool2d(2, ceil_mode=True),
+        nn.Conv2d(in_channels, out_channels, 1, bias=False),
+        nn.BatchNorm2d(out_channels),
     )
     return BasicBlock(in_channels, out_channels, stride=2, downsample=shortcut)
 
