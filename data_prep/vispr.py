@@ -1,6 +1,7 @@
 """VISPR: ``<split>2017.txt`` lists ``annotations/<split>2017/<id>.json``, each with ``image_path`` and ``labels``.
 
-10,000 training, 4,167 validation and 8,000 test images, 68 attributes, of which each of the two tasks has seven.
+10,000 training, 4,167 validation and 8,000 test images. Task ``attributes`` has all 68 attributes; ``vispr1`` and
+``vispr2`` have seven of them each: the paper's known and novel privacy attributes.
 """
 
 import re
@@ -12,6 +13,22 @@ from data_prep.official import malformed, read_json, read_lines
 from spact_lib.errors import UserError
 from spact_lib.manifest import Manifest, Task
 
+# All 68, in the order of the dataset's attributes.tsv.
+ATTRIBUTES = tuple(
+    """
+    a0_safe a1_age_approx a2_weight_approx a3_height_approx a4_gender a5_eye_color a6_hair_color a7_fingerprint
+    a8_signature a9_face_complete a10_face_partial a11_tattoo a12_semi_nudity a13_full_nudity a16_race a17_color
+    a18_ethnic_clothing a19_name_full a20_name_first a21_name_last a23_birth_city a24_birth_date a25_nationality
+    a26_handwriting a27_marital_status a29_ausweis a30_credit_card a31_passport a32_drivers_license a33_student_id
+    a35_mail a37_receipt a38_ticket a39_disability_physical a41_injury a43_medicine a46_occupation
+    a48_occassion_work a49_phone a55_religion a56_sexual_orientation a57_culture a58_hobbies a59_sports
+    a60_occassion_personal a61_opinion_general a62_opinion_political a70_education_history a99_legal_involvement
+    a64_rel_personal a65_rel_social a66_rel_professional a67_rel_competitors a68_rel_spectators a69_rel_views
+    a73_landmark a74_address_current_complete a75_address_current_partial a78_address_home_complete
+    a79_address_home_partial a82_date_time a85_username a90_email a92_email_content a97_online_conversation
+    a102_vehicle_ownership a103_license_plate_complete a104_license_plate_partial
+    """.split()
+)
 VISPR1 = (
     "a17_color",
     "a4_gender",
@@ -45,8 +62,9 @@ def read_list(root: Path, split: str) -> list[str]:
 
 
 def prepare(root: Path) -> Manifest:
-    """Manifest of all three splits, tasks ``vispr1`` and ``vispr2``."""
-    tasks = {"vispr1": Task("vispr1", "multi", VISPR1), "vispr2": Task("vispr2", "multi", VISPR2)}
+    """Manifest of all three splits, tasks ``vispr1``, ``vispr2`` and ``attributes``."""
+    sets = {"vispr1": VISPR1, "vispr2": VISPR2, "attributes": ATTRIBUTES}
+    tasks = {task: Task(task, "multi", classes) for task, classes in sets.items()}
     rows = []
     for split in ("train", "val", "test"):
         for name in read_list(root, split):
@@ -54,6 +72,9 @@ def prepare(root: Path) -> Manifest:
             image, labels = content.get("image_path"), content.get("labels")
             if not isinstance(image, str) or not isinstance(labels, list):
                 raise UserError(f"{root / name} lacks 'image_path' (a text) or 'labels' (a list); replace the file")
+            for label in labels:
+                if label not in ATTRIBUTES:
+                    raise UserError(f"{root / name}: label {label!r} is none of VISPR's 68; replace the file")
             cells = ["|".join(c for c in task.classes if c in labels) for task in tasks.values()]
             rows.append((image, split, *cells))
     return Manifest("vispr", root, tasks, pd.DataFrame(rows, columns=["path", "split", *tasks]))
