@@ -46,7 +46,7 @@ def write_report(dataset: str | Path, tell: Callable[[str], None] = lambda text:
     """
     began = time.perf_counter()
     manifest = read_manifest(dataset)
-    report = describe(manifest)
+    report = {"manifest": str(Path(dataset).resolve())} | describe(manifest)
     report["seconds"] = {"annotations": round(time.perf_counter() - began, 1)}
     tell(labels_text(report))
     began = time.perf_counter()
@@ -142,7 +142,7 @@ def examine_media(manifest: Manifest, probes: pd.DataFrame) -> tuple[dict, pd.Da
     problems = [(path, "missing", "") for path in paths if path not in there] if there else []
     failed = probes[probes["error"] != ""]
     problems += [(path, "unreadable", error) for path, error in failed["error"].items()]
-    sound = probes[probes["error"] == ""]
+    sound = probes[probes["error"] == ""].convert_dtypes()  # a column with gaps held floats
     media = {"files": len(paths), "present": len(there), "newly_probed": probes.attrs["new"]}
     if len(sound):
         problems += [(path, "wrongly encoded", fault) for path, fault in encoding_faults(sound).items()]
@@ -255,7 +255,7 @@ def _task_text(splits: dict[str, dict]) -> str:
     shares = [f"{name} {100 * m / found['items']:.1f} %" for m, name in ranked]
     absent = len(found["positives"]) - len(ranked)
     shown = ", ".join(shares) if len(shares) <= 8 else f"{len(shares)} classes from {shares[0]} to {shares[-1]}"
-    without = f"; {absent} classes do not occur" if absent else ""
+    without = f"; {absent} of {len(found['positives'])} do not occur" if absent else ""
     return f"chance {', '.join(scores)} ({' / '.join(labelled)}); in {last}: {shown}{without}"
 
 
@@ -265,7 +265,7 @@ def media_text(report: dict, problems: Path) -> str:
     if not media["present"]:
         lines = [
             f"    media: none of the {media['files']:,} files is under {report['root']}; this report is of the "
-            f"annotations alone. Put the files there, then: spact report {report['dataset']}"
+            f"annotations alone. Put the files there, then: spact report {report['manifest']}"
         ]
     else:
         lines = [f"    media: {media['present']:,} of {media['files']:,} files under {report['root']}"]
@@ -273,15 +273,15 @@ def media_text(report: dict, problems: Path) -> str:
         if measures := media.get(kind, {"files": 0}):
             lines += _measures_text(kind, measures) if measures["files"] else []
     for kind, found in media["problems"].items():
-        share = f" ({100 * found['files'] / media['files']:.1f} %)"
+        share = f"{100 * found['files'] / media['files']:.1f} %"
         more = ", ..." if found["files"] > len(found["first"]) else ""
-        lines.append(f"    {kind}: {found['files']:,} files{share}: {', '.join(found['first'])}{more}")
+        lines.append(f"    {kind}: {found['files']:,} ({share}): {', '.join(found['first'])}{more}")
     if media["problems"]:
         lines.append(f"    all of them: {problems}")
     elif media["present"]:
         lines.append("    no file is missing, unreadable, wrongly encoded or the same as another (sha256 of its bytes)")
     took = f"annotations {seconds['annotations']:.1f} s, files {seconds['probing']:.1f} s"
-    lines.append(f"    took: {took} ({media['newly_probed']:,} probed, the others known)")
+    lines.append(f"    took: {took} ({media['newly_probed']:,} probed anew)")
     return "\n".join(lines)
 
 
