@@ -7,7 +7,7 @@ Without any media file the report is of the annotations alone, and says so.
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -220,6 +220,24 @@ def _frequent(values: pd.Series, most: int = 5) -> dict[str, int]:
 
 def _quantiles(values: pd.Series) -> dict[str, float]:
     return {str(q): round(float(v), 2) for q, v in zip(QUANTILES, np.percentile(values, QUANTILES), strict=True)}
+
+
+def media_table(reports: Mapping[str, dict]) -> pd.DataFrame:
+    """What the videos and the stills of each dataset are: a row each, for those that have any."""
+    found = {}
+    for name, report in reports.items():
+        for kind in ("videos", "stills"):
+            measures = report["media"].get(kind, {"files": 0})
+            if measures["files"]:
+                found[name, kind] = {
+                    "files": measures["files"],
+                    "MB": round(measures["bytes"] / 1e6, 1),
+                    "codec": ", ".join(measures["codecs"]),
+                    "size": ", ".join(measures["sizes"]),
+                    "frames/s": ", ".join(measures.get("fps", [])),
+                    "frames per keyframe": measures.get("frames_per_keyframe", {}).get("50", ""),
+                }
+    return pd.DataFrame.from_dict(found, orient="index")
 
 
 def labels_text(report: dict) -> str:

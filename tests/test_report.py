@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from spact_lib.dataset_report import beside, describe, write_report
+from spact_lib.dataset_report import beside, describe, media_table, write_report
 from spact_lib.manifest import Manifest, Task, read_manifest
 from spact_lib.metrics import multi_label_metrics
 from spact_lib.video import write_video
@@ -128,6 +128,7 @@ def test_real_clips_in_several_codecs(shared_data: Path, tmp_path: Path) -> None
         shutil.copy(path, tmp_path)
     media = write_report(tmp_path / "misc.csv")["media"]
     assert media["problems"] == {} and sum(media["videos"]["codecs"].values()) == len(files) == 6
+    assert media_table({"misc": {"media": media}, "none": {"media": {}}}).loc[("misc", "videos"), "files"] == 6
 
 
 def test_reading_the_manifest_is_all_that_the_fingerprint_depends_on(tiny_csv: Path) -> None:
