@@ -271,6 +271,8 @@ def label_frequency(report: Mapping, *, columns: int = 3) -> tuple[Figure, np.nd
             ax.set_xlabel("% of the rows")
         else:
             ax.set_yscale("log")
+            ax.yaxis.set_major_formatter("{x:g}")
+            ax.yaxis.set_minor_formatter("")
             ax.set_xlabel("class, by rank")
             ax.set_ylabel("% of the rows")
         ax.set_title(f"{name} ({task['n_classes']})", fontsize=10)

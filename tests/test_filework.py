@@ -75,6 +75,12 @@ def test_failures_are_told_and_tried_again(root: Path, tmp_path: Path) -> None:
     assert table.attrs["new"] == 1
 
 
+def test_a_folder_that_cannot_be_written_to_is_named(root: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(UserError, match="cannot be written to, and log.jsonl belongs there"):
+        work_through(letters, root, names(root), tmp_path / "log.jsonl", "letters")
+
+
 def test_nothing_to_do_is_an_empty_table(tmp_path: Path) -> None:
     table = work_through(letters, tmp_path, ["none"], tmp_path / "log.jsonl", "letters")
     assert table.empty and table["error"].tolist() == [] and filework.cores() >= 1
