@@ -85,7 +85,8 @@ class _Records:
         """Keep a record; a later one of the same path counts."""
         n = len(self.columns["size"])
         for name in record:
-            self.columns.setdefault(name, [None] * n)
+            if name not in self.columns:
+                self.columns[name] = [None] * n
         for name, column in self.columns.items():
             value = record.get(name)
             # Names of codecs and formats are the same in many records.
