@@ -108,29 +108,28 @@ def keep_minutes(profile: str, minutes: dict[str, float]) -> None:
     write_json(runs_root() / "records" / profile / "minutes.json", {"hardware": hardware, "minutes": kept})
 
 
+def csv_as_markdown(path: Path) -> list[str]:
+    """The lines of a csv file as a table; the values stay as the notebook wrote them."""
+    import pandas as pd
+
+    from spact_lib.tables import markdown
+
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    return markdown([list(table.columns), *table.to_numpy().tolist()])
+
+
 def summary(profile: str, minutes: dict[str, float]) -> str:
     """Markdown: the tables and figures that the notebooks of this profile wrote, the minutes they took."""
     lines = [f"# Profile {profile}", ""]
     if profile == "smoke":
         lines += ["A tiny slice of the data, a few steps: these numbers say that it runs, and no more.", ""]
     for path in sorted((runs_root() / "tables" / profile).glob("*.csv")):
-        lines += [f"## {path.stem}", "", *markdown_table(path), ""]
+        lines += [f"## {path.stem}", "", *csv_as_markdown(path), ""]
     figures = sorted(p for p in (runs_root() / "figures" / profile).rglob("*") if p.is_file())
     lines += ["## Figures", "", *(f"- {path}" for path in figures), ""]
     lines += ["## Minutes", "", *(f"- {name}: {value:.1f}" for name, value in minutes.items()), ""]
     lines += [f"Executed notebooks: {runs_root() / 'notebooks' / profile}", ""]
     return "\n".join(lines)
-
-
-def markdown_table(path: Path) -> list[str]:
-    """The lines of a csv file as an aligned table; the values stay as the notebook wrote them."""
-    import pandas as pd
-
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    rows = [list(table.columns), *table.to_numpy().tolist()]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(table.columns))]
-    lines = ["| " + " | ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) + " |" for row in rows]
-    return [lines[0], "|" + "|".join("-" * (w + 2) for w in widths) + "|", *lines[1:]]
 
 
 def run(args: argparse.Namespace) -> int:
@@ -170,7 +169,7 @@ def evaluate(args: argparse.Namespace) -> int:
     table = crossval.cross_validate(studies, methods).round(1)
     path = runs_root() / "tables" / profile.name / f"{name}.csv"
     write_text(path, table.to_csv(index=False))
-    say("\n".join(markdown_table(path)))
+    say("\n".join(csv_as_markdown(path)))
     fig, _ = figures.frame_grid(crossval.released_frames(studies, methods))
     figures.save(fig, profile.name, name)
     say(f"evaluate: table {path}, figure {figures.place(profile.name, name)}")

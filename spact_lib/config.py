@@ -52,7 +52,7 @@ class DataSpec(Frozen):
 
 
 # Part of every key: raise it with any change of the code that changes results, and nothing older is reused.
-RESULTS_VERSION = 2
+RESULTS_VERSION = 3
 
 
 class Spec(Frozen):
@@ -219,13 +219,13 @@ MINI = Profile(
     action_view=_MINI_VIEW,
     privacy_view=_MINI_VIEW.frames(),
     width=16,
-    f_T="r3d_slim",
+    f_T="r3d_slim_motion",
     f_B="slim16",
     target_f_T="r3d_slim_motion",
     target_f_B="slim16",
     precision="bfloat16",
     init_f_A=Schedule(steps=400, batch=64, lr=3e-3, one_cycle=True),
-    init_f_T=Schedule(steps=400, batch=24, lr=1e-3),
+    init_f_T=Schedule(steps=300, batch=24, lr=1e-3),
     init_f_B=Schedule(steps=200, batch=24, lr=1e-3),
     minimax=Schedule(steps=500, batch=16, lr=1e-3),
     privacy_batch=64,

@@ -21,7 +21,7 @@ from spact_lib.config import View
 from spact_lib.errors import UserError
 from spact_lib.files import atomic_path
 from spact_lib.frame_sampling import FRAME_SAMPLERS, sample_pair
-from spact_lib.manifest import Manifest, missing_files
+from spact_lib.manifest import Manifest, refuse_missing
 from spact_lib.video import frame_count, iter_frames, read_frames
 
 # Official augmentation (facts.md): contrast, saturation, brightness 0.9-1.1, hue +-0.05, gamma 0.85-1.15.
@@ -116,13 +116,7 @@ def pack(manifest: Manifest, stored_side: int, folder: Path) -> None:
     Raises:
         UserError: files are missing (all are named at once), unreadable, or a range lies beyond a video's end.
     """
-    missing = missing_files(manifest)
-    if missing:
-        shown = ", ".join(missing[:5]) + (" ..." if len(missing) > 5 else "")
-        raise UserError(
-            f"{len(missing)} of the files in manifest {manifest.name!r} are not under {manifest.root}: {shown}; "
-            "put them there or remove their rows"
-        )
+    refuse_missing(manifest)
 
     def blocks(path: Path, start: int, end: int | None) -> Iterator[np.ndarray]:
         seen = 0

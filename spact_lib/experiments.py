@@ -47,7 +47,7 @@ from spact_lib.device import autocast, environment, pick_device
 from spact_lib.errors import UserError
 from spact_lib.files import atomic_path, write_json
 from spact_lib.initialize import initialize_action, initialize_anonymizer, initialize_privacy, part
-from spact_lib.manifest import Manifest, read_manifest
+from spact_lib.manifest import Manifest, read_manifest, refuse_missing
 from spact_lib.minimax import Game, play
 from spact_lib.networks.action import build_action_network
 from spact_lib.networks.anonymizer import Anonymizer
@@ -171,6 +171,7 @@ class Store:
         """Raw frames of a dataset, and its manifest."""
         manifest = manifest_of(spec.data)
         if not self.decode_once:
+            refuse_missing(manifest)
             return VideoFrames(manifest, spec.stored_side), manifest
         return PackedFrames(self.files(spec)), manifest
 

@@ -191,6 +191,17 @@ def missing_files(manifest: Manifest) -> list[str]:
     return [path for path in used.unique() if not (manifest.root / path).is_file()]
 
 
+def refuse_missing(manifest: Manifest) -> None:
+    """Raise UserError where files of rows in use are missing: once, before hours of training, with their number."""
+    missing = missing_files(manifest)
+    if missing:
+        shown = ", ".join(missing[:5]) + (" ..." if len(missing) > 5 else "")
+        raise UserError(
+            f"{len(missing)} of the files in manifest {manifest.name!r} are not under {manifest.root}: {shown}; "
+            "put them there or remove their rows"
+        )
+
+
 def check(manifest: Manifest, where: str) -> None:
     """Raise UserError for the first fault of ``manifest``; line 1 is the header of its CSV."""
     rows = manifest.rows

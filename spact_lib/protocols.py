@@ -35,6 +35,10 @@ class Protocol:
     target_privacy: Role
     columns: tuple[str, str] = ("", "")
 
+    @property
+    def roles(self) -> tuple[Role, Role, Role, Role]:
+        return self.action, self.privacy, self.target_action, self.target_privacy
+
 
 def known(action: Role, privacy: Role, columns: tuple[str, str] = ("", "")) -> Protocol:
     """Known actions and attributes: the targets learn what f_A was learned with (Sec. 4.1, 4.2)."""
@@ -61,11 +65,14 @@ def protocol(name: str) -> Protocol:
     return PROTOCOLS[name]
 
 
+def is_own(dataset: str) -> bool:
+    """Whether a dataset is named by its path, and so not one that a profile prepares."""
+    return os.sep in dataset or dataset.endswith(".csv")
+
+
 def dataset_folder(profile: Profile, name: str) -> Path:
     """Where a dataset of a profile lies once prepared; a name that is a path is that path."""
-    if os.sep in name or name.endswith(".csv"):
-        return Path(name).resolve()
-    return data_folder(profile) / name
+    return Path(name).resolve() if is_own(name) else data_folder(profile) / name
 
 
 def data_label(profile: Profile, name: str) -> str:

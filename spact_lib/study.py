@@ -1,7 +1,10 @@
 """A study: one profile, one protocol, one seed. It turns the names of methods into specs, and specs into table rows."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
+
+import numpy as np
 
 from spact_lib.baselines import SHRINKS
 from spact_lib.branches import BRANCHES
@@ -20,6 +23,7 @@ from spact_lib.config import (
     TargetSpec,
 )
 from spact_lib.config import profile as named_profile
+from spact_lib.data import rows_of
 from spact_lib.errors import unknown_name
 from spact_lib.experiments import Artifact, Store, manifest_of, unfolded
 from spact_lib.paths import runs_root
@@ -65,8 +69,7 @@ class Study:
 
     def __post_init__(self) -> None:
         # Now, not after hours of training: a dataset that is not there, a misspelt task.
-        p = self.protocol
-        for role in (p.action, p.privacy, p.target_action, p.target_privacy):
+        for role in self.protocol.roles:
             tasks = manifest_of(self.data(role)).tasks if not self.store.read_only else {role.task}
             if role.task not in tasks:
                 raise unknown_name(f"task of dataset {role.dataset!r}", role.task, tasks)
@@ -177,6 +180,29 @@ class Study:
             role: [self.target(method, role, seed).metrics for seed in self.profile.target_seeds]
             for role in ("action", "privacy")
         }
+
+
+def test_items(study: Study, role: Role, n: int) -> np.ndarray:
+    """``n`` rows spread over the test split of a role's dataset."""
+    rows = rows_of(manifest_of(study.data(role)), "test")
+    return rows[np.linspace(0, len(rows) - 1, min(n, len(rows))).round().astype(int)]
+
+
+def released(
+    study: Study, methods: dict[str, Method], role: Role, rows: Iterable[int], parts: Iterable[float] = (0.5,)
+) -> dict[str, np.ndarray]:
+    """Frames as each method releases them: name -> uint8 (rows * parts, h, w, 3).
+
+    Args:
+        rows: of the role's dataset.
+        parts: moments of each row's video, 0 its first frame and 1 its last.
+    """
+    found = {}
+    for name, method in methods.items():
+        source = study.store.release(study.release(method, role))
+        at = [(row, np.array([round(part * (source.n_frames(row) - 1))])) for row in rows for part in parts]
+        found[name] = np.concatenate([source.read(row, index) for row, index in at])
+    return found
 
 
 def open_study(

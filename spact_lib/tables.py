@@ -152,6 +152,13 @@ def printable(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows).set_index(["metric", "method"])
 
 
+def markdown(rows: list[list[str]]) -> list[str]:
+    """The lines of a table, its first row the header, with aligned columns: readable as text, too."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = ["| " + " | ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) + " |" for row in rows]
+    return [lines[0], "|" + "|".join("-" * (w + 2) for w in widths) + "|", *lines[1:]]
+
+
 def save_table(table: pd.DataFrame, profile: str, name: str) -> Path:
     """Write the printable table to ``tables/<profile>/<name>.csv`` of the store."""
     with atomic_path(runs_root() / "tables" / profile / f"{name}.csv") as temporary:
