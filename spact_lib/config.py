@@ -98,16 +98,24 @@ class InitActionSpec(Spec):
     seed: int
 
 
+def later(default: object) -> object:
+    """A field added after results existed: at its default it is no part of a key, so that those stay valid."""
+    return Field(default, exclude_if=lambda value: value == default)
+
+
 class BranchSpec(Frozen):
     """The privacy branch: f_B and its loss L_B."""
 
-    loss: Literal["nt_xent", "supervised"]
+    loss: Literal["nt_xent", "moco", "rotnet", "supervised"]
     network: str
     sampler: str = "no_constraint"  # S_F, of the self-supervised losses
     temperature: float = Field(0.1, gt=0)
     both_directions: bool = True
     task: str | None = None  # privacy task of the supervised branch
     batch: int = Field(64, gt=0)  # images per step of the supervised branch
+    n_frames: int = later(1)  # that f_B sees at once; more than one with a 3-D f_B
+    queue: int = later(0)  # K of MoCo
+    momentum: float = later(0.0)  # of MoCo's key network
 
 
 class InitPrivacySpec(Spec):
@@ -127,11 +135,12 @@ class AnonymizerSpec(Spec):
     kind: Literal["anonymizer"] = "anonymizer"
     f_T: InitActionSpec
     f_B: InitPrivacySpec
-    omega: float = Field(gt=0)
+    omega: float = Field(ge=0)  # 0: f_A learns from L_T alone, f_B only watches (Table 3, no f_B)
     schedule: Schedule
     threshold: float | None  # th_Bmax, compared with the running mean of step 2's L_B; None: the budget decides
     norm_momentum: float = Field(gt=0, le=1)  # of BatchNorm's running statistics in f_T and f_B
     seed: int
+    update_f_B: bool = later(True)  # False: f_B stays as initialised (Table 3, frozen)
 
     @property
     def f_A(self) -> InitAnonymizerSpec:

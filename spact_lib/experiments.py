@@ -20,7 +20,7 @@ from safetensors.torch import load_model
 from torch import Tensor, nn
 
 from spact_lib.baselines import baseline
-from spact_lib.branches import BRANCHES, ContrastiveBranch, SupervisedBranch, build_branch
+from spact_lib.branches import BRANCHES, Branch, build_branch
 from spact_lib.config import (
     AnonymizerSpec,
     BaselineSpec,
@@ -227,7 +227,7 @@ def _make_init_action(spec: InitActionSpec, folder: Path, store: Store) -> dict:
     return metrics
 
 
-def _branch(spec: InitPrivacySpec) -> ContrastiveBranch | SupervisedBranch:
+def _branch(spec: InitPrivacySpec) -> Branch:
     tasks = manifest_of(spec.f_A.privacy).tasks
     return build_branch(spec.branch, tasks[spec.branch.task].n_classes if spec.branch.task else 0)
 
@@ -239,7 +239,9 @@ def _game_batches(
     f_A, branch, device = f_B.f_A, f_B.branch, pick_device()
     side = f_A.view.stored_side
     sampler = None if BRANCHES[branch.loss].needs_images else branch.sampler
-    clips = part(*store.raw(f_A.action, side), "train", task, f_A.view, seed=seed, sampler=sampler)
+    clips = part(
+        *store.raw(f_A.action, side), "train", task, f_A.view, seed=seed, sampler=sampler, pair_frames=branch.n_frames
+    )
     images = None
     if BRANCHES[branch.loss].needs_images:
         view = f_A.view.frames()
@@ -280,7 +282,7 @@ def open_game(spec: AnonymizerSpec, store: Store) -> tuple[Game, Callable[[int, 
     for auxiliary in (f_T, f_B):
         set_norm_momentum(auxiliary, spec.norm_momentum)
     optimizers = (adam(net, spec.schedule) for net in (f_A, f_T, f_B))
-    game = Game(f_A, f_T, f_B, branch, spec.omega, *optimizers, spec.f_A.precision)
+    game = Game(f_A, f_T, f_B, branch, spec.omega, *optimizers, spec.f_A.precision, spec.update_f_B)
     return game, _game_batches(spec.f_B, spec.f_T.task, spec.schedule.batch, spec.seed, store)
 
 
