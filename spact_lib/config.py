@@ -192,6 +192,9 @@ class Profile(Frozen):
     width: int  # of f_A
     f_T: str
     f_B: str
+    video_f_B: str  # the spatio-temporal one of Table 3
+    moco_queue: int  # "ours", as its momentum
+    moco_momentum: float
     target_f_T: str
     target_f_B: str
     precision: Literal["float32", "bfloat16"]
@@ -230,6 +233,9 @@ MINI = Profile(
     width=16,
     f_T="r3d_slim_motion",
     f_B="slim16",
+    video_f_B="r3d_slim",
+    moco_queue=256,
+    moco_momentum=0.99,
     target_f_T="r3d_slim_motion",
     target_f_B="slim16",
     precision="bfloat16",
@@ -290,6 +296,9 @@ PAPER = Profile(
     width=64,
     f_T="r3d18_dilated",
     f_B="resnet50",
+    video_f_B="r3d18",
+    moco_queue=4096,
+    moco_momentum=0.999,
     target_f_T="r3d18_dilated",
     target_f_B="resnet50",
     precision="bfloat16",

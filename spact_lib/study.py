@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 
@@ -35,17 +36,39 @@ KEEP_ACTION = 3.0  # points of validation top-1 that an f_A may cost when omega 
 
 @dataclass(frozen=True)
 class LearnedMethod:
-    """A method that plays the minimax game: its privacy branch."""
+    """A method that plays the minimax game: its privacy branch, and what else differs from the profile's game.
+
+    Args:
+        loss: L_B, a name of ``branches.BRANCHES``.
+        f_B: architecture; "" is the profile's own, "video" its 3-D one.
+        sampler: S_F (Table 4).
+        omega: fixed; None: chosen by ``Study.choose_omega``; "spact": the one chosen for SPAct, so that an ablation
+            changes one thing only.
+        update_f_B: whether step 2 trains f_B (Table 3).
+    """
 
     loss: str
+    f_B: str = ""
+    sampler: str = "no_constraint"
+    omega: float | Literal["spact"] | None = None
+    update_f_B: bool = True
 
     def branch(self, study: "Study") -> BranchSpec:
         profile = study.profile
-        task = study.protocol.privacy.task if BRANCHES[self.loss].needs_images else None
-        return BranchSpec(loss=self.loss, network=profile.f_B, task=task, batch=profile.privacy_batch)
+        video = self.f_B == "video"
+        return BranchSpec(
+            loss=self.loss,
+            network=profile.video_f_B if video else self.f_B or profile.f_B,
+            sampler=self.sampler,
+            task=study.protocol.privacy.task if BRANCHES[self.loss].needs_images else None,
+            batch=profile.privacy_batch,
+            n_frames=profile.action_view.n_frames if video else 1,
+            queue=profile.moco_queue if self.loss == "moco" else 0,
+            momentum=profile.moco_momentum if self.loss == "moco" else 0.0,
+        )
 
 
-# Rows of Tables 1 and 2. A new learned method is a line here, a new baseline also a function in baselines.py.
+# Every method by name. A new learned method is a line here, a new baseline also a function in baselines.py.
 METHODS: dict[str, LearnedMethod | str] = {
     "raw": "baseline",
     "identity": "identity",
@@ -53,6 +76,43 @@ METHODS: dict[str, LearnedMethod | str] = {
     "downsample_4x": "baseline",
     "supervised": LearnedMethod("supervised"),
     "spact": LearnedMethod("nt_xent"),
+    # Table 3. Without f_B: omega 0, so that f_B watches and f_A learns from L_T alone.
+    "no_f_B": LearnedMethod("nt_xent", omega=0.0),
+    "frozen_f_B": LearnedMethod("nt_xent", omega="spact", update_f_B=False),
+    "spatiotemporal_f_B": LearnedMethod("nt_xent", f_B="video", omega="spact"),
+    # Table 4.
+    "more_than_64_frames": LearnedMethod("nt_xent", sampler="more_than_64_frames", omega="spact"),
+    "less_than_8_frames": LearnedMethod("nt_xent", sampler="less_than_8_frames", omega="spact"),
+    # Table 5.
+    "moco": LearnedMethod("moco", omega="spact"),
+    "rotnet": LearnedMethod("rotnet", omega="spact"),
+}
+
+# Tables of one protocol: our method -> the paper's row, in order ("": a row that the paper does not have).
+TABLES: dict[str, dict[str, str]] = {
+    "table1": {
+        "raw": "raw",
+        "identity": "",
+        "downsample_2x": "downsample_2x",
+        "downsample_4x": "downsample_4x",
+        "supervised": "supervised",
+        "spact": "spact",
+    },
+    "table3": {
+        "raw": "no_fa_no_fb",
+        "identity": "",
+        "no_f_B": "fa_no_fb",
+        "frozen_f_B": "fa_fb_spatial_frozen",
+        "spact": "fa_fb_spatial",
+        "spatiotemporal_f_B": "fa_fb_spatiotemporal",
+    },
+    "table4": {
+        "raw": "",
+        "spact": "no_constraint",
+        "more_than_64_frames": "more_than_64_frames",
+        "less_than_8_frames": "less_than_8_frames",
+    },
+    "table5": {"raw": "", "spact": "nt_xent", "moco": "moco", "rotnet": "rotnet"},
 }
 
 
@@ -113,7 +173,7 @@ class Study:
         p, learned = self.profile, METHODS[method]
         return AnonymizerSpec(
             f_T=self.init_f_T(), f_B=self.init_f_B(learned), omega=omega, schedule=p.minimax,
-            threshold=p.th_Bmax, norm_momentum=p.norm_momentum, seed=self.seed,
+            threshold=p.th_Bmax, norm_momentum=p.norm_momentum, seed=self.seed, update_f_B=learned.update_f_B,
         )  # fmt: skip
 
     def method(self, name: str) -> Method:
@@ -133,8 +193,13 @@ class Study:
         validation rows cannot choose: it takes the middle of the grid (of two: the larger).
 
         Returns:
-            The chosen spec, and validation top-1 of every omega that was tried.
+            The chosen spec, and validation top-1 of every omega that was tried (none for a method with a fixed one).
         """
+        omega = METHODS[method].omega
+        if omega == "spact":
+            omega = self.choose_omega("spact")[0].omega
+        if omega is not None:
+            return self.anonymizer(method, omega), {}
         grid = sorted(self.profile.omegas, reverse=True)
         raw = self.target(BaselineSpec(name="raw"), "action").metrics["val"]
         if raw is None:
