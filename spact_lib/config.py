@@ -192,6 +192,8 @@ class Profile(Frozen):
     width: int  # of f_A
     f_T: str
     f_B: str
+    smaller_f_B: str  # Table 6
+    larger_f_B: str
     video_f_B: str  # the spatio-temporal one of Table 3
     moco_queue: int  # "ours", as its momentum
     moco_momentum: float
@@ -233,6 +235,8 @@ MINI = Profile(
     width=16,
     f_T="r3d_slim_motion",
     f_B="slim16",
+    smaller_f_B="slim8",
+    larger_f_B="slim32",
     video_f_B="r3d_slim",
     moco_queue=256,
     moco_momentum=0.99,
@@ -267,6 +271,8 @@ SMOKE = MINI.model_copy(
         "scale": "smoke",
         "width": 4,
         "f_B": "slim8",
+        "smaller_f_B": "slim4",
+        "larger_f_B": "slim16",
         "target_f_B": "slim8",
         "init_f_A": Schedule(steps=6, batch=16, lr=1e-3),
         "init_f_T": Schedule(steps=4, batch=8, lr=1e-3),
@@ -296,6 +302,8 @@ PAPER = Profile(
     width=64,
     f_T="r3d18_dilated",
     f_B="resnet50",
+    smaller_f_B="mobilenet_v1",
+    larger_f_B="resnet50+mobilenet_v1",
     video_f_B="r3d18",
     moco_queue=4096,
     moco_momentum=0.999,

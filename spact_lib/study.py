@@ -40,7 +40,7 @@ class LearnedMethod:
 
     Args:
         loss: L_B, a name of ``branches.BRANCHES``.
-        f_B: architecture; "" is the profile's own, "video" its 3-D one.
+        f_B: which of the profile's architectures; "video" is the 3-D one.
         sampler: S_F (Table 4).
         omega: fixed; None: chosen by ``Study.choose_omega``; "spact": the one chosen for SPAct, so that an ablation
             changes one thing only.
@@ -48,21 +48,26 @@ class LearnedMethod:
     """
 
     loss: str
-    f_B: str = ""
+    f_B: Literal["own", "smaller", "larger", "video"] = "own"
     sampler: str = "no_constraint"
     omega: float | Literal["spact"] | None = None
     update_f_B: bool = True
 
     def branch(self, study: "Study") -> BranchSpec:
         profile = study.profile
-        video = self.f_B == "video"
+        networks = {
+            "own": profile.f_B,
+            "smaller": profile.smaller_f_B,
+            "larger": profile.larger_f_B,
+            "video": profile.video_f_B,
+        }
         return BranchSpec(
             loss=self.loss,
-            network=profile.video_f_B if video else self.f_B or profile.f_B,
+            network=networks[self.f_B],
             sampler=self.sampler,
             task=study.protocol.privacy.task if BRANCHES[self.loss].needs_images else None,
             batch=profile.privacy_batch,
-            n_frames=profile.action_view.n_frames if video else 1,
+            n_frames=profile.action_view.n_frames if self.f_B == "video" else 1,
             queue=profile.moco_queue if self.loss == "moco" else 0,
             momentum=profile.moco_momentum if self.loss == "moco" else 0.0,
         )
@@ -86,6 +91,9 @@ METHODS: dict[str, LearnedMethod | str] = {
     # Table 5.
     "moco": LearnedMethod("moco", omega="spact"),
     "rotnet": LearnedMethod("rotnet", omega="spact"),
+    # Table 6.
+    "smaller_f_B": LearnedMethod("nt_xent", f_B="smaller", omega="spact"),
+    "larger_f_B": LearnedMethod("nt_xent", f_B="larger", omega="spact"),
 }
 
 # Tables of one protocol: our method -> the paper's row, in order ("": a row that the paper does not have).
@@ -113,6 +121,12 @@ TABLES: dict[str, dict[str, str]] = {
         "less_than_8_frames": "less_than_8_frames",
     },
     "table5": {"raw": "", "spact": "nt_xent", "moco": "moco", "rotnet": "rotnet"},
+    "table6": {
+        "raw": "",
+        "smaller_f_B": "mobilenet_v1",
+        "spact": "resnet50",
+        "larger_f_B": "resnet50_plus_mobilenet_v1",
+    },
 }
 
 

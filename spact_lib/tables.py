@@ -33,6 +33,8 @@ LABELS = {
     "less_than_8_frames": "Pairs < 8 frames apart",
     "moco": "MoCo",
     "rotnet": "RotNet",
+    "smaller_f_B": "Smaller f_B",
+    "larger_f_B": "Larger f_B",
 }
 METRICS = {"top1": "top-1", "cmap": "cMAP", "f1": "F1"}
 TRAINED = ("init_f_A", "init_f_T", "init_f_B", "anonymizer", "target")  # kinds of specs that cost minutes

@@ -65,6 +65,7 @@ def _slim(width: int) -> Callable[[], tuple[nn.Module, int]]:
 ENCODERS: dict[str, Callable[[], tuple[nn.Module, int]]] = {
     "resnet50": _resnet50,
     "mobilenet_v1": _mobilenet_v1,
+    "slim4": _slim(4),
     "slim8": _slim(8),
     "slim16": _slim(16),
     "slim32": _slim(32),
