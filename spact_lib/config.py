@@ -155,7 +155,15 @@ class BaselineSpec(Spec):
     name: str
 
 
-Method = Annotated[BaselineSpec | InitAnonymizerSpec | AnonymizerSpec, Field(discriminator="kind")]
+class ObfuscationSpec(Spec):
+    """Persons blackened or blurred (``obfuscation.OBFUSCATIONS``); whose boxes: a COCO detector's, or stored ones."""
+
+    kind: Literal["obfuscation"] = "obfuscation"
+    name: str
+    boxes: Literal["oracle", "coco"]
+
+
+Method = Annotated[BaselineSpec | ObfuscationSpec | InitAnonymizerSpec | AnonymizerSpec, Field(discriminator="kind")]
 
 
 class ReleaseSpec(Spec):
@@ -197,6 +205,7 @@ class Profile(Frozen):
     video_f_B: str  # the spatio-temporal one of Table 3
     moco_queue: int  # "ours", as its momentum
     moco_momentum: float
+    boxes: Literal["oracle", "coco"]  # of persons, for the obfuscation baselines
     target_f_T: str
     target_f_B: str
     precision: Literal["float32", "bfloat16"]
@@ -240,6 +249,7 @@ MINI = Profile(
     video_f_B="r3d_slim",
     moco_queue=256,
     moco_momentum=0.99,
+    boxes="oracle",
     target_f_T="r3d_slim_motion",
     target_f_B="slim16",
     precision="bfloat16",
@@ -307,6 +317,7 @@ PAPER = Profile(
     video_f_B="r3d18",
     moco_queue=4096,
     moco_momentum=0.999,
+    boxes="coco",
     target_f_T="r3d18_dilated",
     target_f_B="resnet50",
     precision="bfloat16",

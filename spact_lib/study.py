@@ -19,6 +19,7 @@ from spact_lib.config import (
     InitAnonymizerSpec,
     InitPrivacySpec,
     Method,
+    ObfuscationSpec,
     Profile,
     ReleaseSpec,
     TargetSpec,
@@ -79,6 +80,9 @@ METHODS: dict[str, LearnedMethod | str] = {
     "identity": "identity",
     "downsample_2x": "baseline",
     "downsample_4x": "baseline",
+    "obf_blackening": "obfuscation",
+    "obf_strong_blur": "obfuscation",
+    "obf_weak_blur": "obfuscation",
     "supervised": LearnedMethod("supervised"),
     "spact": LearnedMethod("nt_xent"),
     # Table 3. Without f_B: omega 0, so that f_B watches and f_A learns from L_T alone.
@@ -197,6 +201,8 @@ class Study:
         kind = METHODS[name]
         if kind == "baseline":
             return BaselineSpec(name=name)
+        if kind == "obfuscation":
+            return ObfuscationSpec(name=name, boxes=self.profile.boxes)
         return self.init_f_A if kind == "identity" else self.choose_omega(name)[0]
 
     def choose_omega(self, method: str) -> tuple[AnonymizerSpec, dict[float, float]]:
