@@ -174,6 +174,14 @@ class ReleaseSpec(Spec):
     frames: FramesSpec
 
 
+class TestSpec(Frozen):
+    """Test rows of another dataset than the one a target learns on, with a task of the same classes."""
+
+    release: ReleaseSpec
+    data: DataSpec
+    task: str
+
+
 class TargetSpec(Spec):
     """A fresh f'_T or f'_B, trained and tested on a release."""
 
@@ -186,6 +194,7 @@ class TargetSpec(Spec):
     schedule: Schedule
     evaluations: int = Field(ge=1)  # how often validation chooses the checkpoint
     seed: int
+    test: TestSpec | None = later(None)  # None: the test rows of ``data``
 
 
 class Profile(Frozen):

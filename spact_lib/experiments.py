@@ -401,7 +401,8 @@ def predictions(target: Artifact) -> tuple[np.ndarray, np.ndarray]:
 
 def _make_target(spec: TargetSpec, folder: Path, store: Store) -> dict:
     source = store.release(spec.release)
-    return train_target(spec, source, manifest_of(spec.data), folder, pick_device(), store.workers)
+    test = (store.release(spec.test.release), manifest_of(spec.test.data)) if spec.test else None
+    return train_target(spec, source, manifest_of(spec.data), folder, pick_device(), store.workers, test)
 
 
 BUILDERS: dict[type[Spec], Callable[..., dict]] = {

@@ -23,6 +23,7 @@ from spact_lib.config import (
     Profile,
     ReleaseSpec,
     TargetSpec,
+    TestSpec,
 )
 from spact_lib.config import profile as named_profile
 from spact_lib.data import rows_of
@@ -239,8 +240,9 @@ class Study:
     def target_spec(self, method: Method, role: str, seed: int | None = None) -> TargetSpec:
         """f'_T (role "action") or f'_B (role "privacy") on what a method releases."""
         p = self.profile
-        action = role == "action"
-        where = self.protocol.target_action if action else self.protocol.target_privacy
+        action, named = role == "action", self.protocol
+        where = named.target_action if action else named.target_privacy
+        elsewhere = named.test_action if action else named.test_privacy
         view = p.action_view if action else p.privacy_view
         shrink = SHRINKS.get(method.name, 1) if isinstance(method, BaselineSpec) else 1
         return TargetSpec(
@@ -252,6 +254,8 @@ class Study:
             schedule=p.target_action if action else p.target_privacy,
             evaluations=p.evaluations,
             seed=p.target_seeds[0] if seed is None else seed,
+            test=elsewhere
+            and TestSpec(release=self.release(method, elsewhere), data=self.data(elsewhere), task=elsewhere.task),
         )
 
     def target(self, method: Method, role: str, seed: int | None = None) -> Artifact:
