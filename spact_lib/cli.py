@@ -190,7 +190,7 @@ def anonymize(args: argparse.Namespace) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     method, pairs = app.load_method(args.anonymizer), app.plan(args.input, args.output)
     settings = app.Settings(args.short_side, args.size == "input", args.keep_audio, args.overwrite)
-    say(f"anonymize: {len(pairs)} videos by {method.name}")
+    say(f"anonymize: {len(pairs)} video{'s' * (len(pairs) != 1)} by {method.name}")
     if not args.keep_audio:
         say("anonymize: the sound is removed, because a voice tells who speaks; --keep-audio keeps it")
     done, failed = app.anonymize(pairs, method, settings, args.jobs)

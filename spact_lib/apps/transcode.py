@@ -208,8 +208,9 @@ def flicker(raw: Frames, released: Frames) -> tuple[float, float]:
         import torch
         from torchvision.transforms.v2 import functional as TF
 
-        frames = TF.resize(torch.from_numpy(raw).permute(0, 3, 1, 2), list(released.shape[1:3]), antialias=True)
-        raw = frames.permute(0, 2, 3, 1).numpy()  # (n, 3, h, w) -> (n, h, w, 3)
+        x = torch.from_numpy(raw).permute(0, 3, 1, 2).float()  # (n, h, w, 3) -> (n, 3, h, w)
+        x = TF.resize(x, list(released.shape[1:3]), antialias=True).round().byte()
+        raw = x.permute(0, 2, 3, 1).numpy()  # (n, 3, h, w) -> (n, h, w, 3)
     before, after = (np.abs(np.diff(frames.astype(np.int16), axis=0)) for frames in (raw, released))
     return float(np.maximum(after - before, 0).mean()), float(before.mean())
 
