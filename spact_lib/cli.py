@@ -8,6 +8,7 @@ import json
 import logging
 import re
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -176,6 +177,45 @@ def evaluate(args: argparse.Namespace) -> int:
     return 0
 
 
+def anonymize(args: argparse.Namespace) -> int:
+    """Your own video, or a folder of them, through an anonymizer: H.264 MP4 that browsers play, and nothing else.
+
+    The sound is removed, because a voice tells who speaks; titles, places, devices and dates are never copied. Times of
+    frames are kept. Folders and file names stay: rename what names somebody. Run it again to continue.
+    """
+    from spact_lib.apps import anonymize as app
+
+    # Whoever stops this process (a scheduler, a container) leaves as little behind as Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    method, pairs = app.load_method(args.anonymizer), app.plan(args.input, args.output)
+    settings = app.Settings(args.short_side, args.size == "input", args.keep_audio, args.overwrite)
+    say(f"anonymize: {len(pairs)} video{'s' * (len(pairs) != 1)} by {method.name}")
+    if not args.keep_audio:
+        say("anonymize: the sound is removed, because a voice tells who speaks; --keep-audio keeps it")
+    done, failed = app.anonymize(pairs, method, settings, args.jobs)
+    for sentence in failed.values():
+        print(f"spact: error: {sentence}", file=sys.stderr)
+    earlier = len(pairs) - len(done) - len(failed)
+    say(f"anonymize: {len(done)} written, {earlier} finished earlier, {len(failed)} failed")
+    return 2 if failed else 0
+
+
+def export(args: argparse.Namespace) -> int:
+    """A trained anonymizer as one folder: weights, settings, model card. What is not in the store is trained first."""
+    from spact_lib import config
+    from spact_lib.apps import pretrained
+    from spact_lib.study import open_study
+
+    profile = config.profile(args.profile)
+    if profile.source == "mini":
+        from data_prep import mini
+
+        mini.draw(data_folder(profile), draw=profile.draw, scale=profile.scale)
+    study = open_study(args.profile, protocol=args.protocol, seed=args.seed)
+    say(f"export: {pretrained.export(study, args.method, args.output)}")
+    return 0
+
+
 def promote(args: argparse.Namespace) -> int:
     """Make the executed notebooks of a profile, and the records they used, the committed ones; fill in the README."""
     from spact_lib import config
@@ -219,7 +259,8 @@ def parser() -> argparse.ArgumentParser:
     verbs = top.add_subparsers(required=True, metavar="VERB")
 
     def add(function: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
-        verb = verbs.add_parser(function.__name__, help=function.__doc__, description=function.__doc__)
+        text = function.__doc__
+        verb = verbs.add_parser(function.__name__, help=text.splitlines()[0], description=text)
         verb.set_defaults(function=function)
         return verb
 
@@ -242,6 +283,27 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--leave-out", required=True, metavar="COLUMN", help="rows of one value are tested at a time")
     verb.add_argument("--methods", default="raw,spact", help="comma-separated rows of Table 1")
     verb.add_argument("--profile", default="mini", help="smoke, mini (default) or paper")
+    verb.add_argument("--seed", type=int, default=0)
+    verb = add(anonymize)
+    verb.add_argument("input", type=Path, help="a video of any format that FFmpeg reads, or a folder of them")
+    verb.add_argument("output", type=Path, help="an .mp4 file; for a folder: the folder that mirrors it")
+    verb.add_argument("--anonymizer", required=True, metavar="NAME|DIR", help="a baseline, or what `spact export` made")
+    verb.add_argument(
+        "--short-side", type=int, metavar="PIXELS",
+        help="frames are resized to this before (default: what f_A was judged at; baselines: as they are)",
+    )  # fmt: skip
+    verb.add_argument(
+        "--size", default="input", choices=["input", "processed"],
+        help="of the output: enlarged again to the input's (default), or as it leaves the anonymizer",
+    )  # fmt: skip
+    verb.add_argument("--keep-audio", action="store_true", help="keep the sound, voices and all")
+    verb.add_argument("--overwrite", action="store_true", help="replace outputs that are already there")
+    verb.add_argument("--jobs", type=int, default=1, metavar="N", help="videos at a time (default: 1)")
+    verb = add(export)
+    verb.add_argument("output", type=Path, help="folder to be made")
+    verb.add_argument("--profile", default="mini", help="smoke, mini (default: a demonstration) or paper")
+    verb.add_argument("--method", default="spact", help="a learned row of Table 1 (default: spact)")
+    verb.add_argument("--protocol", default="ucf101_vispr1", help="which data it learned from")
     verb.add_argument("--seed", type=int, default=0)
     add(promote).add_argument("profile", help="the profile whose executed notebooks are committed: mini")
     return top
