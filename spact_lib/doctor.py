@@ -2,36 +2,82 @@
 
 import shutil
 from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
 
 from packaging.requirements import Requirement
 
+from spact_lib.errors import UserError
 from spact_lib.paths import REPOSITORY, committed_notebooks, data_folder, prepared, runs_root
 
 
 def examine(profile_name: str) -> list[str]:
-    """Print the state of everything that a profile needs; return the commands still to be given."""
+    """Print the state of everything that a profile needs; return what is still to be done."""
     if to_do := _packages():
         return to_do  # the rest cannot be imported reliably
 
     from spact_lib.config import profile as named
-    from spact_lib.device import environment
     from spact_lib.notebooks import needs
 
     profile = named(profile_name)
-    print("machine: " + ", ".join(f"{key} {value}" for key, value in environment().items()))
-    disk = next(path for path in (runs_root(), *runs_root().parents) if path.exists())
-    print(f"store: {runs_root()}, {shutil.disk_usage(disk).free / 1e9:.0f} GB free")
+    _machine()
+    _weights()
     folder = data_folder(profile)
     have = prepared(folder)
     nothing = "none yet; `spact reproduce` draws them" if profile.source == "mini" else "none yet"
-    print(f"data of profile {profile.name} in {folder}: {', '.join(have) or nothing}")
+    print(f"data of profile {profile.name} in {folder}:{'' if have else f' {nothing}'}")
+    mend = {name: fault for name in have if (fault := _dataset(folder / name))}
     for path in committed_notebooks():
-        missing = [] if profile.source == "mini" else [name for name in needs(path) if name not in have]
-        to_do += [f"spact prepare {name} --root DIR" for name in missing]
+        wanted = [] if profile.source == "mini" else needs(path)
+        missing = [name for name in wanted if name not in have or name in mend]
+        to_do += [mend.get(name, f"spact prepare {name} --root DIR") for name in missing]
         has_run = (runs_root() / "notebooks" / profile.name / path.name).exists()
         state = f"needs {', '.join(missing)}" if missing else "has run" if has_run else "can run"
         print(f"{path.name}: {state}")
     return list(dict.fromkeys(to_do))
+
+
+def _machine() -> None:
+    from spact_lib.device import environment, pick_device
+    from spact_lib.filework import cores
+
+    found = {**environment(), "cores": cores()}
+    if (device := pick_device()).type == "cuda":
+        import torch
+
+        found["GPU memory"] = f"{torch.cuda.get_device_properties(device).total_memory / 1e9:.0f} GB"
+    print("machine: " + ", ".join(f"{key} {value}" for key, value in found.items()))
+    disk = next(path for path in (runs_root(), *runs_root().parents) if path.exists())
+    print(f"store: {runs_root()}, {shutil.disk_usage(disk).free / 1e9:.0f} GB free")
+
+
+def _weights() -> None:
+    """No notebook needs weights from elsewhere yet; what torch has downloaded before is listed."""
+    import torch
+
+    there = sorted(path.name for path in Path(torch.hub.get_dir(), "checkpoints").glob("*.pth"))
+    print(f"weights: none needed, all networks start from scratch; downloaded by torch: {', '.join(there) or 'none'}")
+
+
+def _dataset(folder: Path) -> str | None:
+    """Print what is there of a prepared dataset; return what to do when it cannot be trained on."""
+    from spact_lib.manifest import missing_files, read_manifest
+
+    try:
+        manifest = read_manifest(folder)
+    except UserError as error:
+        print(f"  {folder.name}: {error}")
+        return f"spact prepare {folder.name} --root DIR"
+    gone = len(missing_files(manifest))
+    files = manifest.rows.loc[manifest.rows["split"] != "unused", "path"].nunique()
+    state = "all there" if not gone else f"{gone:,} missing"
+    print(f"  {folder.name}: {len(manifest):,} rows, {files:,} files, {state}")
+    if gone:
+        where = f"under {manifest.root.resolve()}"
+        some = f"{gone:,} of {files:,} are missing {where}; spact report {folder} lists them"
+        return f"put the files of {folder.name} " + (
+            f"{where}: none is there" if gone == files else f"in place: {some}"
+        )
+    return None
 
 
 def _packages() -> list[str]:

@@ -6,6 +6,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -23,6 +24,8 @@ COLOURS = {
     "supervised": "#0072B2",
     "spact": "#D55E00",
 }
+SPLIT_COLOURS = {"train": "#0072B2", "val": "#E69F00", "test": "#D55E00"}
+SPLIT_MARKERS = {"train": "o", "val": "^", "test": "D"}  # for those who print in gray
 OTHER_METHOD = "#CC79A7"
 REFERENCE = "#777777"  # chance lines, uninformative values
 DPI = 80  # committed notebooks must stay small
@@ -229,3 +232,103 @@ def class_bars(
     if n > 1 or len(reference):
         ax.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     return fig, ax
+
+
+NAMED_CLASSES = 14  # the classes of a larger task are drawn by rank, without their names
+
+
+def label_frequency(report: Mapping, *, columns: int = 3) -> tuple[Figure, np.ndarray]:
+    """How frequent the classes of a dataset's tasks are, in each split: by name, or by rank where they are many.
+
+    Args:
+        report: of ``dataset_report.write_report``.
+    """
+    tasks = report["tasks"]
+    height = -(-len(tasks) // columns)
+    size = (3.6 * min(columns, len(tasks)), 2.9 * height)
+    fig, axes = plt.subplots(
+        height, min(columns, len(tasks)), figsize=size, dpi=DPI, layout="constrained", squeeze=False
+    )
+    for ax in axes.flat[len(tasks) :]:
+        ax.axis("off")
+    for ax, (name, task) in zip(axes.flat, tasks.items(), strict=False):
+        shares = pd.DataFrame(
+            {split: pd.Series(found["positives"]) / found["items"] for split, found in task["splits"].items()}
+        )
+        shares = 100 * shares.sort_values(shares.columns[0], ascending=False)
+        few = len(shares) <= NAMED_CLASSES
+        for split in shares:
+            style = {"color": SPLIT_COLOURS[split], "label": split}
+            if few:
+                ax.plot(shares[split], range(len(shares)), SPLIT_MARKERS[split], **style, alpha=0.8)
+            else:
+                occurring = np.sort(shares[split][shares[split] > 0])[::-1]
+                ax.plot(range(1, len(occurring) + 1), occurring, **style, linewidth=2)
+        if few:
+            ax.set_yticks(range(len(shares)), shares.index, fontsize=8)
+            ax.invert_yaxis()
+            ax.set_xlim(left=0)
+            ax.set_xlabel("% of the rows")
+        else:
+            ax.set_yscale("log")
+            ax.set_xlabel("class, by rank")
+            ax.set_ylabel("% of the rows")
+        ax.set_title(f"{name} ({task['n_classes']})", fontsize=10)
+        ax.spines[["top", "right"]].set_visible(False)
+    axes.flat[0].legend(frameon=False, fontsize=8)
+    fig.suptitle(report["dataset"])
+    return fig, axes
+
+
+def co_occurrence(task: Mapping, title: str) -> tuple[Figure, Axes]:
+    """Of the rows that have one class, how many have another one too; above, how many of all rows have it.
+
+    Args:
+        task: a multi-label task of ``dataset_report.write_report``: ``together`` is drawn.
+    """
+    together = task["together"]
+    classes, counts = together["classes"], np.array(together["counts"], float)
+    own = counts.diagonal()
+    given = np.divide(100 * counts, own[:, None], out=np.full_like(counts, np.nan), where=own[:, None] > 0)
+    np.fill_diagonal(given, np.nan)
+    shown = pd.DataFrame(np.vstack([100 * own / together["rows"], given]), ["all rows", *classes], classes)
+    fig, (ax,) = _new(2.6 + 0.42 * len(classes), 1.9 + 0.3 * len(classes))
+    sns.heatmap(
+        shown, ax=ax, cmap="cividis", vmin=0, annot=True, fmt=".0f", annot_kws={"fontsize": 8}, linewidths=0.5,
+        cbar_kws={"label": "% that have the column's class"},
+    )  # fmt: skip
+    ax.axhline(1, color="white", linewidth=4)
+    ax.tick_params(axis="x", rotation=40)
+    plt.setp(ax.get_xticklabels(), ha="right", rotation_mode="anchor")
+    ax.set_title(title, fontsize=10)
+    return fig, ax
+
+
+def clip_lengths(reports: Mapping[str, Mapping]) -> tuple[Figure, np.ndarray]:
+    """Frames and seconds of the videos of each dataset: median, middle half (thick), 5 to 95 % (thin), extremes (dots).
+
+    Args:
+        reports: dataset -> report of ``dataset_report.write_report``.
+
+    Raises:
+        UserError: none of them has a video file.
+    """
+    found = {name: report["media"].get("videos", {}) for name, report in reports.items()}
+    found = {name: measures for name, measures in found.items() if measures.get("files")}
+    if not found:
+        raise UserError(f"no video file was found for {', '.join(reports)}; there are no lengths to draw")
+    fig, axes = _new(10, 1.1 + 0.4 * len(found), 2)
+    for ax, measure in zip(axes, ("frames", "seconds"), strict=True):
+        for at, measures in enumerate(found.values()):
+            q = measures[measure]
+            ax.hlines(at, q["5"], q["95"], color=REFERENCE, linewidth=1.5)
+            ax.hlines(at, q["25"], q["75"], color=COLOURS["identity"], linewidth=9)
+            ax.plot([q["0"], q["100"]], [at, at], ".", color=REFERENCE)
+            ax.plot(q["50"], at, "|", color=COLOURS["raw"], markersize=14, markeredgewidth=2.5)
+        ax.set_ylim(len(found) - 0.5, -0.5)
+        ax.set_yticks(range(len(found)), found)
+        ax.set_xlim(left=0)
+        ax.set_xlabel(f"{measure} of a video")
+        ax.spines[["top", "right"]].set_visible(False)
+    axes[1].set_yticklabels([])
+    return fig, axes

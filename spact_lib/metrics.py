@@ -9,6 +9,7 @@ from torchmetrics.functional.classification import (
     multiclass_accuracy,
 )
 
+from spact_lib.chance import chance_average_precision
 from spact_lib.errors import UserError
 
 
@@ -64,16 +65,6 @@ def multi_label_metrics(probabilities: Tensor, targets: Tensor) -> dict[str, flo
         "n_test": n,
         "ap": [100 * value for value in ap.tolist()],
     }
-
-
-def chance_average_precision(positives: int, n: int) -> float:
-    """Expected AP of a random ranking of n items with m positives: (1/n) [H_n + (m-1)/(n-1) (n - H_n)].
-
-    The prevalence m/n alone is too low for rare classes.
-    """
-    harmonic = float(np.sum(1 / np.arange(1, n + 1)))
-    rest = (positives - 1) / (n - 1) * (n - harmonic) if n > 1 else 0.0
-    return (harmonic + rest) / n
 
 
 def score(probabilities: Tensor, targets: Tensor) -> dict[str, float]:

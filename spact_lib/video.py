@@ -30,7 +30,11 @@ SCALING = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FU
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What a file really holds; width and height are those of the upright frames."""
+    """What a file really holds; width and height are those of the upright frames.
+
+    ``container`` is FFmpeg's name of the format, ``declared_frames`` what the header claims (0: nothing), ``keyframes``
+    the number of frames at which decoding can start (1 where the timestamps cannot be trusted).
+    """
 
     frames: int
     fps: float
@@ -38,6 +42,9 @@ class VideoInfo:
     height: int
     codec: str
     duration_s: float
+    container: str
+    declared_frames: int
+    keyframes: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,7 +206,7 @@ def _read_index(path: str, mtime_ns: int, size: int) -> _Index:
         trusted = stores_times(container, stream)
         refuse_cut(path, container, stream, len(packets), any(corrupt for *_, corrupt in packets))
         fps = float(stream.average_rate or stream.guessed_rate or 0)
-        codec = stream.codec_context.name
+        codec, container_name, declared = stream.codec_context.name, container.format.name, stream.frames
     shown = [(pts, is_keyframe) for pts, is_keyframe, discard, _ in packets if not discard]
     times = [pts for pts, _ in shown]
     trusted = trusted and None not in times and len(set(times)) == len(times)
@@ -210,12 +217,13 @@ def _read_index(path: str, mtime_ns: int, size: int) -> _Index:
             raise UserError(f"{path} holds no video frame; replace it")
         count = len(shown) if trusted else 1 + sum(1 for _ in decoded)
     width, height = (first.height, first.width) if quarter_turns(first) % 2 else (first.width, first.height)
-    info = VideoInfo(count, fps, width, height, codec, count / fps if fps else 0.0)
-    if not trusted:
-        return _Index(info, None, np.zeros(1, np.int64))
-    pts = np.sort(np.array(times, np.int64))
-    keyframes = np.searchsorted(pts, sorted(pts for pts, is_keyframe in shown if is_keyframe))
-    return _Index(info, pts, np.union1d([0], keyframes))
+    pts, keyframes = None, np.zeros(1, np.int64)
+    if trusted:
+        pts = np.sort(np.array(times, np.int64))
+        keyframes = np.union1d([0], np.searchsorted(pts, sorted(pts for pts, is_keyframe in shown if is_keyframe)))
+    duration = count / fps if fps else 0.0
+    info = VideoInfo(count, fps, width, height, codec, duration, container_name, declared, keyframes=len(keyframes))
+    return _Index(info, pts, keyframes)
 
 
 def stores_times(container: av.container.InputContainer, stream: av.VideoStream) -> bool:

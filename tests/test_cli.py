@@ -100,9 +100,23 @@ def test_prepare_counts_what_it_made(site, capsys):
     assert status("prepare", "mini", "--draw", "3") == 0
     out = capsys.readouterr().out
     assert "draw 3" in out and "ucf101: 1 train, 1 test; tasks: action (single, 1)" in out
-    assert (site.runs / "data" / "mini" / "mini-draw3" / "ucf101" / "manifest.csv").exists()
+    folder = site.runs / "data" / "mini" / "mini-draw3" / "ucf101"
+    assert (folder / "manifest.csv").exists() and (folder / "report.json").exists()
     assert status("prepare", "mini", "--root", "/x") == 2 and "leave out --root" in capsys.readouterr().err
     assert status("prepare", "ucf101") == 2 and "--root DIR" in capsys.readouterr().err
+
+
+def test_report_and_cache_of_ones_own_csv(tiny_csv, tmp_path, capsys):
+    out = tmp_path / "copy"
+    assert status("report", str(tiny_csv)) == 0
+    assert "media: 11 of 11 files" in capsys.readouterr().out
+    assert status("cache", str(tiny_csv), "--short-side", "16", "--fps", "5", "--out", str(out)) == 0
+    text = capsys.readouterr().out
+    assert "  11 files in " in text and ", all read back" in text and "times as fast" in text
+    assert status("report", str(out)) == 0
+    assert "tiny: 6 train, 2 val, 3 test, 1 unused" in capsys.readouterr().out
+    assert status("report", "ucf") == 2
+    assert "unknown dataset 'ucf'; choose one of: a CSV file, a folder with manifest.csv" in capsys.readouterr().err
 
 
 def test_run_names_the_copy_by_its_parameters(site):

@@ -97,3 +97,39 @@ def test_other_figures_are_drawn_and_saved(tmp_path, monkeypatch):
     figures.save(fig, "smoke", "bars")
     path = figures.place("smoke", "bars")
     assert path == tmp_path / "figures" / "smoke" / "bars.png" and Image.open(path).width > 300
+
+
+def described(name: str, n_classes: int) -> dict:
+    """A report as ``dataset_report.write_report`` returns it, as far as figures look at it."""
+    counts = {f"class {k}": 60 // (k + 1) for k in range(n_classes)}
+    splits = {split: {"items": 60, "positives": counts} for split in ("train", "test")}
+    together = {"classes": ["a", "b"], "rows": 100, "counts": [[40, 10], [10, 50]]}
+    task = {"kind": "multi", "n_classes": n_classes, "splits": splits, "together": together}
+    spread = {str(q): q + 5.0 for q in (0, 5, 25, 50, 75, 95, 100)}
+    videos = {"files": 3, "frames": spread, "seconds": spread}
+    return {"dataset": name, "tasks": {"few": task, "many": task}, "media": {"videos": videos}}
+
+
+def test_label_frequency_by_name_or_by_rank():
+    report = described("one", 3)
+    report["tasks"]["many"] = described("one", 40)["tasks"]["many"]
+    fig, axes = figures.label_frequency(report)
+    few, many = axes.flat
+    assert [text.get_text() for text in few.get_yticklabels()] == ["class 0", "class 1", "class 2"]
+    assert few.lines[0].get_xdata().tolist() == [100, 50, pytest.approx(100 / 3)]
+    assert many.get_yscale() == "log" and len(many.lines[1].get_ydata()) == 40
+
+
+def test_co_occurrence_is_a_share_of_the_row_above_the_share_of_all():
+    _, ax = figures.co_occurrence(described("one", 3)["tasks"]["few"], "one")
+    shown = ax.collections[0].get_array().reshape(3, 2)
+    assert shown[0].tolist() == [40, 50] and shown[1, 1] == 25 and shown[2, 0] == 20
+    assert shown.mask[1, 0] and shown.mask[2, 1]
+    assert [text.get_text() for text in ax.get_yticklabels()] == ["all rows", "a", "b"]
+
+
+def test_clip_lengths_needs_videos():
+    fig, axes = figures.clip_lengths({"one": described("one", 3), "stills": {"media": {"videos": {"files": 0}}}})
+    assert [text.get_text() for text in axes[0].get_yticklabels()] == ["one"]
+    with pytest.raises(UserError, match="no video file was found for stills"):
+        figures.clip_lengths({"stills": {"media": {}}})

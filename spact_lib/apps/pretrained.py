@@ -12,7 +12,7 @@ from spact_lib.errors import UserError
 from spact_lib.experiments import Artifact
 from spact_lib.networks.anonymizer import CONFIG, FORMAT, WEIGHTS, Anonymizer
 from spact_lib.study import Study
-from spact_lib.tables import label, printable, table1
+from spact_lib.tables import label, printable, table
 
 
 def export(study: Study, method: str, folder: Path) -> Path:
@@ -58,10 +58,10 @@ def export(study: Study, method: str, folder: Path) -> Path:
 
 def model_card(study: Study, method: str, spec: InitAnonymizerSpec | AnonymizerSpec, artifact: Artifact) -> str:
     """Markdown. Every number comes from a spec or a record."""
-    table = table1(study, methods=["raw", method])
+    scores = table("table1", study, methods=["raw", method])
     start = spec if isinstance(spec, InitAnonymizerSpec) else spec.f_A
     record, environment = artifact.record, artifact.record["environment"]
-    text = printable(table)
+    text = printable(scores)
     parameters = sum(p.numel() for p in Anonymizer(start.width).parameters())
     lines = [f"# {label(method)} anonymizer, profile {study.profile.name}", ""]
     if study.profile.source == "mini":
@@ -100,7 +100,7 @@ def model_card(study: Study, method: str, spec: InitAnonymizerSpec | AnonymizerS
         "",
         "## Action kept, privacy left",
         "",
-        f"Test data, read from 8-bit frames by fresh networks (target seeds {table['seeds'].iloc[0]}) that never met "
+        f"Test data, read from 8-bit frames by fresh networks (target seeds {scores['seeds'].iloc[0]}) that never met "
         "this one.",
         "top-1 and cMAP in percent. Chance: of the most frequent class (top-1), of a random ranking (cMAP), of always",
         "saying present (F1). What lies above chance can still be recognised.",
@@ -108,7 +108,7 @@ def model_card(study: Study, method: str, spec: InitAnonymizerSpec | AnonymizerS
         "| metric | this anonymizer | raw | chance |",
         "|---|---|---|---|",
     ]
-    for metric in table.index.unique("metric"):
+    for metric in scores.index.unique("metric"):
         here, raw = text.loc[(metric, label(method))], text.loc[(metric, label("raw"))]
         lines.append(f"| {metric} | {here['here']} | {raw['here']} | {here['chance']} |")
     lines += [

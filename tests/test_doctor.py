@@ -1,0 +1,57 @@
+"""The doctor's page: which prepared datasets can be trained on, and what to do about the others."""
+
+from pathlib import Path
+
+import pytest
+
+from spact_lib import doctor
+
+NEEDED = ["good", "labels_only", "partly", "broken", "absent"]
+
+
+@pytest.fixture
+def page(tmp_path: Path, monkeypatch, capsys) -> tuple[str, list[str]]:
+    """What is printed for the paper profile with five datasets in five states, and what is still to be done."""
+    for name, files in {"good": "ab", "labels_only": "", "partly": "a", "broken": "ab"}.items():
+        folder = tmp_path / "data" / name
+        folder.mkdir(parents=True)
+        rows = "a,train,x\nb,test,x\n" + ("c,exam,x\n" if name == "broken" else "c,unused,\n")
+        (folder / "manifest.csv").write_text(f"path,split,t:single\n{rows}")
+        for file in files:
+            (folder / file).touch()
+    monkeypatch.setenv("SPACT_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("SPACT_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    (tmp_path / "torch" / "hub" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "torch" / "hub" / "checkpoints" / "detector.pth").touch()
+    monkeypatch.setattr(doctor, "_packages", lambda: [])
+    monkeypatch.setattr(doctor, "committed_notebooks", lambda: [Path("00_good.ipynb"), Path("01_all.ipynb")])
+    monkeypatch.setattr("spact_lib.notebooks.needs", lambda path: NEEDED if "all" in path.name else ["good"])
+    to_do = doctor.examine("paper")
+    return capsys.readouterr().out, to_do
+
+
+def test_each_dataset_has_a_line(page):
+    text, _ = page
+    for line in (
+        "  good: 3 rows, 2 files, all there\n",
+        "  labels_only: 3 rows, 2 files, 2 missing\n",
+        "  partly: 3 rows, 2 files, 1 missing\n",
+        "split 'exam' is unknown",
+        "downloaded by torch: detector.pth\n",
+    ):
+        assert line in text
+    assert len(text.splitlines()) < 20
+
+
+def test_notebooks_that_can_run_and_what_to_do_for_the_others(page, tmp_path):
+    text, to_do = page
+    assert "00_good.ipynb: can run\n01_all.ipynb: needs labels_only, partly, broken, absent\n" in text
+    data = tmp_path / "data"
+    assert to_do == [
+        f"put the files of labels_only under {data / 'labels_only'}: none is there",
+        f"put the files of partly in place: 1 of 2 are missing under {data / 'partly'}; "
+        f"spact report {data / 'partly'} lists them",
+        "spact prepare broken --root DIR",
+        "spact prepare absent --root DIR",
+    ]

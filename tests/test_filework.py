@@ -1,0 +1,80 @@
+"""One function over many files: in processes, resumed behind a torn line, past a file that kills its process."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from spact_lib import filework
+from spact_lib.errors import UserError
+from spact_lib.filework import FEW, Record, work_through
+
+
+def letters(path: str) -> Record:
+    if path.startswith("bad"):
+        raise UserError(f"{path} is bad; replace it")
+    return {"letters": len(path)}
+
+
+def deadly(path: str) -> Record:
+    if path == "f07":
+        os._exit(1)  # as a decoder that crashes
+    return letters(path)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    (tmp_path / "media").mkdir()
+    for n in range(FEW + 8):
+        (tmp_path / "media" / f"f{n:02}").write_text("x" * n)
+    return tmp_path / "media"
+
+
+def names(root: Path) -> list[str]:
+    return sorted(path.name for path in root.iterdir())
+
+
+def test_every_file_once_in_order_and_missing_ones_left_out(root: Path, tmp_path: Path) -> None:
+    paths = names(root)
+    table = work_through(letters, root, [*paths, "none", paths[0]], tmp_path / "log.jsonl", "letters")
+    assert table.index.tolist() == paths and (table["letters"] == 3).all() and (table["error"] == "").all()
+    assert table.loc["f05", "size"] == 5 and table.attrs["new"] == len(paths)
+
+
+def test_a_file_that_kills_its_process_is_named_and_the_others_are_done(root: Path, tmp_path: Path) -> None:
+    table = work_through(deadly, root, names(root), tmp_path / "log.jsonl", "deadly")
+    assert table.index[table["error"] != ""].tolist() == ["f07"]
+    assert "f07 killed the process" in table.loc["f07", "error"] and table["letters"].count() == len(table) - 1
+
+
+def test_it_continues_behind_a_torn_line_and_looks_again_at_replaced_files(root: Path, tmp_path: Path) -> None:
+    paths, log = names(root)[:6], tmp_path / "log.jsonl"
+    work_through(letters, root, paths[:4], log, "letters")
+    with open(log, "a") as file:
+        file.write('{"path": "f04", "si')
+    asked: list[str] = []
+
+    def remember(path: str) -> Record:
+        asked.append(path)
+        return letters(path)
+
+    (root / "f01").write_text("another length")
+    os.utime(root / "f02", ns=(1, 1))
+    table = work_through(remember, root, paths, log, "letters")
+    assert asked == ["f01", "f02", "f04", "f05"] and table.attrs["new"] == 4
+    assert [json.loads(line)["path"] for line in log.read_text().splitlines()] == [*paths[:4], *asked]
+    assert work_through(remember, root, paths, log, "letters").attrs["new"] == 0
+
+
+def test_failures_are_told_and_tried_again(root: Path, tmp_path: Path) -> None:
+    (root / "bad").touch()
+    for _ in range(2):
+        table = work_through(letters, root, ["bad", "f00"], tmp_path / "log.jsonl", "letters")
+        assert table["error"].tolist() == ["bad is bad; replace it", ""]
+    assert table.attrs["new"] == 1
+
+
+def test_nothing_to_do_is_an_empty_table(tmp_path: Path) -> None:
+    table = work_through(letters, tmp_path, ["none"], tmp_path / "log.jsonl", "letters")
+    assert table.empty and table["error"].tolist() == [] and filework.cores() >= 1

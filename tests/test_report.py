@@ -1,0 +1,136 @@
+"""Reports of datasets: counts and chance lines against slow ones, and every kind of fault found in broken files."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from spact_lib.dataset_report import beside, describe, media_table, write_report
+from spact_lib.manifest import Manifest, Task, read_manifest
+from spact_lib.metrics import multi_label_metrics
+from spact_lib.video import write_video
+
+
+def clip(path: Path, frames: int = 8, fps: float = 10, seed: int = 0) -> None:
+    pictures = np.random.default_rng(seed).integers(0, 255, (frames, 16, 24, 3), dtype=np.uint8)
+    write_video(path, pictures, fps, "mpeg4")
+
+
+def problems(dataset: Path) -> dict[str, list[str]]:
+    table = pd.read_csv(beside(dataset, "problems.csv"))
+    return {kind: part["path"].tolist() for kind, part in table.groupby("problem")}
+
+
+def test_a_sound_csv(tiny_csv: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(tiny_csv.parent, tmp_path / "own")
+    texts: list[str] = []
+    report = write_report(folder / "tiny.csv", texts.append)
+    assert report["rows"] == {"train": 6, "val": 2, "test": 3, "unused": 1}
+    assert report["tasks"]["action"]["splits"]["test"]["chance"]["top1"] == pytest.approx(200 / 3)
+    media = report["media"]
+    assert (media["files"], media["present"], media["problems"]) == (11, 11, {})
+    assert media["videos"]["codecs"] == {"mpeg4": 11} and media["videos"]["sizes"] == {"24x20": 11}
+    assert (media["videos"]["frames"]["0"], media["videos"]["frames"]["100"]) == (7, 9)
+    assert json.loads((folder / "tiny.report.json").read_text()) == report
+    assert "tiny: 6 train, 2 val, 3 test, 1 unused; tasks: action (single, 2), attributes (multi, 2)" in texts[0]
+    assert "chance top-1 50.0 / 50.0 / 66.7 % (train / val / test); in test: right" in texts[0]
+    assert "no file is missing, unreadable, wrongly encoded" in texts[1]
+    assert write_report(folder / "tiny.csv")["media"]["newly_probed"] == 0
+
+
+def test_every_fault_is_counted_and_listed(tmp_path: Path) -> None:
+    for n, name in enumerate(["a", "b", "short", "single", "fast"]):
+        clip(tmp_path / f"{name}.avi", {"single": 1}.get(name, 8), {"fast": 600}.get(name, 10), seed=n)
+    clip(tmp_path / "named.mkv", seed=9)
+    (tmp_path / "named.mkv").rename(tmp_path / "named.mp4")
+    shutil.copy(tmp_path / "a.avi", tmp_path / "again.avi")
+    shutil.copy(tmp_path / "b.avi", tmp_path / "leak.avi")
+    whole = (tmp_path / "short.avi").read_bytes()
+    (tmp_path / "zero.avi").touch()
+    (tmp_path / "cut.avi").write_bytes(whole[:200])
+    listed = ["a", "b", "again", "single", "fast", "zero", "cut", "gone", "lost"]
+    lines = ["path,split,end,x:single", *(f"{name}.avi,train,,c" for name in listed), "named.mp4,train,,c"]
+    lines += ["short.avi,train,99,c", "leak.avi,test,,c", "a.avi,val,,c"]
+    (tmp_path / "my.csv").write_text("\n".join(lines) + "\n")
+    report = write_report(tmp_path / "my.csv")
+    assert problems(tmp_path / "my.csv") == {
+        "missing": ["gone.avi", "lost.avi"],
+        "unreadable": ["zero.avi", "cut.avi"],
+        "wrongly encoded": ["single.avi", "fast.avi", "named.mp4"],
+        "shorter than its rows": ["short.avi"],
+        "in several splits": ["a.avi"],
+        "same content in several splits": ["a.avi", "again.avi", "b.avi", "leak.avi"],
+    }
+    assert report["media"]["problems"]["missing"] == {"files": 2, "first": ["gone.avi", "lost.avi"]}
+    details = pd.read_csv(tmp_path / "my.problems.csv").set_index("path")["detail"]
+    assert details["named.mp4"] == "its suffix says mov, it holds matroska"
+    assert details["short.avi"] == "a row ends at frame 99, the file has 8"
+    assert details["leak.avi"] == "the bytes of b.avi (train)"
+
+
+def test_ten_percent_missing_is_told_with_the_first_names(tmp_path: Path) -> None:
+    for n in range(18):
+        Image.new("RGB", (8, 8), (n, 0, 0)).save(tmp_path / f"{n}.png")
+    lines = ["path,split,x:single", *(f"{n}.png,{'train' if n % 2 else 'test'},c" for n in range(20))]
+    (tmp_path / "manifest.csv").write_text("\n".join(lines) + "\n")
+    texts: list[str] = []
+    report = write_report(tmp_path, texts.append)
+    assert report["media"]["stills"]["files"] == 18 and "frames" not in report["media"]["stills"]
+    assert "media: 18 of 20 files" in texts[1] and "missing: 2 (10.0 %): 18.png, 19.png" in texts[1]
+    assert problems(tmp_path) == {"missing": ["18.png", "19.png"]}
+
+
+def test_without_any_file_it_is_a_report_of_the_annotations(tmp_path: Path) -> None:
+    (tmp_path / "my.csv").write_text("path,split,x:multi\na.mp4,test,red|blue\nb.mp4,test,\n")
+    texts: list[str] = []
+    report = write_report(tmp_path / "my.csv", texts.append)
+    assert report["media"] == {"files": 2, "present": 0, "newly_probed": 0, "problems": {}}
+    assert "none of the 2 files" in texts[1] and "annotations alone" in texts[1]
+    assert report["tasks"]["x"]["together"]["counts"] == [[1, 1], [1, 1]]
+
+
+def test_chance_lines_are_those_of_the_metrics() -> None:
+    import torch
+
+    rng = np.random.default_rng(0)
+    labels = rng.random((60, 5)) < [0.5, 0.3, 0.1, 0.02, 0]
+    classes = tuple("abcde")
+    cells = ["|".join(np.array(classes)[row]) for row in labels]
+    rows = pd.DataFrame({"path": [f"{n}" for n in range(60)], "split": "test", "x": cells})
+    found = describe(Manifest("d", Path("."), {"x": Task("x", "multi", classes)}, rows))["tasks"]["x"]
+    metrics = multi_label_metrics(torch.rand(60, 5), torch.from_numpy(labels))
+    test = found["splits"]["test"]
+    assert test["chance"]["cmap"] == pytest.approx(metrics["cmap_chance"])
+    assert test["chance"]["f1"] == pytest.approx(metrics["f1_chance"])
+    assert test["classes_present"] == metrics["n_classes"]
+    assert list(test["positives"].values()) == labels.sum(0).tolist()
+    together = labels.T.astype(int) @ labels
+    assert np.array_equal(found["together"]["counts"], together)
+
+
+def test_ranges_are_counted_in_frames_too() -> None:
+    rows = pd.DataFrame({"path": ["v", "v"], "split": "test", "start": [0, 30], "end": [30, 40], "x": ["a", "b"]})
+    report = describe(Manifest("d", Path("."), {"x": Task("x", "single", ("a", "b"))}, rows))
+    assert (report["rows"], report["files"], report["frames"]) == ({"test": 2}, {"test": 1}, {"test": 40})
+    test = report["tasks"]["x"]["splits"]["test"]
+    assert (test["chance"]["top1"], test["frames"]["chance"]["top1"]) == (50, 75)
+
+
+def test_real_clips_in_several_codecs(shared_data: Path, tmp_path: Path) -> None:
+    files = sorted((shared_data / "clips" / "misc").glob("*.*"))
+    lines = ["path,split,x:single", *(f"{path.name},train,c" for path in files)]
+    (tmp_path / "misc.csv").write_text("\n".join(lines) + "\n")
+    for path in files:
+        shutil.copy(path, tmp_path)
+    media = write_report(tmp_path / "misc.csv")["media"]
+    assert media["problems"] == {} and sum(media["videos"]["codecs"].values()) == len(files) == 6
+    assert media_table({"misc": {"media": media}, "none": {"media": {}}}).loc[("misc", "videos"), "files"] == 6
+
+
+def test_reading_the_manifest_is_all_that_the_fingerprint_depends_on(tiny_csv: Path) -> None:
+    before = read_manifest(tiny_csv).fingerprint
+    assert write_report(tiny_csv)["fingerprint"] == before == read_manifest(tiny_csv).fingerprint
