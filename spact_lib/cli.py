@@ -54,21 +54,28 @@ def prepare(args: argparse.Namespace) -> int:
     """Turn official files (or the drawing of the built-in data) into manifests."""
     import data_prep
 
+    # Options that were given; the reader knows which of them it has.
+    options = {name: getattr(args, name) for name in ("split", "lists", "annotations", "without_pa")}
+    options = {name: value for name, value in options.items() if value is not None}
+    if args.name not in (*data_prep.READERS, "mini"):
+        raise unknown_name("dataset", args.name, [*data_prep.READERS, "mini"])
     if args.name == "mini":
         from data_prep import mini
 
-        if args.root is not None:
-            raise UserError("the mini data is drawn, not read: leave out --root")
+        if given := [data_prep.flag(name) for name in ({"root": args.root} if args.root else {}) | options]:
+            raise UserError(f"the mini data is drawn, not read: leave out {', '.join(given)}")
         out = args.out or mini_folder(args.scale, args.draw)
         say(f"prepare: drawing the built-in data (scale {args.scale}, draw {args.draw}) into {out}")
         mini.draw(out, draw=args.draw, scale=args.scale)
         made = [out / name for name in prepared(out)]
     else:
         if args.root is None:
-            raise UserError(f"say where the official files lie: spact prepare {args.name} --root DIR")
+            what = "your table lies: spact prepare custom --root FILE.csv"
+            what = what if args.name == "custom" else f"the official files lie: spact prepare {args.name} --root DIR"
+            raise UserError(f"say where {what}")
         out = args.out or official_folder()
         say(f"prepare: reading {args.name} from {args.root} into {out}")
-        made = [data_prep.prepare(args.name, args.root, out).parent]
+        made = [data_prep.prepare(args.name, args.root, out, **options).parent]
     show_data(made)
     return 0
 
@@ -298,9 +305,13 @@ def parser() -> argparse.ArgumentParser:
         return verb
 
     verb = add(prepare)
-    verb.add_argument("name", help="'mini' (built in, drawn) or an official dataset")
-    verb.add_argument("--root", type=Path, help="folder of the official files")
+    verb.add_argument("name", help="mini (built in, drawn), ucf101, hmdb51, pa_hmdb51, vispr, phvu, vp_... or custom")
+    verb.add_argument("--root", type=Path, help="folder of the official files; custom: your CSV table")
     verb.add_argument("--out", type=Path, help="folder for the manifests (default: in the store)")
+    verb.add_argument("--split", type=int, help="ucf101, hmdb51, vp_...: official split 1 (default), 2 or 3")
+    verb.add_argument("--lists", type=Path, help="ucf101, hmdb51, vp_...: folder of the lists, if not in the root")
+    verb.add_argument("--annotations", type=Path, help="pa_hmdb51, vp_...: folder of the labels, if not in the root")
+    verb.add_argument("--without-pa", type=Path, help="hmdb51: leave out the videos of PA-HMDB51's json files, in DIR")
     verb.add_argument("--draw", type=int, default=1, help="mini: draw number; 0 is for development")
     verb.add_argument("--scale", default="mini", choices=["smoke", "mini"], help="mini: how much is drawn")
     named = "a CSV file, a folder with manifest.csv, or the name of a prepared official dataset"
@@ -353,7 +364,8 @@ def main(argv: list[str] | None = None) -> None:
     """Run one verb. Exit status: 0; 1 doctor found something; 2 the user can mend it; 130 Ctrl-C."""
     args = parser().parse_args(argv)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stdout)
-    logging.getLogger("spact_lib").setLevel(logging.INFO)
+    for package in ("spact_lib", "data_prep"):
+        logging.getLogger(package).setLevel(logging.INFO)
     try:
         status = args.function(args)
     except UserError as error:
