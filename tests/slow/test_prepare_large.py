@@ -23,7 +23,7 @@ print(json.dumps({"seconds": time.perf_counter() - start, "cpu_seconds": time.pr
 
 
 def write_hvu(root: Path, rows: int) -> None:
-    """HVU's three files with its numbers of classes: ``rows`` training rows, tags drawn with a long tail, all selected."""
+    """HVU's three files with its numbers of classes: ``rows`` training rows, all selected; a long tail of tags."""
     rng = np.random.default_rng(0)
     sizes = OFFICIAL_CLASSES | {"attribute": 117, "concept": 291, "event": 69}
     tags = [f"{category}_number_{k:04}" for category, n in sizes.items() for k in range(n)]
@@ -36,7 +36,9 @@ def write_hvu(root: Path, rows: int) -> None:
         with open(root / f"HVU_{part}_V1.0.csv", "w") as file:
             file.write("Tags,youtube_id,time_start,time_end\n")
             for i in range(n):
-                file.write(f"{'|'.join(tags[k] for k in drawn[i])},{part}{i // 2:06},{i % 2 * 10}.5,{i % 2 * 10 + 10}.5\n")
+                file.write(
+                    f"{'|'.join(tags[k] for k in drawn[i])},{part}{i // 2:06},{i % 2 * 10}.5,{i % 2 * 10 + 10}.5\n"
+                )
 
 
 def test_300_000_rows_in_2_minutes_and_1_gb(tmp_path: Path) -> None:
