@@ -194,6 +194,8 @@ def test_a_manifest_or_one_sentence_and_nothing_half_written(
             "video,p0,p1,p2,p3,p4\n",
             r"vp_hmdb51\.csv lacks 8 videos .* such as run/a_run_f",
         ),
+        ("custom", "mine.csv", f"path,split,end,who:single\na.mp4,train,{'9' * 19},ann\n", "end in line 2 is '9999"),
+        ("custom", "mine.csv", "path,split,end,who:single\na.mp4,train,٣,ann\n", "end in line 2 is '٣'; write a frame"),
         ("custom", "mine.csv", "path,split,who:single\n../a.mp4,train,ann\n", r"mine\.csv, line 2: path '\.\./a\.mp4'"),
     ],
 )
