@@ -279,7 +279,7 @@ def _text(column: pd.Series) -> pd.Series:
 
 
 def _frame_numbers(column: pd.Series, where: str) -> pd.Series:
-    # "7.0" is what pandas makes of 7 in a column with gaps.
-    for n in np.flatnonzero(~column.str.fullmatch(r"(\d+(\.0+)?)?")):
+    # "7.0" is what pandas makes of 7 in a column with gaps. Nine digits: what does not fit an integer is a mistake.
+    for n in np.flatnonzero(~column.str.fullmatch(r"([0-9]{1,9}(\.0+)?)?")):
         raise UserError(f"{where} in line {n + 2} is {column.iloc[n]!r}; write a frame number or nothing")
     return pd.to_numeric(column.where(column != "", None)).astype("Int64")

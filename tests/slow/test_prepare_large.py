@@ -23,7 +23,7 @@ print(json.dumps({"seconds": time.perf_counter() - start, "cpu_seconds": time.pr
 
 
 def write_hvu(root: Path, rows: int) -> None:
-    """HVU's three files with its numbers of classes: ``rows`` training rows, tags drawn with a long tail, all selected."""
+    """HVU's three files with its numbers of classes: ``rows`` training rows, all selected; a long tail of tags."""
     rng = np.random.default_rng(0)
     sizes = OFFICIAL_CLASSES | {"attribute": 117, "concept": 291, "event": 69}
     tags = [f"{category}_number_{k:04}" for category, n in sizes.items() for k in range(n)]
