@@ -6,11 +6,12 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help env reproduce test lint lab doctor
+.PHONY: help env reproduce test slow lint lab doctor
 
 help:
 	@echo "make reproduce [PROFILE=smoke|mini|paper]   data, all notebooks in order, tables beside the paper's"
 	@echo "make test       lint, unit tests, smoke run of every notebook, nbval"
+	@echo "make slow       the tests that train or take minutes each"
 	@echo "make lab        JupyterLab on the notebooks"
 	@echo "make doctor [PROFILE=...]   what is installed, what is missing, what to do"
 	@echo "make lint       ruff alone"
@@ -24,6 +25,10 @@ reproduce: $(READY)
 test: lint
 	@echo "test: unit tests, smoke run of every notebook, nbval"
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --durations 10
+
+slow: $(READY)
+	@echo "slow: properties of the built-in data that only trained networks show"
+	@$(BIN)/python -m pytest -m slow tests/slow
 
 lint: $(READY)
 	@echo "lint: ruff on code and notebooks"

@@ -1,41 +1,122 @@
 """HMDB51: ``<class>/<video>.avi`` and ``testTrainMulti_7030_splits/<class>_test_split<1|2|3>.txt``.
 
-A line of a split file is a video and its code: 1 train, 2 test, 0 unused. Split 1 has 3,570 training, 1,530 test and
-1,666 unused videos of 51 classes. Validation videos are cut from the training ones by source, for each class.
+Official archives: ``hmdb51_org.rar``, which holds a .rar for each class, and ``test_train_splits.rar`` (the split files
+may also lie directly in the root). A line of a split file is a video and its code: 1 train, 2 test, 0 unused. Each
+split has 3,570 training, 1,530 test and 1,666 unused videos of 51 classes. Validation videos are cut from the training
+ones by source, for each class.
 """
 
+import logging
 import re
+import shlex
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
 
-from data_prep.official import cut_validation, malformed, read_lines
+from data_prep import pa_hmdb51
+from data_prep.official import (
+    annotation_folder,
+    check_class_folders,
+    cut_validation,
+    is_name,
+    malformed,
+    read_lines,
+    refuse_packed,
+)
 from spact_lib.errors import UserError, unknown_name
 from spact_lib.manifest import Manifest, Task
 
+log = logging.getLogger(__name__)
+
 _CODES = {"0": "unused", "1": "train", "2": "test"}
 
+# HMDB51 is the novel action set of UCF101, but these classes show an action that UCF101 has too. Ours: nobody published
+# which pairs the paper's numbers contain. All but "dive" and "handstand" are the twelve classes that the UCF-HMDB
+# benchmark of domain adaptation (Chen et al., ICCV 2019) takes as shared.
+SAME_AS_UCF101 = {
+    "climb": ("RockClimbingIndoor", "RopeClimbing"),
+    "dive": ("CliffDiving", "Diving"),
+    "fencing": ("Fencing",),
+    "golf": ("GolfSwing",),
+    "handstand": ("HandstandPushups", "HandstandWalking"),
+    "kick_ball": ("SoccerPenalty",),
+    "pullup": ("PullUps",),
+    "punch": ("BoxingPunchingBag", "BoxingSpeedBag", "Punch"),
+    "pushup": ("PushUps",),
+    "ride_bike": ("Biking",),
+    "ride_horse": ("HorseRiding",),
+    "shoot_ball": ("Basketball",),
+    "shoot_bow": ("Archery",),
+    "walk": ("WalkingWithDog",),
+}
 
-def prepare(root: Path, *, split: int = 1, lists: Path | None = None) -> Manifest:
-    """Manifest of official split ``split`` (1, 2 or 3); ``lists``: where the split files lie if not in ``root``."""
+
+def overlapping_classes(known: Iterable[str], novel: Iterable[str]) -> list[tuple[str, str]]:
+    """(UCF101 class, HMDB51 class) pairs that show the same action, among the classes ``known`` and ``novel``.
+
+    Top-1 on novel actions is reported with and without the HMDB51 classes in these pairs.
+    """
+    known = set(known)
+    return [(ucf, hmdb) for hmdb in novel for ucf in SAME_AS_UCF101.get(hmdb, ()) if ucf in known]
+
+
+def prepare(root: Path, *, split: int = 1, lists: Path | None = None, without_pa: Path | None = None) -> Manifest:
+    """Manifest of official split ``split`` (1, 2 or 3); ``lists``: where the split files lie if not in ``root``.
+
+    ``without_pa``: the folder of PA-HMDB51's json files; their 515 videos become unused, whatever the split says, so
+    that f'_T can learn on the training rows and be tested on PA-HMDB51. Of split 1 they are 286 training, 130 test and
+    99 unused videos. Validation rows are cut after that. The dataset is then called ``hmdb51_without_pa``.
+    """
     if split not in (1, 2, 3):
         raise unknown_name("split of HMDB51", str(split), (1, 2, 3))
-    lists = lists or root / "testTrainMulti_7030_splits"
     ending = f"_test_split{split}.txt"
-    rows, classes = [], []
-    for path in sorted(lists.glob(f"*{ending}")):
+    folder = lists or annotation_folder(
+        root, "testTrainMulti_7030_splits", f"*{ending}", "test_train_splits", "testtrainmulti_7030_splits"
+    )
+    rows: dict[str, tuple] = {}
+    classes = []
+    for path in sorted(folder.glob(f"*{ending}")):
         name = path.name.removesuffix(ending)
+        if not is_name(name):
+            raise UserError(f"{str(path)!r} is not named as a class, in plain UTF-8; rename it")
         classes.append(name)
         for number, line in read_lines(path):
             video, _, code = line.rpartition(" ")
-            if not video.endswith(".avi") or code not in _CODES:
+            if not video.endswith(".avi") or not is_name(video) or code not in _CODES:
                 malformed(path, number, line, "<video>.avi <0, 1 or 2>")
+            if f"{name}/{video}" in rows:
+                raise UserError(f"{path}, line {number}: {video} is listed before; replace the file")
             # <source>_<class>_<six more marks>: clips of one source video must not be in both train and val.
-            source = re.split(rf"_{name}_[ufhlt]_", video)[0]
-            rows.append((f"{name}/{video}", _CODES[code], source, name))
+            source = re.split(rf"_{re.escape(name)}_[ufhlt]_", video)[0]
+            rows[f"{name}/{video}"] = (f"{name}/{video}", _CODES[code], source, name)
     if not rows:
-        raise UserError(f"there is no file *{ending} in {lists}; unpack the official split files there")
-    table = pd.DataFrame(rows, columns=["path", "split", "group", "action"])
-    return Manifest(
-        "hmdb51", root, {"action": Task("action", "single", tuple(classes))}, cut_validation(table, "action")
-    )
+        raise UserError(f"there is no file *{ending} with videos in {folder}; unpack the official split files there")
+    _refuse_packed_classes(root, classes)
+    check_class_folders(root, classes, folder)
+    table = pd.DataFrame(rows.values(), columns=["path", "split", "group", "action"])
+    if without_pa:
+        table = _leave_out(table, pa_hmdb51.read_annotations(without_pa)["path"].unique(), without_pa)
+    manifest_name = "hmdb51" + (f"_split{split}" if split != 1 else "") + ("_without_pa" if without_pa else "")
+    tasks = {"action": Task("action", "single", tuple(classes))}
+    return Manifest(manifest_name, root, tasks, cut_validation(table, "action"))
+
+
+def _refuse_packed_classes(root: Path, classes: list[str]) -> None:
+    packed = [name for name in classes if (root / f"{name}.rar").exists() and not (root / name).is_dir()]
+    if packed:
+        how = f'cd {shlex.quote(str(root))} && for name in *.rar; do unrar x -o- "$name"; done'
+        raise UserError(f"{len(packed)} classes are still packed, as {root / packed[0]}.rar; unpack them: {how}")
+    if not any((root / name).is_dir() for name in classes):
+        refuse_packed(root / classes[0], "hmdb51_org")
+
+
+def _leave_out(table: pd.DataFrame, videos: Iterable[str], folder: Path) -> pd.DataFrame:
+    unknown = sorted(set(videos) - set(table["path"]))
+    if unknown:
+        raise UserError(f"{folder} annotates {unknown[0]!r}, which HMDB51's split files do not list; replace the files")
+    chosen = table["path"].isin(videos)
+    counts = Counter(table.loc[chosen, "split"])
+    log.info("hmdb51: %d videos of PA-HMDB51 left out: %s", chosen.sum(), dict(sorted(counts.items())))
+    return table.assign(split=table["split"].where(~chosen, "unused"))

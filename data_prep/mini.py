@@ -246,8 +246,10 @@ def _draw_files(out: Path, items: dict[str, list[Item]]) -> None:
 
 def _draw_chunk(job: tuple[Path, list[Item], Path]) -> None:
     folder, items, target = job
-    boxes = []
+    boxes, parent = [], multiprocessing.parent_process()
     for item in items:
+        if parent and not parent.is_alive():  # killed: nobody waits for this any more
+            os._exit(1)
         path = folder / item.path
         drawn = world.draw(item.look, np.random.default_rng(item.seed), item.frames or range(world.FRAMES))
         seen: list[tuple[int, int, int, int]] = []

@@ -2,7 +2,8 @@
 
 import csv
 import json
-from collections.abc import Iterator
+import shlex
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
@@ -12,44 +13,145 @@ from spact_lib.errors import UserError
 
 VALIDATION_SHARE = 1 / 6
 
+# How an archive is unpacked, by the ending of its name. Nothing is unpacked here: archives of others can name files
+# outside the folder, and the tools made for them know how to refuse that.
+_UNPACK = {
+    ".rar": "unrar x {file} {folder}/",
+    ".zip": "unzip {file} -d {folder}",
+    ".tar.gz": "tar -xzf {file} -C {folder}",
+    ".tgz": "tar -xzf {file} -C {folder}",
+    ".tar": "tar -xf {file} -C {folder}",
+}
+
+
+def absent(path: Path, *archives: str) -> UserError:
+    """The error for a part of the official layout that is not there; it says how to unpack it if its archive is.
+
+    ``archives`` are the names, without ending, that the official archive may have; it is looked for beside ``path``
+    and in it.
+    """
+    for folder in (path.parent, path):
+        for file in sorted(folder.glob("*")):
+            for ending, command in _UNPACK.items():
+                if file.name.lower().endswith(ending) and file.name[: -len(ending)].lower() in archives:
+                    how = command.format(file=shlex.quote(str(file)), folder=shlex.quote(str(path.parent)))
+                    return UserError(f"{file} is still packed; unpack it so that {path} is there: {how}")
+    return UserError(f"there is no {path}; unpack the official files there")
+
+
+def refuse_packed(path: Path, *archives: str) -> None:
+    """Raise UserError where the media folder ``path`` is not there, or empty, but its archive is."""
+    if not any(file.is_dir() or file.suffix == ".avi" for file in path.glob("*")):
+        error = absent(path, *archives)
+        if "still packed" in str(error):
+            raise error
+
+
+def annotation_folder(root: Path, name: str, pattern: str, *archives: str) -> Path:
+    """The folder of the files ``pattern``: ``root/name``, as the archive makes it, or ``root`` itself."""
+    for folder in (root / name, root):
+        if any(folder.glob(pattern)):
+            return folder
+    raise absent(root / name, *archives)
+
+
+def read_text(path: Path) -> str:
+    """A UTF-8 text file, without its byte order mark."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}; unpack the official files there") from error
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        _not_utf8(path, content.count(b"\n", 0, error.start) + 1, error)
+
+
+def _not_utf8(path: Path, line: int, error: UnicodeDecodeError) -> NoReturn:
+    raise UserError(f"{path}, line {line}: {error.object[error.start]:#04x} is no UTF-8; replace the file") from error
+
 
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:
     """(line number from 1, stripped line) of a text file, without its empty lines."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read {path}: {error}; unpack the official files there") from error
-    for number, line in enumerate(text.splitlines(), 1):
+    # Not splitlines: it also splits at characters that no editor counts as the end of a line.
+    for number, line in enumerate(read_text(path).split("\n"), 1):
         if line.strip():
             yield number, line.strip()
 
 
 def read_json(path: Path) -> dict:
-    """The object in a JSON file."""
+    """The object in a JSON file. A name that stands twice in an object is a fault: one of the two would be lost."""
+
+    def unique(pairs: list[tuple[str, object]]) -> dict:
+        names = [name for name, _ in pairs]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise UserError(f"{path} has {twice[0]!r} twice; remove one of them")
+        return dict(pairs)
+
+    text = read_text(path)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot read {path} as JSON: {error}; unpack the official files there") from error
+        content = json.loads(text, object_pairs_hook=unique)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path}, line {error.lineno}: not valid JSON ({error.msg}); replace the file") from error
+    except (ValueError, RecursionError) as error:  # a number too long, brackets too deep
+        raise UserError(f"{path} is not valid JSON ({error}); replace the file") from error
     if not isinstance(content, dict):
         raise UserError(f"{path} holds a JSON {type(content).__name__}; an object is expected")
     return content
 
 
 def read_table(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
-    """(line number, row) of a CSV file that has at least ``columns``."""
-    lines = [line for _, line in read_lines(path)]
-    rows = csv.DictReader(lines)
-    for column in columns:
-        if column not in (rows.fieldnames or []):
-            raise UserError(f"{path}, line 1: there is no column {column!r}; expected {', '.join(columns)}")
-    for row in rows:
-        if None in row or None in row.values():
-            malformed(path, rows.line_num, lines[rows.line_num - 1], ",".join(rows.fieldnames))
-        yield rows.line_num, row
+    """(line number, row) of a CSV file that has at least ``columns``; one row in memory at a time."""
+    number = 1
+    try:
+        with open(path, "rb") as file:
+            rows = csv.reader(_decoded(path, file), strict=True)
+            header = next(rows, [])
+            for column in columns:
+                if header.count(column) != 1:
+                    what = "there are several columns" if column in header else "there is no column"
+                    raise UserError(f"{path}, line 1: {what} {column!r}; expected {', '.join(columns)}")
+            for cells in rows:
+                number = rows.line_num
+                if cells and len(cells) != len(header):
+                    malformed(path, number, ",".join(cells), ",".join(header))
+                if cells:
+                    yield number, dict(zip(header, cells, strict=True))
+    except FileNotFoundError as error:
+        raise absent(path, path.stem.lower()) from error
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}; unpack the official files there") from error
+    except csv.Error as error:
+        raise UserError(f"{path}, line {number + 1}: not a table ({error}); replace the file") from error
+
+
+def _decoded(path: Path, lines: Iterable[bytes]) -> Iterator[str]:
+    for number, line in enumerate(lines, 1):
+        try:
+            yield line.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError as error:
+            _not_utf8(path, number, error)
 
 
 def malformed(path: Path, line: int, found: str, expected: str) -> NoReturn:
     raise UserError(f"{path}, line {line}: {found[:80]!r} is not of the form {expected!r}; replace the file")
+
+
+def is_name(name: str) -> bool:
+    """Whether a file or folder may be called so: printable (and so writable as UTF-8), not padded, no separator."""
+    return name.isprintable() and name == name.strip() and name not in ("", ".", "..") and not set(name) & set("/\\|")
+
+
+def check_class_folders(folder: Path, classes: Iterable[str], lists: Path) -> None:
+    """Raise UserError where videos lie in ``folder``, but not in one sub-folder for each of ``classes`` and no other.
+
+    A folder without videos is fine: manifests can be made before the videos are there.
+    """
+    found = {entry.name for entry in folder.glob("*") if any(entry.glob("*.avi"))}
+    for name in sorted(set(classes) - found if found else ()):
+        raise UserError(f"{folder} has no videos of class {name!r}, which {lists} lists; unpack them there")
+    for name in sorted(found - set(classes)):
+        raise UserError(f"{folder / name} holds videos, but {lists} lists no class {name!r}; move the folder away")
 
 
 def cut_validation(rows: pd.DataFrame, within: str | None = None) -> pd.DataFrame:
@@ -62,8 +164,8 @@ def cut_validation(rows: pd.DataFrame, within: str | None = None) -> pd.DataFram
     train = rows[rows["split"] == "train"]
     parts = [part for _, part in train.groupby(within)] if within else [train]
     for part in parts:
-        sizes = part["group"].value_counts()
-        order = sorted(sizes.index, key=lambda group: (sizes[group], group))
+        sizes = part["group"].value_counts().to_dict()
+        order = sorted(sizes, key=lambda group: (sizes[group], group))
         cut, chosen = 0, []
         for group in order[:-1]:
             if cut >= VALIDATION_SHARE * len(part):

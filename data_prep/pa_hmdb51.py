@@ -1,76 +1,171 @@
 """PA-HMDB51: frame-wise attributes of 515 HMDB51 videos, ``PrivacyAttributes/<action>.json``.
 
-A json file maps a video to, for each attribute, a list of [first frame, last frame, value or list of values]. An
-attribute is present where a value is other than 0. The attributes change at different frames, and a few frames are
-annotated for some of them only: a row here is a range [start, end) in which no annotation starts or ends and all
-five attributes are annotated. All rows are test rows: f'_B learns on VISPR, f'_T on the other videos of HMDB51.
+A json file maps a video to, for each attribute, a list of [first frame, last frame, value or list of values]. The 515
+videos have 52,413 annotated frames. The attributes change at different frames, and two frames are annotated for some of
+them only: a row of the manifest is a range [start, end) in which no annotation starts or ends and all five attributes
+are annotated, 52,411 frames in all. All rows are test rows: f'_B learns on VISPR (``from_vispr``), f'_T on the other
+videos of HMDB51 (``hmdb51`` with ``without_pa``).
+
+What the values mean, 0 being "not to be seen": skin color 1 white, 2 brown or yellow, 3 black; face 1 partial, 2
+complete; gender 1 male, 2 female; nudity 1 partial, 2 semi; relationship 1. Several persons have several values.
 """
 
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 
-from data_prep.official import read_json
+from data_prep.official import absent, annotation_folder, is_name, read_json
 from spact_lib.errors import UserError
 from spact_lib.manifest import Manifest, Task
 
 ATTRIBUTES = ("skin_color", "face", "gender", "nudity", "relationship")
 
+# What VISPR's attributes become where a classifier learned on VISPR is tested here (Wu et al.).
+VISPR_ATTRIBUTES = {
+    "skin_color": ("a17_color",),
+    "face": ("a9_face_complete", "a10_face_partial"),
+    "gender": ("a4_gender",),
+    "nudity": ("a12_semi_nudity",),
+    "relationship": ("a64_rel_personal", "a65_rel_social"),
+}
+
+# It is not known how the paper maps nudity: the data's authors count every value but 0, while VISPR's attribute is semi
+# nudity, value 2. So there are two tasks that differ in nothing else. Task -> the least value that counts as nudity.
+NUDITY_FROM = {"pa_attributes": 1, "pa_attributes_nudity2": 2}
+TASKS = {name: Task(name, "multi", ATTRIBUTES) for name in NUDITY_FROM}
+
+_VALUES = [f"{attribute}_value" for attribute in ATTRIBUTES]
+_LAST_FRAME = 1_000_000  # no clip of HMDB51 has more than about a thousand
+
 
 def prepare(root: Path, *, annotations: Path | None = None) -> Manifest:
-    """Manifest with tasks ``pa_attributes`` (multi) and ``action`` (single); ``root`` holds the videos of HMDB51.
+    """Manifest with tasks ``action`` (single), ``pa_attributes`` and ``pa_attributes_nudity2`` (multi).
 
-    The values themselves are kept in columns ``<attribute>_value`` (several: joined by "+"), because it is not known
-    whether the paper counts nudity from value 1 or from value 2 on.
+    ``root`` holds the videos of HMDB51; ``annotations`` is the folder of the json files if they are not in ``root``.
+    The values themselves are kept in columns ``<attribute>_value`` (several: joined by "+").
     """
-    annotations = annotations or root / "PrivacyAttributes"
-    files = sorted(annotations.glob("*.json"))
-    if not files:
-        raise UserError(f"there is no *.json in {annotations}; unpack the official files of PA-HMDB51 there")
-    rows = []
-    for path in files:
-        for video, content in read_json(path).items():
-            for start, end, values in _ranges(content, f"{path}, video {video!r}"):
-                present = "|".join(a for a in ATTRIBUTES if any(values[a]))
-                cells = ["+".join(map(str, values[a])) for a in ATTRIBUTES]
-                rows.append((f"{path.stem}/{video}", "test", start, end, path.stem, present, *cells))
-    columns = [
-        "path",
-        "split",
-        "start",
-        "end",
-        "action",
-        "pa_attributes",
-        *(f"{a}_value" for a in ATTRIBUTES),
+    folder = annotations or annotation_folder(
+        root, "PrivacyAttributes", "*.json", "pa-hmdb51-master", "pa-hmdb51", "privacyattributes"
+    )
+    published = read_annotations(folder)
+    rows = [
+        (path, "test", start, end, part["action"].iloc[0], *values)
+        for path, part in published.groupby("path", sort=False)
+        for start, end, values in _common_ranges(part)
     ]
-    tasks = {
-        "action": Task("action", "single", tuple(path.stem for path in files)),
-        "pa_attributes": Task("pa_attributes", "multi", ATTRIBUTES),
-    }
-    return Manifest("pa_hmdb51", root, tasks, pd.DataFrame(rows, columns=columns))
+    if not rows:
+        raise UserError(f"no frame in {folder} is annotated for all of {', '.join(ATTRIBUTES)}; replace the files")
+    table = pd.DataFrame(rows, columns=["path", "split", "start", "end", "action", *_VALUES])
+    tasks = {"action": Task("action", "single", tuple(published["action"].unique()))} | TASKS
+    return Manifest("pa_hmdb51", root, tasks, _labelled(table))
 
 
-def _ranges(content: object, where: str) -> list[tuple[int, int, dict[str, list[int]]]]:
-    """(start, end, values of each attribute) of every range between two boundaries that is fully annotated."""
-    tracks = {}
-    for attribute in ATTRIBUTES:
-        tracks[attribute] = track = []
-        segments = content.get(attribute) if isinstance(content, dict) else None
-        for segment in segments if isinstance(segments, list) else [None]:
-            values = segment[2:] if isinstance(segment, list) and len(segment) == 3 else [None]
-            values = values[0] if isinstance(values[0], list) else values
-            if not values or not all(type(v) is int and v >= 0 for v in [*values, *(segment or [])[:2]]):
-                raise UserError(
-                    f"{where}: {attribute} {str(segment)[:60]} is not [first, last, value]; replace the file"
-                )
-            if segment[1] < segment[0]:
-                raise UserError(f"{where}: {attribute} {segment} ends before it starts; correct it")
-            track.append((segment[0], segment[1] + 1, values))
-    cuts = sorted({cut for track in tracks.values() for start, end, _ in track for cut in (start, end)})
+def read_annotations(folder: Path) -> pd.DataFrame:
+    """The ranges as they are published, a row for each range of each attribute of each video.
+
+    Columns: path (``<action>/<video>``), action, attribute, start, end (frames [start, end)), value (a text; several
+    values joined by "+"). Raises UserError naming file, video and attribute.
+    """
+    files = sorted(folder.glob("*.json"))
+    if not files:
+        raise absent(folder / "brush_hair.json")
+    rows = []
+    for file in files:
+        if not is_name(file.stem):
+            raise UserError(f"{str(file)!r} is not named as an action, in plain UTF-8; rename it")
+        for video, content in read_json(file).items():
+            if not is_name(video):
+                raise UserError(f"{file}: {video!r} is not the name of a video file; replace the file")
+            for attribute in ATTRIBUTES:
+                ranges = content.get(attribute) if isinstance(content, dict) else None
+                for given in ranges if isinstance(ranges, list) and ranges else [None]:
+                    first, last, values = _range(given, f"{file}, video {video!r}: {attribute}")
+                    value = "+".join(map(str, values))
+                    rows.append((f"{file.stem}/{video}", file.stem, attribute, first, last + 1, value))
+    if not rows:
+        raise UserError(f"the json files in {folder} hold no video; replace them")
+    return pd.DataFrame(rows, columns=["path", "action", "attribute", "start", "end", "value"])
+
+
+def _range(given: object, where: str) -> tuple[int, int, list[int]]:
+    if isinstance(given, list) and len(given) == 3:
+        first, last, values = given
+        values = values if isinstance(values, list) else [values]
+        if values and all(type(number) is int and 0 <= number < _LAST_FRAME for number in (first, last, *values)):
+            if last < first:
+                raise UserError(f"{where} {given} ends before it starts; correct it")
+            return first, last, values
+    raise UserError(f"{where} {str(given)[:60]} is not [first, last, value]; replace the file")
+
+
+def _common_ranges(part: pd.DataFrame) -> list[tuple[int, int, list[str]]]:
+    """(start, end, value of each attribute) of a video's ranges between two boundaries that are fully annotated."""
+    tracks = {a: part.loc[part["attribute"] == a, ["start", "end", "value"]].to_numpy().tolist() for a in ATTRIBUTES}
+    cuts = sorted({*part["start"], *part["end"]})
     ranges = []
     for start, end in zip(cuts, cuts[1:], strict=False):
         # Where two annotations overlap (one frame in the official files), the later one counts.
-        found = {a: [v for s, e, v in track if s <= start < e][-1:] for a, track in tracks.items()}
-        if all(found.values()):
-            ranges.append((start, end, {a: v[0] for a, v in found.items()}))
+        found = [[value for s, e, value in tracks[a] if s <= start < e][-1:] for a in ATTRIBUTES]
+        if all(found):
+            ranges.append((start, end, [value[0] for value in found]))
     return ranges
+
+
+def _labelled(rows: pd.DataFrame) -> pd.DataFrame:
+    """``rows`` with the column of each task made from the columns of values."""
+    values = [[{int(v) for v in cell.split("+")} for cell in row] for row in rows[_VALUES].to_numpy()]
+    for task, nudity_from in NUDITY_FROM.items():
+        least = {a: nudity_from if a == "nudity" else 1 for a in ATTRIBUTES}
+        rows = rows.assign(**{task: ["|".join(_present(row, least)) for row in values]})
+    return rows
+
+
+def _present(values: list[set[int]], least: dict[str, int]) -> Iterable[str]:
+    return (a for a, found in zip(ATTRIBUTES, values, strict=True) if max(found) >= least[a])
+
+
+def frame_values(annotations: pd.DataFrame) -> pd.DataFrame:
+    """The value of every annotated frame: index (path, frame), a column per attribute, "" where it is not annotated.
+
+    ``annotations`` is what ``read_annotations`` returns. Officially 52,413 rows, of which face and nudity have 52,412.
+    """
+    ranges = annotations.reset_index(drop=True)
+    frames = ranges.loc[ranges.index.repeat(ranges["end"] - ranges["start"])]
+    frames = frames.assign(frame=frames["start"] + frames.groupby(level=0).cumcount())
+    frames = frames.drop_duplicates(["path", "frame", "attribute"], keep="last")  # as in the manifest: the later counts
+    table = frames.pivot(index=["path", "frame"], columns="attribute", values="value")
+    return table.reindex(columns=list(ATTRIBUTES)).fillna("")
+
+
+def per_frame(manifest: Manifest) -> Manifest:
+    """PA-HMDB51 with a row for each frame, [t, t + 1), instead of each range: what a frame shows."""
+    lengths = (manifest.rows["end"] - manifest.rows["start"]).astype(int)
+    rows = manifest.rows.loc[manifest.rows.index.repeat(lengths)]
+    start = rows["start"].astype(int) + rows.groupby(level=0).cumcount()
+    return replace(manifest, rows=rows.assign(start=start, end=start + 1))
+
+
+def per_video(manifest: Manifest) -> Manifest:
+    """PA-HMDB51 with a row for each video, from its first annotated frame to its last: what a video shows.
+
+    Ours, for the paper does not say how it evaluates: an attribute is present in a video if it is in any of its frames,
+    because one frame is enough to give it away. The columns of values hold every value that occurs.
+    """
+    rows = manifest.rows.groupby("path", sort=False, as_index=False).agg(
+        {"split": "first", "start": "min", "end": "max", "group": "first", "action": "first"}
+        | {column: lambda cells: "+".join(sorted(set("+".join(cells).split("+")))) for column in _VALUES}
+    )
+    return replace(manifest, rows=_labelled(rows))
+
+
+def from_vispr(vispr: Manifest) -> Manifest:
+    """VISPR, labelled with PA-HMDB51's attributes: what f'_B learns to be tested on PA-HMDB51.
+
+    Both tasks have the same labels here. ``vispr`` is a manifest with the task ``vispr1``.
+    """
+    shown = [set(cell.split("|")) for cell in vispr.rows["vispr1"]]
+    cells = ["|".join(a for a in ATTRIBUTES if found & set(VISPR_ATTRIBUTES[a])) for found in shown]
+    rows = vispr.rows[["path", "split", "start", "end", "group"]].assign(**dict.fromkeys(TASKS, cells))
+    return Manifest("vispr_pa", vispr.root, dict(TASKS), rows)

@@ -1,7 +1,9 @@
 """UCF101: ``UCF-101/<Class>/v_<Class>_gXX_cYY.avi`` and the lists in ``ucfTrainTestlist``.
 
-Split 1 has 9,537 training and 3,783 test videos of 101 classes. The lists know no validation videos: they are cut
-from the training list by group (gXX, clips of one source video), for each class.
+Official archives: ``UCF101.rar`` (13,320 videos) and ``UCF101TrainTestSplits-RecognitionTask.zip`` (three splits; the
+lists may also lie directly in the root). Training and test videos of 101 classes: 9,537 and 3,783 in split 1, 9,586
+and 3,734 in split 2, 9,624 and 3,696 in split 3. The lists know no validation videos: they are cut from the training
+list by group (gXX, clips of one source video), for each class.
 """
 
 import re
@@ -9,8 +11,16 @@ from pathlib import Path
 
 import pandas as pd
 
-from data_prep.official import cut_validation, malformed, read_lines
-from spact_lib.errors import unknown_name
+from data_prep.official import (
+    absent,
+    annotation_folder,
+    check_class_folders,
+    cut_validation,
+    malformed,
+    read_lines,
+    refuse_packed,
+)
+from spact_lib.errors import UserError, unknown_name
 from spact_lib.manifest import Manifest, Task
 
 _VIDEO = re.compile(r"(?P<name>\w+)/v_\w+_(?P<group>g\d+)_c\d+\.avi")
@@ -20,14 +30,19 @@ def prepare(root: Path, *, split: int = 1, lists: Path | None = None) -> Manifes
     """Manifest of official split ``split`` (1, 2 or 3); ``lists``: where the lists lie if not in ``root``."""
     if split not in (1, 2, 3):
         raise unknown_name("split of UCF101", str(split), (1, 2, 3))
-    lists = lists or root / "ucfTrainTestlist"
+    lists = lists or annotation_folder(
+        root, "ucfTrainTestlist", "classInd.txt", "ucf101traintestsplits-recognitiontask", "ucftraintestlist"
+    )
+    if not (lists / "classInd.txt").exists():
+        raise absent(lists / "classInd.txt")
+    refuse_packed(root / "UCF-101", "ucf101", "ucf-101")
     classes = {}
     for number, line in read_lines(lists / "classInd.txt"):
         index, _, name = line.partition(" ")
-        if not index.isdigit() or not name:
+        if not index.isdigit() or not name or name in classes or index in classes.values():
             malformed(lists / "classInd.txt", number, line, "1 ApplyEyeMakeup")
         classes[name] = index
-    rows = []
+    rows: dict[str, tuple] = {}
     for part in ("train", "test"):
         path = lists / f"{part}list0{split}.txt"
         for number, line in read_lines(path):
@@ -36,8 +51,10 @@ def prepare(root: Path, *, split: int = 1, lists: Path | None = None) -> Manifes
             # The test lists give no class number.
             if not match or match["name"] not in classes or index not in ("", classes[match["name"]]):
                 malformed(path, number, line, "<Class>/v_<Class>_gXX_cYY.avi <number in classInd.txt>")
-            rows.append((f"UCF-101/{video}", part, match["group"], match["name"]))
-    table = pd.DataFrame(rows, columns=["path", "split", "group", "action"])
-    return Manifest(
-        "ucf101", root, {"action": Task("action", "single", tuple(classes))}, cut_validation(table, "action")
-    )
+            if video in rows:
+                raise UserError(f"{path}, line {number}: {video} is listed before; replace the lists")
+            rows[video] = (f"UCF-101/{video}", part, match["group"], match["name"])
+    check_class_folders(root / "UCF-101", classes, lists / "classInd.txt")
+    table = pd.DataFrame(rows.values(), columns=["path", "split", "group", "action"])
+    name = "ucf101" if split == 1 else f"ucf101_split{split}"
+    return Manifest(name, root, {"action": Task("action", "single", tuple(classes))}, cut_validation(table, "action"))

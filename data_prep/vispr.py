@@ -1,7 +1,8 @@
 """VISPR: ``<split>2017.txt`` lists ``annotations/<split>2017/<id>.json``, each with ``image_path`` and ``labels``.
 
-10,000 training, 4,167 validation and 8,000 test images. Task ``attributes`` has all 68 attributes; ``vispr1`` and
-``vispr2`` have seven of them each: the paper's known and novel privacy attributes.
+10,000 training, 4,167 validation and 8,000 test images; the official archives unpack to the lists, ``annotations`` and
+``images``. Task ``attributes`` has all 68 attributes; ``vispr1`` and ``vispr2`` have seven of them
+each: the paper's known and novel privacy attributes.
 """
 
 import re
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from data_prep.official import malformed, read_json, read_lines
+from data_prep.official import absent, is_name, malformed, read_json, read_lines
 from spact_lib.errors import UserError
 from spact_lib.manifest import Manifest, Task
 
@@ -53,6 +54,8 @@ VISPR2 = (
 def read_list(root: Path, split: str) -> list[str]:
     """Paths of the json files of ``split`` (train, val or test), relative to ``root``."""
     path = root / f"{split}2017.txt"
+    if not path.exists():
+        raise absent(path, "vispr", "vispr_annotations", "annotations", "lists")
     names = []
     for number, line in read_lines(path):
         if not re.fullmatch(rf"annotations/{split}2017/\w+\.json", line):
@@ -68,10 +71,14 @@ def prepare(root: Path) -> Manifest:
     rows = []
     for split in ("train", "val", "test"):
         for name in read_list(root, split):
+            if not (root / "annotations" / f"{split}2017").is_dir():
+                raise absent(root / "annotations" / f"{split}2017", "vispr_annotations", "annotations", f"{split}2017")
             content = read_json(root / name)
             image, labels = content.get("image_path"), content.get("labels")
             if not isinstance(image, str) or not isinstance(labels, list):
                 raise UserError(f"{root / name} lacks 'image_path' (a text) or 'labels' (a list); replace the file")
+            if not all(map(is_name, image.split("/"))):
+                raise UserError(f"{root / name}: image_path {image!r} is no path under {root}; replace the file")
             for label in labels:
                 if label not in ATTRIBUTES:
                     raise UserError(f"{root / name}: label {label!r} is none of VISPR's 68; replace the file")

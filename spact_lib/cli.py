@@ -8,6 +8,7 @@ import json
 import logging
 import re
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -53,21 +54,28 @@ def prepare(args: argparse.Namespace) -> int:
     """Turn official files (or the drawing of the built-in data) into manifests."""
     import data_prep
 
+    # Options that were given; the reader knows which of them it has.
+    options = {name: getattr(args, name) for name in ("split", "lists", "annotations", "without_pa")}
+    options = {name: value for name, value in options.items() if value is not None}
+    if args.name not in (*data_prep.READERS, "mini"):
+        raise unknown_name("dataset", args.name, [*data_prep.READERS, "mini"])
     if args.name == "mini":
         from data_prep import mini
 
-        if args.root is not None:
-            raise UserError("the mini data is drawn, not read: leave out --root")
+        if given := [data_prep.flag(name) for name in ({"root": args.root} if args.root else {}) | options]:
+            raise UserError(f"the mini data is drawn, not read: leave out {', '.join(given)}")
         out = args.out or mini_folder(args.scale, args.draw)
         say(f"prepare: drawing the built-in data (scale {args.scale}, draw {args.draw}) into {out}")
         mini.draw(out, draw=args.draw, scale=args.scale)
         made = [out / name for name in prepared(out)]
     else:
         if args.root is None:
-            raise UserError(f"say where the official files lie: spact prepare {args.name} --root DIR")
+            what = "your table lies: spact prepare custom --root FILE.csv"
+            what = what if args.name == "custom" else f"the official files lie: spact prepare {args.name} --root DIR"
+            raise UserError(f"say where {what}")
         out = args.out or official_folder()
         say(f"prepare: reading {args.name} from {args.root} into {out}")
-        made = [data_prep.prepare(args.name, args.root, out).parent]
+        made = [data_prep.prepare(args.name, args.root, out, **options).parent]
     show_data(made)
     return 0
 
@@ -141,29 +149,28 @@ def keep_minutes(profile: str, minutes: dict[str, float]) -> None:
     write_json(runs_root() / "records" / profile / "minutes.json", {"hardware": hardware, "minutes": kept})
 
 
+def csv_as_markdown(path: Path) -> list[str]:
+    """The lines of a csv file as a table; the values stay as the notebook wrote them."""
+    import pandas as pd
+
+    from spact_lib.tables import markdown
+
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    return markdown([list(table.columns), *table.to_numpy().tolist()])
+
+
 def summary(profile: str, minutes: dict[str, float]) -> str:
     """Markdown: the tables and figures that the notebooks of this profile wrote, the minutes they took."""
     lines = [f"# Profile {profile}", ""]
     if profile == "smoke":
         lines += ["A tiny slice of the data, a few steps: these numbers say that it runs, and no more.", ""]
     for path in sorted((runs_root() / "tables" / profile).glob("*.csv")):
-        lines += [f"## {path.stem}", "", *markdown_table(path), ""]
+        lines += [f"## {path.stem}", "", *csv_as_markdown(path), ""]
     figures = sorted(p for p in (runs_root() / "figures" / profile).rglob("*") if p.is_file())
     lines += ["## Figures", "", *(f"- {path}" for path in figures), ""]
     lines += ["## Minutes", "", *(f"- {name}: {value:.1f}" for name, value in minutes.items()), ""]
     lines += [f"Executed notebooks: {runs_root() / 'notebooks' / profile}", ""]
     return "\n".join(lines)
-
-
-def markdown_table(path: Path) -> list[str]:
-    """The lines of a csv file as an aligned table; the values stay as the notebook wrote them."""
-    import pandas as pd
-
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    rows = [list(table.columns), *table.to_numpy().tolist()]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(table.columns))]
-    lines = ["| " + " | ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) + " |" for row in rows]
-    return [lines[0], "|" + "|".join("-" * (w + 2) for w in widths) + "|", *lines[1:]]
 
 
 def run(args: argparse.Namespace) -> int:
@@ -203,10 +210,49 @@ def evaluate(args: argparse.Namespace) -> int:
     table = crossval.cross_validate(studies, methods).round(1)
     path = runs_root() / "tables" / profile.name / f"{name}.csv"
     write_text(path, table.to_csv(index=False))
-    say("\n".join(markdown_table(path)))
+    say("\n".join(csv_as_markdown(path)))
     fig, _ = figures.frame_grid(crossval.released_frames(studies, methods))
     figures.save(fig, profile.name, name)
     say(f"evaluate: table {path}, figure {figures.place(profile.name, name)}")
+    return 0
+
+
+def anonymize(args: argparse.Namespace) -> int:
+    """Your own video, or a folder of them, through an anonymizer: H.264 MP4 that browsers play, and nothing else.
+
+    The sound is removed, because a voice tells who speaks; titles, places, devices and dates are never copied. Times of
+    frames are kept. Folders and file names stay: rename what names somebody. Run it again to continue.
+    """
+    from spact_lib.apps import anonymize as app
+
+    # Whoever stops this process (a scheduler, a container) leaves as little behind as Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    method, pairs = app.load_method(args.anonymizer), app.plan(args.input, args.output)
+    settings = app.Settings(args.short_side, args.size == "input", args.keep_audio, args.overwrite)
+    say(f"anonymize: {len(pairs)} video{'s' * (len(pairs) != 1)} by {method.name}")
+    if not args.keep_audio:
+        say("anonymize: the sound is removed, because a voice tells who speaks; --keep-audio keeps it")
+    done, failed = app.anonymize(pairs, method, settings, args.jobs)
+    for sentence in failed.values():
+        print(f"spact: error: {sentence}", file=sys.stderr)
+    earlier = len(pairs) - len(done) - len(failed)
+    say(f"anonymize: {len(done)} written, {earlier} finished earlier, {len(failed)} failed")
+    return 2 if failed else 0
+
+
+def export(args: argparse.Namespace) -> int:
+    """A trained anonymizer as one folder: weights, settings, model card. What is not in the store is trained first."""
+    from spact_lib import config
+    from spact_lib.apps import pretrained
+    from spact_lib.study import open_study
+
+    profile = config.profile(args.profile)
+    if profile.source == "mini":
+        from data_prep import mini
+
+        mini.draw(data_folder(profile), draw=profile.draw, scale=profile.scale)
+    study = open_study(args.profile, protocol=args.protocol, seed=args.seed)
+    say(f"export: {pretrained.export(study, args.method, args.output)}")
     return 0
 
 
@@ -253,14 +299,19 @@ def parser() -> argparse.ArgumentParser:
     verbs = top.add_subparsers(required=True, metavar="VERB")
 
     def add(function: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
-        verb = verbs.add_parser(function.__name__, help=function.__doc__, description=function.__doc__)
+        text = function.__doc__
+        verb = verbs.add_parser(function.__name__, help=text.splitlines()[0], description=text)
         verb.set_defaults(function=function)
         return verb
 
     verb = add(prepare)
-    verb.add_argument("name", help="'mini' (built in, drawn) or an official dataset")
-    verb.add_argument("--root", type=Path, help="folder of the official files")
+    verb.add_argument("name", help="mini (built in, drawn), ucf101, hmdb51, pa_hmdb51, vispr, phvu, vp_... or custom")
+    verb.add_argument("--root", type=Path, help="folder of the official files; custom: your CSV table")
     verb.add_argument("--out", type=Path, help="folder for the manifests (default: in the store)")
+    verb.add_argument("--split", type=int, help="ucf101, hmdb51, vp_...: official split 1 (default), 2 or 3")
+    verb.add_argument("--lists", type=Path, help="ucf101, hmdb51, vp_...: folder of the lists, if not in the root")
+    verb.add_argument("--annotations", type=Path, help="pa_hmdb51, vp_...: folder of the labels, if not in the root")
+    verb.add_argument("--without-pa", type=Path, help="hmdb51: leave out the videos of PA-HMDB51's json files, in DIR")
     verb.add_argument("--draw", type=int, default=1, help="mini: draw number; 0 is for development")
     verb.add_argument("--scale", default="mini", choices=["smoke", "mini"], help="mini: how much is drawn")
     named = "a CSV file, a folder with manifest.csv, or the name of a prepared official dataset"
@@ -284,6 +335,27 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--methods", default="raw,spact", help="comma-separated rows of Table 1")
     verb.add_argument("--profile", default="mini", help="smoke, mini (default) or paper")
     verb.add_argument("--seed", type=int, default=0)
+    verb = add(anonymize)
+    verb.add_argument("input", type=Path, help="a video of any format that FFmpeg reads, or a folder of them")
+    verb.add_argument("output", type=Path, help="an .mp4 file; for a folder: the folder that mirrors it")
+    verb.add_argument("--anonymizer", required=True, metavar="NAME|DIR", help="a baseline, or what `spact export` made")
+    verb.add_argument(
+        "--short-side", type=int, metavar="PIXELS",
+        help="frames are resized to this before (default: what f_A was judged at; baselines: as they are)",
+    )  # fmt: skip
+    verb.add_argument(
+        "--size", default="input", choices=["input", "processed"],
+        help="of the output: enlarged again to the input's (default), or as it leaves the anonymizer",
+    )  # fmt: skip
+    verb.add_argument("--keep-audio", action="store_true", help="keep the sound, voices and all")
+    verb.add_argument("--overwrite", action="store_true", help="replace outputs that are already there")
+    verb.add_argument("--jobs", type=int, default=1, metavar="N", help="videos at a time (default: 1)")
+    verb = add(export)
+    verb.add_argument("output", type=Path, help="folder to be made")
+    verb.add_argument("--profile", default="mini", help="smoke, mini (default: a demonstration) or paper")
+    verb.add_argument("--method", default="spact", help="a learned row of Table 1 (default: spact)")
+    verb.add_argument("--protocol", default="ucf101_vispr1", help="which data it learned from")
+    verb.add_argument("--seed", type=int, default=0)
     add(promote).add_argument("profile", help="the profile whose executed notebooks are committed: mini")
     return top
 
@@ -292,7 +364,8 @@ def main(argv: list[str] | None = None) -> None:
     """Run one verb. Exit status: 0; 1 doctor found something; 2 the user can mend it; 130 Ctrl-C."""
     args = parser().parse_args(argv)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stdout)
-    logging.getLogger("spact_lib").setLevel(logging.INFO)
+    for package in ("spact_lib", "data_prep"):
+        logging.getLogger(package).setLevel(logging.INFO)
     try:
         status = args.function(args)
     except UserError as error:

@@ -52,7 +52,7 @@ class DataSpec(Frozen):
 
 
 # Part of every key: raise it with any change of the code that changes results, and nothing older is reused.
-RESULTS_VERSION = 2
+RESULTS_VERSION = 3
 
 
 class Spec(Frozen):
@@ -98,16 +98,24 @@ class InitActionSpec(Spec):
     seed: int
 
 
+def later(default: object) -> object:
+    """A field added after results existed: at its default it is no part of a key, so that those stay valid."""
+    return Field(default, exclude_if=lambda value: value == default)
+
+
 class BranchSpec(Frozen):
     """The privacy branch: f_B and its loss L_B."""
 
-    loss: Literal["nt_xent", "supervised"]
+    loss: Literal["nt_xent", "moco", "rotnet", "supervised"]
     network: str
     sampler: str = "no_constraint"  # S_F, of the self-supervised losses
     temperature: float = Field(0.1, gt=0)
     both_directions: bool = True
     task: str | None = None  # privacy task of the supervised branch
     batch: int = Field(64, gt=0)  # images per step of the supervised branch
+    n_frames: int = later(1)  # that f_B sees at once; more than one with a 3-D f_B
+    queue: int = later(0)  # K of MoCo
+    momentum: float = later(0.0)  # of MoCo's key network
 
 
 class InitPrivacySpec(Spec):
@@ -127,11 +135,12 @@ class AnonymizerSpec(Spec):
     kind: Literal["anonymizer"] = "anonymizer"
     f_T: InitActionSpec
     f_B: InitPrivacySpec
-    omega: float = Field(gt=0)
+    omega: float = Field(ge=0)  # 0: f_A learns from L_T alone, f_B only watches (Table 3, no f_B)
     schedule: Schedule
     threshold: float | None  # th_Bmax, compared with the running mean of step 2's L_B; None: the budget decides
     norm_momentum: float = Field(gt=0, le=1)  # of BatchNorm's running statistics in f_T and f_B
     seed: int
+    update_f_B: bool = later(True)  # False: f_B stays as initialised (Table 3, frozen)
 
     @property
     def f_A(self) -> InitAnonymizerSpec:
@@ -146,7 +155,15 @@ class BaselineSpec(Spec):
     name: str
 
 
-Method = Annotated[BaselineSpec | InitAnonymizerSpec | AnonymizerSpec, Field(discriminator="kind")]
+class ObfuscationSpec(Spec):
+    """Persons blackened or blurred (``obfuscation.OBFUSCATIONS``); whose boxes: a COCO detector's, or stored ones."""
+
+    kind: Literal["obfuscation"] = "obfuscation"
+    name: str
+    boxes: Literal["oracle", "coco"]
+
+
+Method = Annotated[BaselineSpec | ObfuscationSpec | InitAnonymizerSpec | AnonymizerSpec, Field(discriminator="kind")]
 
 
 class ReleaseSpec(Spec):
@@ -155,6 +172,14 @@ class ReleaseSpec(Spec):
     kind: Literal["release"] = "release"
     method: Method
     frames: FramesSpec
+
+
+class TestSpec(Frozen):
+    """Test rows of another dataset than the one a target learns on, with a task of the same classes."""
+
+    release: ReleaseSpec
+    data: DataSpec
+    task: str
 
 
 class TargetSpec(Spec):
@@ -169,6 +194,7 @@ class TargetSpec(Spec):
     schedule: Schedule
     evaluations: int = Field(ge=1)  # how often validation chooses the checkpoint
     seed: int
+    test: TestSpec | None = later(None)  # None: the test rows of ``data``
 
 
 class Profile(Frozen):
@@ -183,6 +209,12 @@ class Profile(Frozen):
     width: int  # of f_A
     f_T: str
     f_B: str
+    smaller_f_B: str  # Table 6
+    larger_f_B: str
+    video_f_B: str  # the spatio-temporal one of Table 3
+    moco_queue: int  # "ours", as its momentum
+    moco_momentum: float
+    boxes: Literal["oracle", "coco"]  # of persons, for the obfuscation baselines
     target_f_T: str
     target_f_B: str
     precision: Literal["float32", "bfloat16"]
@@ -219,13 +251,19 @@ MINI = Profile(
     action_view=_MINI_VIEW,
     privacy_view=_MINI_VIEW.frames(),
     width=16,
-    f_T="r3d_slim",
+    f_T="r3d_slim_motion",
     f_B="slim16",
+    smaller_f_B="slim8",
+    larger_f_B="slim32",
+    video_f_B="r3d_slim",
+    moco_queue=256,
+    moco_momentum=0.99,
+    boxes="oracle",
     target_f_T="r3d_slim_motion",
     target_f_B="slim16",
     precision="bfloat16",
     init_f_A=Schedule(steps=400, batch=64, lr=3e-3, one_cycle=True),
-    init_f_T=Schedule(steps=400, batch=24, lr=1e-3),
+    init_f_T=Schedule(steps=300, batch=24, lr=1e-3),
     init_f_B=Schedule(steps=200, batch=24, lr=1e-3),
     minimax=Schedule(steps=500, batch=16, lr=1e-3),
     privacy_batch=64,
@@ -252,6 +290,8 @@ SMOKE = MINI.model_copy(
         "scale": "smoke",
         "width": 4,
         "f_B": "slim8",
+        "smaller_f_B": "slim4",
+        "larger_f_B": "slim16",
         "target_f_B": "slim8",
         "init_f_A": Schedule(steps=6, batch=16, lr=1e-3),
         "init_f_T": Schedule(steps=4, batch=8, lr=1e-3),
@@ -281,6 +321,12 @@ PAPER = Profile(
     width=64,
     f_T="r3d18_dilated",
     f_B="resnet50",
+    smaller_f_B="mobilenet_v1",
+    larger_f_B="resnet50+mobilenet_v1",
+    video_f_B="r3d18",
+    moco_queue=4096,
+    moco_momentum=0.999,
+    boxes="coco",
     target_f_T="r3d18_dilated",
     target_f_B="resnet50",
     precision="bfloat16",

@@ -11,7 +11,7 @@ from spact_lib.config import Profile
 from spact_lib.errors import UserError, unknown_name
 from spact_lib.experiments import Store, manifest_of, predictions
 from spact_lib.protocols import Protocol, data_spec
-from spact_lib.study import METHODS, Study
+from spact_lib.study import METHODS, Study, released, test_items
 
 
 def folds(profile: Profile, protocol: Protocol, column: str, store: Store, seed: int = 0) -> dict[str, Study]:
@@ -75,14 +75,11 @@ def cross_validate(studies: dict[str, Study], methods: Sequence[str]) -> pd.Data
 
 
 def released_frames(studies: dict[str, Study], methods: Sequence[str], per_fold: int = 3) -> dict[str, np.ndarray]:
-    """Middle frames of test videos as every method releases them: name -> uint8 (n, h, w, 3)."""
+    """Middle frames of test videos, spread over each fold, as released: method -> uint8 (n, h, w, 3)."""
     shown: dict[str, list[np.ndarray]] = {method: [] for method in methods}
     for study in studies.values():
         role = study.protocol.target_action
-        manifest = manifest_of(study.data(role))
-        tests = np.flatnonzero(manifest.rows["split"] == "test")
-        for method in methods:
-            source = study.store.release(study.release(study.method(method), role))
-            for row in tests[:: max(1, len(tests) // per_fold)][:per_fold]:
-                shown[method].append(source.read(int(row), np.array([source.n_frames(int(row)) // 2])))
+        specs = {method: study.method(method) for method in methods}
+        for method, frames in released(study, specs, role, test_items(study, role, per_fold)).items():
+            shown[method].append(frames)
     return {method: np.concatenate(frames) for method, frames in shown.items()}

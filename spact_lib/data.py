@@ -21,7 +21,7 @@ from spact_lib.config import View
 from spact_lib.errors import UserError
 from spact_lib.files import atomic_path
 from spact_lib.frame_sampling import FRAME_SAMPLERS, sample_pair
-from spact_lib.manifest import Manifest, missing_files
+from spact_lib.manifest import Manifest, refuse_missing
 from spact_lib.video import frame_count, iter_frames, read_frames
 
 # Official augmentation (facts.md): contrast, saturation, brightness 0.9-1.1, hue +-0.05, gamma 0.85-1.15.
@@ -116,13 +116,7 @@ def pack(manifest: Manifest, stored_side: int, folder: Path) -> None:
     Raises:
         UserError: files are missing (all are named at once), unreadable, or a range lies beyond a video's end.
     """
-    missing = missing_files(manifest)
-    if missing:
-        shown = ", ".join(missing[:5]) + (" ..." if len(missing) > 5 else "")
-        raise UserError(
-            f"{len(missing)} of the files in manifest {manifest.name!r} are not under {manifest.root}: {shown}; "
-            "put them there or remove their rows"
-        )
+    refuse_missing(manifest)
 
     def blocks(path: Path, start: int, end: int | None) -> Iterator[np.ndarray]:
         seen = 0
@@ -259,10 +253,11 @@ class ClipDataset(Dataset):
         seed: of everything random, together with (step, position) of the sample.
         sampler: a name of ``FRAME_SAMPLERS``: also return a pair of frames from anywhere in the video, cropped and
             coloured like the clip; None: no pair.
+        pair_frames: more than 1: the pair is two clips of so many frames, ``view.stride`` apart.
 
     A training sample is asked for by (row, step, position in the batch), a test sample by (row, k): the k-th of
     ``view.test_clips`` evenly spaced clips. Both are dicts: ``clip`` uint8 (T, 3, size, size), ``pair`` uint8
-    (2, 3, size, size), ``colours`` float32 (10,), ``label``.
+    (2 * pair_frames, 3, size, size), ``colours`` float32 (10,), ``label``.
     """
 
     def __init__(
@@ -274,9 +269,10 @@ class ClipDataset(Dataset):
         *,
         seed: int = 0,
         sampler: str | None = None,
+        pair_frames: int = 1,
     ):
         self.source, self.rows, self.labels, self.view = source, np.asarray(rows), labels, view
-        self.seed, self.sampler = seed, sampler
+        self.seed, self.sampler, self.pair_frames = seed, sampler, pair_frames
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -297,7 +293,9 @@ class ClipDataset(Dataset):
         else:
             indices = clip_indices(n, view, int(rng.integers(latest_start(n, view) + 1)))
         if self.sampler is not None and rng is not None:
-            indices = np.concatenate([indices, sample_pair(n, rng, *FRAME_SAMPLERS[self.sampler])])
+            further = np.arange(self.pair_frames) * view.stride
+            starts = sample_pair(max(1, n - further[-1]), rng, *FRAME_SAMPLERS[self.sampler])
+            indices = np.concatenate([indices, (starts[:, None] + further).ravel() % n])
         frames = self.source.read(row, indices)
         h, w = frames.shape[1:3]
         crop = centre_crop(h, w, view) if rng is None else random_crop(h, w, view, rng)

@@ -20,7 +20,7 @@ from safetensors.torch import load_model
 from torch import Tensor, nn
 
 from spact_lib.baselines import baseline
-from spact_lib.branches import BRANCHES, ContrastiveBranch, SupervisedBranch, build_branch
+from spact_lib.branches import BRANCHES, Branch, build_branch
 from spact_lib.config import (
     AnonymizerSpec,
     BaselineSpec,
@@ -29,6 +29,7 @@ from spact_lib.config import (
     InitActionSpec,
     InitAnonymizerSpec,
     InitPrivacySpec,
+    ObfuscationSpec,
     ReleaseSpec,
     Spec,
     TargetSpec,
@@ -47,10 +48,11 @@ from spact_lib.device import autocast, environment, pick_device
 from spact_lib.errors import UserError
 from spact_lib.files import atomic_path, write_json
 from spact_lib.initialize import initialize_action, initialize_anonymizer, initialize_privacy, part
-from spact_lib.manifest import Manifest, read_manifest
+from spact_lib.manifest import Manifest, read_manifest, refuse_missing
 from spact_lib.minimax import Game, play
 from spact_lib.networks.action import build_action_network
 from spact_lib.networks.anonymizer import Anonymizer
+from spact_lib.obfuscation import detector, mask, obfuscation
 from spact_lib.results import find_committed
 from spact_lib.target import train_target
 from spact_lib.training import Run, adam, save_weights, set_norm_momentum
@@ -171,6 +173,7 @@ class Store:
         """Raw frames of a dataset, and its manifest."""
         manifest = manifest_of(spec.data)
         if not self.decode_once:
+            refuse_missing(manifest)
             return VideoFrames(manifest, spec.stored_side), manifest
         return PackedFrames(self.files(spec)), manifest
 
@@ -226,7 +229,7 @@ def _make_init_action(spec: InitActionSpec, folder: Path, store: Store) -> dict:
     return metrics
 
 
-def _branch(spec: InitPrivacySpec) -> ContrastiveBranch | SupervisedBranch:
+def _branch(spec: InitPrivacySpec) -> Branch:
     tasks = manifest_of(spec.f_A.privacy).tasks
     return build_branch(spec.branch, tasks[spec.branch.task].n_classes if spec.branch.task else 0)
 
@@ -238,7 +241,9 @@ def _game_batches(
     f_A, branch, device = f_B.f_A, f_B.branch, pick_device()
     side = f_A.view.stored_side
     sampler = None if BRANCHES[branch.loss].needs_images else branch.sampler
-    clips = part(*store.raw(f_A.action, side), "train", task, f_A.view, seed=seed, sampler=sampler)
+    clips = part(
+        *store.raw(f_A.action, side), "train", task, f_A.view, seed=seed, sampler=sampler, pair_frames=branch.n_frames
+    )
     images = None
     if BRANCHES[branch.loss].needs_images:
         view = f_A.view.frames()
@@ -279,7 +284,7 @@ def open_game(spec: AnonymizerSpec, store: Store) -> tuple[Game, Callable[[int, 
     for auxiliary in (f_T, f_B):
         set_norm_momentum(auxiliary, spec.norm_momentum)
     optimizers = (adam(net, spec.schedule) for net in (f_A, f_T, f_B))
-    game = Game(f_A, f_T, f_B, branch, spec.omega, *optimizers, spec.f_A.precision)
+    game = Game(f_A, f_T, f_B, branch, spec.omega, *optimizers, spec.f_A.precision, spec.update_f_B)
     return game, _game_batches(spec.f_B, spec.f_T.task, spec.schedule.batch, spec.seed, store)
 
 
@@ -332,9 +337,8 @@ def anonymize_uint8(f_A: nn.Module, frames: np.ndarray, precision: str) -> np.nd
     was_training = f_A.training
     f_A.eval()
     device = next(f_A.parameters()).device
-    x = torch.from_numpy(np.ascontiguousarray(frames)).to(device).permute(0, 3, 1, 2).float() / 255  # (n, 3, h, w)
     with autocast(device, precision, dims=2):
-        out = f_A(x)
+        out = f_A(_to_tensor(frames).to(device))
     f_A.train(was_training)
     return to_uint8(out)
 
@@ -344,26 +348,42 @@ def to_uint8(frames: Tensor) -> np.ndarray:
     return (frames.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
 
 
+def _releaser(
+    spec: ReleaseSpec, manifest: Manifest, store: Store
+) -> Callable[[int, np.ndarray, np.ndarray], np.ndarray]:
+    """(row, frame numbers, frames uint8 (n, h, w, 3)) -> the frames as the method releases them, uint8."""
+    method = spec.method
+    if isinstance(method, BaselineSpec):
+        transform = baseline(method.name)
+        return lambda row, indices, frames: to_uint8(transform(_to_tensor(frames)))
+    if isinstance(method, ObfuscationSpec):
+        obfuscate, find = obfuscation(method.name), detector(method.boxes, spec.frames.data.folder, manifest)
+
+        def release(row: int, indices: np.ndarray, frames: np.ndarray) -> np.ndarray:
+            persons = mask(find(row, indices, frames), *frames.shape[1:3])
+            return to_uint8(obfuscate(_to_tensor(frames), persons))
+
+        return release
+    f_A, precision = store.load_anonymizer(method), _precision(method)
+    return lambda row, indices, frames: anonymize_uint8(f_A, frames, precision)
+
+
+def _to_tensor(frames: np.ndarray) -> Tensor:
+    """uint8 (n, h, w, 3) -> (n, 3, h, w) in [0, 1]."""
+    return torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2).float() / 255
+
+
 def _make_release(spec: ReleaseSpec, folder: Path, store: Store) -> dict:
     source, manifest = store.frames(spec.frames)
-    if isinstance(spec.method, BaselineSpec):
-        transform = baseline(spec.method.name)
-
-        def release(frames: np.ndarray) -> np.ndarray:
-            x = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2).float() / 255  # (n, 3, h, w)
-            return to_uint8(transform(x))
-    else:
-        f_A, precision = store.load_anonymizer(spec.method), _precision(spec.method)
-
-        def release(frames: np.ndarray) -> np.ndarray:
-            return anonymize_uint8(f_A, frames, precision)
+    release = _releaser(spec, manifest, store)
 
     def blocks(row: int) -> Iterator[np.ndarray]:
         if manifest.rows["split"].iloc[row] == "unused":
             return
         n = source.n_frames(row)
         for at in range(0, n, 256):
-            yield release(source.read(row, np.arange(at, min(at + 256, n))))
+            indices = np.arange(at, min(at + 256, n))
+            yield release(row, indices, source.read(row, indices))
 
     write_packed(folder, (blocks(row) for row in range(len(manifest))))
     return {"rows": len(manifest)}
@@ -381,7 +401,8 @@ def predictions(target: Artifact) -> tuple[np.ndarray, np.ndarray]:
 
 def _make_target(spec: TargetSpec, folder: Path, store: Store) -> dict:
     source = store.release(spec.release)
-    return train_target(spec, source, manifest_of(spec.data), folder, pick_device(), store.workers)
+    test = (store.release(spec.test.release), manifest_of(spec.test.data)) if spec.test else None
+    return train_target(spec, source, manifest_of(spec.data), folder, pick_device(), store.workers, test)
 
 
 BUILDERS: dict[type[Spec], Callable[..., dict]] = {

@@ -185,7 +185,7 @@ def trade_off(table: pd.DataFrame) -> tuple[Figure, Axes]:
     """Privacy leaked against action kept: the upper left corner is what one wants. Bars: sd over replicates.
 
     Args:
-        table: of ``tables.table1``; the first metric of each role is shown.
+        table: of ``tables.table``; the first metric of each role is shown.
     """
     metrics = table.index.unique("metric")
     action, privacy = (next(m for m in metrics if m.startswith(role)) for role in ("action", "privacy"))

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from spact_lib.branches import ContrastiveBranch, SupervisedBranch
+from spact_lib.branches import Branch
 from spact_lib.config import InitActionSpec, InitAnonymizerSpec, InitPrivacySpec, View
 from spact_lib.data import ClipDataset, FrameSource, rows_of, test_batches, to_float, training_batches
 from spact_lib.device import autocast
@@ -17,14 +17,15 @@ from spact_lib.training import Run, adam, frozen, running_mean, seed_weights, se
 
 
 def part(
-    source: FrameSource, manifest: Manifest, split: str, task: str | None, view: View, *, seed: int, sampler=None
-) -> ClipDataset:
+    source: FrameSource, manifest: Manifest, split: str, task: str | None, view: View, *, seed: int,
+    sampler: str | None = None, pair_frames: int = 1,
+) -> ClipDataset:  # fmt: skip
     """The rows of one split as a dataset; without validation rows, "val" is the training rows."""
     rows = rows_of(manifest, split)
     if len(rows) == 0:
         rows = rows_of(manifest, "train")
     labels = None if task is None else manifest.labels(task)
-    return ClipDataset(source, rows, labels, view, seed=seed, sampler=sampler)
+    return ClipDataset(source, rows, labels, view, seed=seed, sampler=sampler, pair_frames=pair_frames)
 
 
 def initialize_anonymizer(
@@ -120,7 +121,7 @@ def initialize_action(
 def initialize_privacy(
     spec: InitPrivacySpec,
     f_A: nn.Module,
-    branch: ContrastiveBranch | SupervisedBranch,
+    branch: Branch,
     batches,
     folder: Path,
     device: torch.device,
@@ -140,7 +141,7 @@ def initialize_privacy(
         set_learning_rate(optimizer, spec.schedule, step)
         frames = through_f_A(f_A, branch.frames(batch), spec.f_A.precision)
         f_B.train()
-        with autocast(device, spec.f_A.precision, dims=2):
+        with autocast(device, spec.f_A.precision, dims=branch.dims):
             loss = branch.loss(f_B, frames, batch)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()

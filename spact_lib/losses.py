@@ -1,4 +1,4 @@
-"""The losses of the paper: Eq. 4 (reconstruction), Eq. 5 (NT-Xent), L_T, and the supervised L_B of [41]."""
+"""The losses of the paper: Eq. 4 (reconstruction), Eq. 5 (NT-Xent), MoCo's, L_T, and the supervised L_B of [41]."""
 
 import math
 
@@ -55,6 +55,22 @@ def _nt_xent(z: Tensor, z_prime: Tensor, temperature: float, both_directions: bo
 def nt_xent_uninformative(n: int) -> float:
     """NT-Xent when every frame is projected to the same point: log(2N - 1). Above it, pairs are anti-aligned."""
     return math.log(2 * n - 1)
+
+
+def info_nce(queries: Tensor, keys: Tensor, negatives: Tensor, temperature: float = 0.1) -> Tensor:
+    """MoCo's loss: each query against its own key and a queue of other keys.
+
+    Args:
+        queries, keys: (N, D), any norm.
+        negatives: (K, D), any norm.
+
+    Returns:
+        Scalar; log(1 + K) where the projections carry no information.
+    """
+    with torch.autocast(queries.device.type, enabled=False):
+        queries, keys, negatives = (F.normalize(v.float(), dim=1) for v in (queries, keys, negatives))
+        logits = torch.cat([(queries * keys).sum(1, keepdim=True), queries @ negatives.T], dim=1) / temperature
+        return F.cross_entropy(logits, torch.zeros(len(queries), dtype=torch.long, device=queries.device))
 
 
 def classification_loss(logits: Tensor, targets: Tensor) -> Tensor:

@@ -191,6 +191,17 @@ def missing_files(manifest: Manifest) -> list[str]:
     return [path for path in used.unique() if not (manifest.root / path).is_file()]
 
 
+def refuse_missing(manifest: Manifest) -> None:
+    """Raise UserError where files of rows in use are missing: once, before hours of training, with their number."""
+    missing = missing_files(manifest)
+    if missing:
+        shown = ", ".join(missing[:5]) + (" ..." if len(missing) > 5 else "")
+        raise UserError(
+            f"{len(missing)} of the files in manifest {manifest.name!r} are not under {manifest.root}: {shown}; "
+            "put them there or remove their rows"
+        )
+
+
 def check(manifest: Manifest, where: str) -> None:
     """Raise UserError for the first fault of ``manifest``; line 1 is the header of its CSV."""
     rows = manifest.rows
@@ -268,7 +279,7 @@ def _text(column: pd.Series) -> pd.Series:
 
 
 def _frame_numbers(column: pd.Series, where: str) -> pd.Series:
-    # "7.0" is what pandas makes of 7 in a column with gaps.
-    for n in np.flatnonzero(~column.str.fullmatch(r"(\d+(\.0+)?)?")):
+    # "7.0" is what pandas makes of 7 in a column with gaps. Nine digits: what does not fit an integer is a mistake.
+    for n in np.flatnonzero(~column.str.fullmatch(r"([0-9]{1,9}(\.0+)?)?")):
         raise UserError(f"{where} in line {n + 2} is {column.iloc[n]!r}; write a frame number or nothing")
     return pd.to_numeric(column.where(column != "", None)).astype("Int64")

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from spact_lib.branches import ContrastiveBranch, SupervisedBranch
+from spact_lib.branches import Branch
 from spact_lib.config import Schedule
 from spact_lib.device import autocast
 from spact_lib.losses import classification_loss
@@ -25,12 +25,13 @@ class Game:
     f_A: nn.Module
     f_T: nn.Module
     f_B: nn.Module
-    branch: ContrastiveBranch | SupervisedBranch
+    branch: Branch
     omega: float
     optimizer_A: Optimizer
     optimizer_T: Optimizer
     optimizer_B: Optimizer
     precision: str = "float32"
+    update_f_B: bool = True  # False: step 2 leaves f_B as it is (Table 3)
 
     def anonymize(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Clips and budget frames of a batch through f_A, in one pass.
@@ -51,7 +52,7 @@ class Game:
         """(L_T, L_B) of anonymized frames."""
         with autocast(clip.device, self.precision, dims=3):
             logits = self.f_T(clip)
-        with autocast(clip.device, self.precision, dims=2):
+        with autocast(clip.device, self.precision, dims=self.branch.dims):
             loss_B = self.branch.loss(self.f_B, budget, batch)
         return classification_loss(logits.float(), batch["label"]), loss_B
 
@@ -79,15 +80,18 @@ def auxiliary_step(game: Game, batch: dict[str, Tensor]) -> dict[str, float]:
     f_A: eval mode, frozen, and no graph at all: its gradient would be thrown away. f_T, f_B: train mode.
     """
     game.f_T.train()
-    game.f_B.train()
+    game.f_B.train(game.update_f_B)
     with frozen(game.f_A), torch.no_grad():
         clip, budget = game.anonymize(batch)
     loss_T, loss_B = game.losses(clip, budget, batch)
     game.optimizer_T.zero_grad(set_to_none=True)
     game.optimizer_B.zero_grad(set_to_none=True)
-    (loss_T + loss_B).backward()  # they share no parameter, so each network gets the gradient of its own loss
+    if game.update_f_B:
+        (loss_T + loss_B).backward()  # they share no parameter, so each network gets the gradient of its own loss
+        game.optimizer_B.step()
+    else:
+        loss_T.backward()
     game.optimizer_T.step()
-    game.optimizer_B.step()
     return {"L_T": loss_T.item(), "L_B": loss_B.item()}
 
 

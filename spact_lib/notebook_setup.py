@@ -1,4 +1,4 @@
-"""What every notebook does first, and the frames that several of them show."""
+"""What every notebook does first, and what it shows while it trains."""
 
 import io
 import json
@@ -15,14 +15,14 @@ from IPython.display import Image, Markdown, display
 from matplotlib.figure import Figure
 
 from spact_lib import figures
-from spact_lib.config import AnonymizerSpec, Method
+from spact_lib.config import AnonymizerSpec
 from spact_lib.config import profile as named_profile
-from spact_lib.data import rows_of
 from spact_lib.device import environment
 from spact_lib.errors import UserError
-from spact_lib.experiments import Artifact, manifest_of, snapshot_frames, uninformative_loss
+from spact_lib.experiments import Artifact, snapshot_frames, uninformative_loss
 from spact_lib.paths import mini_folder, runs_root
-from spact_lib.protocols import Role
+from spact_lib.protocols import is_own
+from spact_lib.protocols import protocol as named_protocol
 from spact_lib.study import Study, open_study
 
 
@@ -43,8 +43,11 @@ def open_notebook(
         if type(value) is not kind or (kind is int and value < 0):
             raise UserError(f"{name} = {value!r}: give {'a name' if kind is str else 'an integer from 0 up'}")
     profile = os.environ.get("SPACT_PROFILE", profile)
-    draw_data(profile, draw)
     changes = {"target_seeds": tuple(target_seeds)} if target_seeds else {}
+    roles = named_protocol(protocol).roles
+    settings = named_profile(profile, **changes)  # a wrong name or value is told before minutes of drawing
+    if not all(is_own(role.dataset) for role in roles):
+        draw_data(settings.name, draw)
     study = open_study(profile, draw=draw, seed=seed, protocol=protocol, **changes)
     print(f"profile {study.profile.name}, protocol {protocol}, draw {study.profile.draw}, seed {seed}")
     print(", ".join(f"{name} {value}" for name, value in environment().items()))
@@ -82,12 +85,6 @@ def draw_data(profile: str, draw: int) -> None:
 def shown_path(path: str | os.PathLike[str]) -> str:
     """A path as a committed notebook may show it: from the store's folder on, without the machine's part."""
     return os.path.relpath(path, runs_root().parent)
-
-
-def test_items(study: Study, role: Role, n: int) -> np.ndarray:
-    """``n`` rows spread over the test split of a role's dataset."""
-    rows = rows_of(manifest_of(study.data(role)), "test")
-    return rows[np.linspace(0, len(rows) - 1, min(n, len(rows))).round().astype(int)]
 
 
 def logged(folder: Path) -> list[dict[str, float]]:
@@ -149,20 +146,3 @@ def _image(fig: Figure) -> Image:
     fig.savefig(buffer, format="png", dpi=figures.DPI, bbox_inches="tight")
     plt.close(fig)
     return Image(data=buffer.getvalue())
-
-
-def released(
-    study: Study, methods: dict[str, Method], role: Role, rows: Iterable[int], parts: Iterable[float] = (0.5,)
-) -> dict[str, np.ndarray]:
-    """Frames as each method releases them: name -> uint8 (rows * parts, h, w, 3).
-
-    Args:
-        rows: of the role's dataset.
-        parts: moments of each row's video, 0 its first frame and 1 its last.
-    """
-    found = {}
-    for name, method in methods.items():
-        source = study.store.release(study.release(method, role))
-        at = [(row, np.array([round(part * (source.n_frames(row) - 1))])) for row in rows for part in parts]
-        found[name] = np.concatenate([source.read(row, index) for row, index in at])
-    return found

@@ -26,7 +26,8 @@ class Protocol:
     """``action``, ``privacy`` teach f_A; the targets are trained and tested on ``target_action``, ``target_privacy``.
 
     Privacy labels reach only f'_B, and f_B of the supervised baseline. ``columns`` names the paper's columns for the
-    two targets in ``reported.csv``.
+    two targets in ``reported.csv``; ``test_action``, ``test_privacy`` say where the targets are tested if not on the
+    test rows of what they learn.
     """
 
     action: Role
@@ -34,6 +35,13 @@ class Protocol:
     target_action: Role
     target_privacy: Role
     columns: tuple[str, str] = ("", "")
+    test_action: Role | None = None
+    test_privacy: Role | None = None
+
+    @property
+    def roles(self) -> tuple[Role, ...]:
+        given = (self.action, self.privacy, self.target_action, self.target_privacy)
+        return *given, *(role for role in (self.test_action, self.test_privacy) if role)
 
 
 def known(action: Role, privacy: Role, columns: tuple[str, str] = ("", "")) -> Protocol:
@@ -61,11 +69,14 @@ def protocol(name: str) -> Protocol:
     return PROTOCOLS[name]
 
 
+def is_own(dataset: str) -> bool:
+    """Whether a dataset is named by its path, and so not one that a profile prepares."""
+    return os.sep in dataset or dataset.endswith(".csv")
+
+
 def dataset_folder(profile: Profile, name: str) -> Path:
     """Where a dataset of a profile lies once prepared; a name that is a path is that path."""
-    if os.sep in name or name.endswith(".csv"):
-        return Path(name).resolve()
-    return data_folder(profile) / name
+    return Path(name).resolve() if is_own(name) else data_folder(profile) / name
 
 
 def data_label(profile: Profile, name: str) -> str:

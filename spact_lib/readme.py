@@ -11,7 +11,7 @@ from spact_lib.files import write_text
 from spact_lib.notebooks import declared_parameters, read_notebook
 from spact_lib.paths import NOTEBOOKS, REPOSITORY, committed_notebooks
 from spact_lib.results import RECORDS
-from spact_lib.tables import NOTE, at_hand, gap, printable, table1
+from spact_lib.tables import NOTE, at_hand, gap, markdown, printable, table
 
 README = REPOSITORY / "README.md"
 PICTURE = NOTEBOOKS / "records" / "methods.png"
@@ -30,20 +30,20 @@ def results() -> str:
     os.environ["SPACT_READ_ONLY"] = "1"  # the fingerprints of the data, too, then come from the records
     try:
         pairs = dict.fromkeys([(given["DRAW"], given["SEED"]), *map(tuple, given["REPLICATES"])])
-        studies = at_hand(given["PROFILE"], given["PROTOCOL"], pairs, root=RECORDS / "no-store")
+        studies = at_hand("table1", given["PROFILE"], given["PROTOCOL"], pairs, root=RECORDS / "no-store")
         if not studies:
             return "No run is committed yet: `make reproduce` computes the table."
-        table = table1(*studies)
+        shown = table("table1", *studies)
     finally:
         os.environ.pop("SPACT_READ_ONLY")
         if before is not None:
             os.environ["SPACT_READ_ONLY"] = before
-    text = printable(table)
+    text = printable(shown)
     columns = [c for c in text.columns if c not in ("seeds", "replicates", "device")]
     rows = [text.index.names + columns, *text[columns].reset_index().to_numpy().tolist()]
-    device = ", ".join(dict.fromkeys(table["device"]))
-    sentences = "\n".join(f"- {sentence}" for sentence in gap(table).splitlines())
-    return "\n".join([*_table(rows), "", f"Profile {given['PROFILE']}, {device}. Units: {NOTE}", "", sentences])
+    device = ", ".join(dict.fromkeys(shown["device"]))
+    sentences = "\n".join(f"- {sentence}" for sentence in gap(shown).splitlines())
+    return "\n".join([*markdown(rows), "", f"Profile {given['PROFILE']}, {device}. Units: {NOTE}", "", sentences])
 
 
 def notebook_map() -> str:
@@ -62,7 +62,7 @@ def notebook_map() -> str:
     rows.append(["", "**everything, in order**", "`make reproduce`", "total", hardware])
     for row in rows[1:]:
         row[3] = f"{minutes[row[3]]:.1f}" if row[3] in minutes else "not measured yet"
-    return "\n".join(_table(rows))
+    return "\n".join(markdown(rows))
 
 
 BLOCKS: dict[str, Callable[[], str]] = {"picture": picture, "results": results, "map": notebook_map}
@@ -91,8 +91,3 @@ def filled(text: str) -> str:
 def update(path: Path = README) -> Path:
     """Write the README's generated blocks."""
     return write_text(path, filled(path.read_text(encoding="utf-8")))
-
-
-def _table(rows: list[list[str]]) -> list[str]:
-    lines = [f"| {' | '.join(row)} |" for row in rows]
-    return [lines[0], "|" + "---|" * len(rows[0]), *lines[1:]]

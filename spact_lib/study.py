@@ -1,7 +1,11 @@
 """A study: one profile, one protocol, one seed. It turns the names of methods into specs, and specs into table rows."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Literal
+
+import numpy as np
 
 from spact_lib.baselines import SHRINKS
 from spact_lib.branches import BRANCHES
@@ -15,11 +19,14 @@ from spact_lib.config import (
     InitAnonymizerSpec,
     InitPrivacySpec,
     Method,
+    ObfuscationSpec,
     Profile,
     ReleaseSpec,
     TargetSpec,
+    TestSpec,
 )
 from spact_lib.config import profile as named_profile
+from spact_lib.data import rows_of
 from spact_lib.errors import unknown_name
 from spact_lib.experiments import Artifact, Store, manifest_of, unfolded
 from spact_lib.paths import runs_root
@@ -31,24 +38,100 @@ KEEP_ACTION = 3.0  # points of validation top-1 that an f_A may cost when omega 
 
 @dataclass(frozen=True)
 class LearnedMethod:
-    """A method that plays the minimax game: its privacy branch."""
+    """A method that plays the minimax game: its privacy branch, and what else differs from the profile's game.
+
+    Args:
+        loss: L_B, a name of ``branches.BRANCHES``.
+        f_B: which of the profile's architectures; "video" is the 3-D one.
+        sampler: S_F (Table 4).
+        omega: fixed; None: chosen by ``Study.choose_omega``; "spact": the one chosen for SPAct, so that an ablation
+            changes one thing only.
+        update_f_B: whether step 2 trains f_B (Table 3).
+    """
 
     loss: str
+    f_B: Literal["own", "smaller", "larger", "video"] = "own"
+    sampler: str = "no_constraint"
+    omega: float | Literal["spact"] | None = None
+    update_f_B: bool = True
 
     def branch(self, study: "Study") -> BranchSpec:
         profile = study.profile
-        task = study.protocol.privacy.task if BRANCHES[self.loss].needs_images else None
-        return BranchSpec(loss=self.loss, network=profile.f_B, task=task, batch=profile.privacy_batch)
+        networks = {
+            "own": profile.f_B,
+            "smaller": profile.smaller_f_B,
+            "larger": profile.larger_f_B,
+            "video": profile.video_f_B,
+        }
+        return BranchSpec(
+            loss=self.loss,
+            network=networks[self.f_B],
+            sampler=self.sampler,
+            task=study.protocol.privacy.task if BRANCHES[self.loss].needs_images else None,
+            batch=profile.privacy_batch,
+            n_frames=profile.action_view.n_frames if self.f_B == "video" else 1,
+            queue=profile.moco_queue if self.loss == "moco" else 0,
+            momentum=profile.moco_momentum if self.loss == "moco" else 0.0,
+        )
 
 
-# Rows of Tables 1 and 2. A new learned method is a line here, a new baseline also a function in baselines.py.
+# Every method by name. A new learned method is a line here, a new baseline also a function in baselines.py.
 METHODS: dict[str, LearnedMethod | str] = {
     "raw": "baseline",
     "identity": "identity",
     "downsample_2x": "baseline",
     "downsample_4x": "baseline",
+    "obf_blackening": "obfuscation",
+    "obf_strong_blur": "obfuscation",
+    "obf_weak_blur": "obfuscation",
     "supervised": LearnedMethod("supervised"),
     "spact": LearnedMethod("nt_xent"),
+    # Table 3. Without f_B: omega 0, so that f_B watches and f_A learns from L_T alone.
+    "no_f_B": LearnedMethod("nt_xent", omega=0.0),
+    "frozen_f_B": LearnedMethod("nt_xent", omega="spact", update_f_B=False),
+    "spatiotemporal_f_B": LearnedMethod("nt_xent", f_B="video", omega="spact"),
+    # Table 4.
+    "more_than_64_frames": LearnedMethod("nt_xent", sampler="more_than_64_frames", omega="spact"),
+    "less_than_8_frames": LearnedMethod("nt_xent", sampler="less_than_8_frames", omega="spact"),
+    # Table 5.
+    "moco": LearnedMethod("moco", omega="spact"),
+    "rotnet": LearnedMethod("rotnet", omega="spact"),
+    # Table 6.
+    "smaller_f_B": LearnedMethod("nt_xent", f_B="smaller", omega="spact"),
+    "larger_f_B": LearnedMethod("nt_xent", f_B="larger", omega="spact"),
+}
+
+# Tables of one protocol: our method -> the paper's row, in order ("": a row that the paper does not have).
+TABLES: dict[str, dict[str, str]] = {
+    "table1": {
+        "raw": "raw",
+        "identity": "",
+        "downsample_2x": "downsample_2x",
+        "downsample_4x": "downsample_4x",
+        "supervised": "supervised",
+        "spact": "spact",
+    },
+    "table3": {
+        "raw": "no_fa_no_fb",
+        "identity": "",
+        "no_f_B": "fa_no_fb",
+        "frozen_f_B": "fa_fb_spatial_frozen",
+        "spact": "fa_fb_spatial",
+        "spatiotemporal_f_B": "fa_fb_spatiotemporal",
+    },
+    "table4": {
+        "raw": "",
+        "spact": "no_constraint",
+        "more_than_64_frames": "more_than_64_frames",
+        "less_than_8_frames": "less_than_8_frames",
+    },
+    "table5": {"raw": "", "spact": "nt_xent", "moco": "moco", "rotnet": "rotnet"},
+    "table6": {
+        "raw": "",
+        "smaller_f_B": "mobilenet_v1",
+        "spact": "resnet50",
+        "larger_f_B": "resnet50_plus_mobilenet_v1",
+    },
 }
 
 
@@ -65,8 +148,7 @@ class Study:
 
     def __post_init__(self) -> None:
         # Now, not after hours of training: a dataset that is not there, a misspelt task.
-        p = self.protocol
-        for role in (p.action, p.privacy, p.target_action, p.target_privacy):
+        for role in self.protocol.roles:
             tasks = manifest_of(self.data(role)).tasks if not self.store.read_only else {role.task}
             if role.task not in tasks:
                 raise unknown_name(f"task of dataset {role.dataset!r}", role.task, tasks)
@@ -110,7 +192,7 @@ class Study:
         p, learned = self.profile, METHODS[method]
         return AnonymizerSpec(
             f_T=self.init_f_T(), f_B=self.init_f_B(learned), omega=omega, schedule=p.minimax,
-            threshold=p.th_Bmax, norm_momentum=p.norm_momentum, seed=self.seed,
+            threshold=p.th_Bmax, norm_momentum=p.norm_momentum, seed=self.seed, update_f_B=learned.update_f_B,
         )  # fmt: skip
 
     def method(self, name: str) -> Method:
@@ -120,6 +202,8 @@ class Study:
         kind = METHODS[name]
         if kind == "baseline":
             return BaselineSpec(name=name)
+        if kind == "obfuscation":
+            return ObfuscationSpec(name=name, boxes=self.profile.boxes)
         return self.init_f_A if kind == "identity" else self.choose_omega(name)[0]
 
     def choose_omega(self, method: str) -> tuple[AnonymizerSpec, dict[float, float]]:
@@ -130,8 +214,13 @@ class Study:
         validation rows cannot choose: it takes the middle of the grid (of two: the larger).
 
         Returns:
-            The chosen spec, and validation top-1 of every omega that was tried.
+            The chosen spec, and validation top-1 of every omega that was tried (none for a method with a fixed one).
         """
+        omega = METHODS[method].omega
+        if omega == "spact":
+            omega = self.choose_omega("spact")[0].omega
+        if omega is not None:
+            return self.anonymizer(method, omega), {}
         grid = sorted(self.profile.omegas, reverse=True)
         raw = self.target(BaselineSpec(name="raw"), "action").metrics["val"]
         if raw is None:
@@ -151,8 +240,9 @@ class Study:
     def target_spec(self, method: Method, role: str, seed: int | None = None) -> TargetSpec:
         """f'_T (role "action") or f'_B (role "privacy") on what a method releases."""
         p = self.profile
-        action = role == "action"
-        where = self.protocol.target_action if action else self.protocol.target_privacy
+        action, named = role == "action", self.protocol
+        where = named.target_action if action else named.target_privacy
+        elsewhere = named.test_action if action else named.test_privacy
         view = p.action_view if action else p.privacy_view
         shrink = SHRINKS.get(method.name, 1) if isinstance(method, BaselineSpec) else 1
         return TargetSpec(
@@ -164,6 +254,8 @@ class Study:
             schedule=p.target_action if action else p.target_privacy,
             evaluations=p.evaluations,
             seed=p.target_seeds[0] if seed is None else seed,
+            test=elsewhere
+            and TestSpec(release=self.release(method, elsewhere), data=self.data(elsewhere), task=elsewhere.task),
         )
 
     def target(self, method: Method, role: str, seed: int | None = None) -> Artifact:
@@ -177,6 +269,29 @@ class Study:
             role: [self.target(method, role, seed).metrics for seed in self.profile.target_seeds]
             for role in ("action", "privacy")
         }
+
+
+def test_items(study: Study, role: Role, n: int) -> np.ndarray:
+    """``n`` rows spread over the test split of a role's dataset."""
+    rows = rows_of(manifest_of(study.data(role)), "test")
+    return rows[np.linspace(0, len(rows) - 1, min(n, len(rows))).round().astype(int)]
+
+
+def released(
+    study: Study, methods: dict[str, Method], role: Role, rows: Iterable[int], parts: Iterable[float] = (0.5,)
+) -> dict[str, np.ndarray]:
+    """Frames as each method releases them: name -> uint8 (rows * parts, h, w, 3).
+
+    Args:
+        rows: of the role's dataset.
+        parts: moments of each row's video, 0 its first frame and 1 its last.
+    """
+    found = {}
+    for name, method in methods.items():
+        source = study.store.release(study.release(method, role))
+        at = [(row, np.array([round(part * (source.n_frames(row) - 1))])) for row in rows for part in parts]
+        found[name] = np.concatenate([source.read(row, index) for row, index in at])
+    return found
 
 
 def open_study(

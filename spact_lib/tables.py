@@ -3,7 +3,7 @@
 A table is tidy: one row per (metric, method). ``printable`` makes text of it, for notebooks, csv files and the README.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from html import escape
 from pathlib import Path
@@ -11,21 +11,33 @@ from pathlib import Path
 import pandas as pd
 
 from spact_lib.config import AnonymizerSpec, Spec
-from spact_lib.errors import UserError
+from spact_lib.errors import UserError, unknown_name
 from spact_lib.experiments import Store
 from spact_lib.files import atomic_path
 from spact_lib.paper import relative_drop, reported, reported_drop
 from spact_lib.paths import runs_root
 from spact_lib.results import keep_records
-from spact_lib.study import METHODS, LearnedMethod, Study, open_study
+from spact_lib.study import METHODS, TABLES, LearnedMethod, Study, open_study
 
 LABELS = {
     "raw": "Raw data",
     "identity": "Identity (Eq. 4 only)",
     "downsample_2x": "Downsample-2x",
     "downsample_4x": "Downsample-4x",
+    "obf_blackening": "Obf-Blackening",
+    "obf_strong_blur": "Obf-StrongBlur",
+    "obf_weak_blur": "Obf-WeakBlur",
     "supervised": "Supervised [41]",
     "spact": "SPAct",
+    "no_f_B": "No f_B",
+    "frozen_f_B": "f_B frozen",
+    "spatiotemporal_f_B": "Spatio-temporal f_B",
+    "more_than_64_frames": "Pairs > 64 frames apart",
+    "less_than_8_frames": "Pairs < 8 frames apart",
+    "moco": "MoCo",
+    "rotnet": "RotNet",
+    "smaller_f_B": "Smaller f_B",
+    "larger_f_B": "Larger f_B",
 }
 METRICS = {"top1": "top-1", "cmap": "cMAP", "f1": "F1"}
 TRAINED = ("init_f_A", "init_f_T", "init_f_B", "anonymizer", "target")  # kinds of specs that cost minutes
@@ -36,8 +48,11 @@ def label(method: str) -> str:
     return LABELS.get(method, method)
 
 
-def table1(*studies: Study, methods: Iterable[str] = tuple(METHODS)) -> pd.DataFrame:
-    """Table 1's protocol for one replicate, or the mean over several.
+def table(name: str, *studies: Study, methods: Iterable[str] = ()) -> pd.DataFrame:
+    """A table of the paper (``TABLES``) for one replicate, or the mean over several.
+
+    Args:
+        methods: rows; none: all rows of that table.
 
     Returns:
         Index (metric, method). Columns: ``here`` (top-1 and cMAP in percent, F1 in [0, 1]; mean over the target
@@ -49,8 +64,10 @@ def table1(*studies: Study, methods: Iterable[str] = tuple(METHODS)) -> pd.DataF
     Raises:
         NotTrainedError: a record is missing where training is forbidden.
     """
-    methods = list(methods)
-    each = [pd.concat([_method_rows(study, method) for method in methods]) for study in studies]
+    if name not in TABLES:
+        raise unknown_name("table", name, TABLES)
+    methods = list(methods or TABLES[name])
+    each = [pd.concat([_method_rows(name, study, method) for method in methods]) for study in studies]
     for table in each:
         raw = table["here"].xs("raw", level="method")
         table["drop"] = [relative_drop(row.here, raw[metric]) for (metric, _), row in table.iterrows()]
@@ -69,7 +86,12 @@ def table1(*studies: Study, methods: Iterable[str] = tuple(METHODS)) -> pd.DataF
     return means.loc[order, [*columns, "omega", "seeds", "replicates", "minutes", "device"]]
 
 
-def _method_rows(study: Study, name: str) -> pd.DataFrame:
+def _paper_row(lookup: Callable[..., float | None], table: str, method: str, *column: str) -> float | None:
+    row = TABLES[table].get(method, "")
+    return lookup(table, row, *column) if row else None
+
+
+def _method_rows(table: str, study: Study, name: str) -> pd.DataFrame:
     """The rows of one method in one replicate, without drops."""
     method, seeds = study.method(name), study.profile.target_seeds
     specs: dict[str, Spec] = {}
@@ -86,13 +108,13 @@ def _method_rows(study: Study, name: str) -> pd.DataFrame:
             rows[f"{role} {METRICS[metric]}", name] = {
                 "here": scores[metric].mean(),
                 "chance": scores[f"{metric}_chance"].mean(),
-                "paper": reported("table1", name, dataset, metric),
-                "paper drop": reported_drop("table1", name, dataset, metric),
+                "paper": _paper_row(reported, table, name, dataset, metric),
+                "paper drop": _paper_row(reported_drop, table, name, dataset, metric),
             }
     records = [study.store.run(spec).record for spec in specs.values()]
-    table = pd.DataFrame.from_dict(rows, orient="index", dtype=float)
-    table.index = pd.MultiIndex.from_tuples(rows, names=["metric", "method"])
-    return table.assign(
+    found = pd.DataFrame.from_dict(rows, orient="index", dtype=float)
+    found.index = pd.MultiIndex.from_tuples(rows, names=["metric", "method"])
+    return found.assign(
         omega=f"{method.omega:g}" if isinstance(method, AnonymizerSpec) else "",
         seeds=" ".join(map(str, seeds)),
         minutes=sum(record["seconds"] for record in records) / 60,
@@ -111,9 +133,10 @@ def trained_parts(spec: Spec) -> dict[str, Spec]:
 
 
 def at_hand(
-    profile: str, protocol: str, replicates: Iterable[Iterable[int]], *, root: Path | None = None, **changes: object
-) -> list[Study]:
-    """The replicates whose Table 1 needs no more training: in the store, or committed where training is forbidden.
+    name: str, profile: str, protocol: str, replicates: Iterable[Iterable[int]], *, root: Path | None = None,
+    **changes: object,
+) -> list[Study]:  # fmt: skip
+    """The replicates whose table needs no more training: in the store, or committed where training is forbidden.
 
     Args:
         replicates: pairs (draw, seed).
@@ -124,7 +147,7 @@ def at_hand(
         try:
             study = open_study(profile, draw=draw, seed=seed, protocol=protocol, **changes)
             study = replace(study, store=Store(root or study.store.root, read_only=True))
-            table1(study)
+            table(name, study)
         except UserError:
             continue
         found.append(study)
@@ -150,6 +173,13 @@ def printable(table: pd.DataFrame) -> pd.DataFrame:
                 cells[column] = str(row[column])
         rows.append(cells)
     return pd.DataFrame(rows).set_index(["metric", "method"])
+
+
+def markdown(rows: list[list[str]]) -> list[str]:
+    """The lines of a table, its first row the header, with aligned columns: readable as text, too."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = ["| " + " | ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) + " |" for row in rows]
+    return [lines[0], "|" + "|".join("-" * (w + 2) for w in widths) + "|", *lines[1:]]
 
 
 def save_table(table: pd.DataFrame, profile: str, name: str) -> Path:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from spact_lib.config import TargetSpec
 from spact_lib.data import ClipDataset, FrameSource, rows_of, test_batches, to_float, training_batches
 from spact_lib.device import autocast
+from spact_lib.errors import UserError
 from spact_lib.losses import classification_loss
 from spact_lib.manifest import Manifest
 from spact_lib.metrics import headline, score
@@ -52,29 +53,50 @@ def predict(network: nn.Module, dims: int, dataset: ClipDataset, device: torch.d
 
 
 def train_target(
-    spec: TargetSpec, source: FrameSource, manifest: Manifest, folder: Path, device: torch.device, workers: int = 0
+    spec: TargetSpec,
+    source: FrameSource,
+    manifest: Manifest,
+    folder: Path,
+    device: torch.device,
+    workers: int = 0,
+    test: tuple[FrameSource, Manifest] | None = None,
 ) -> dict[str, object]:
     """Train on the train rows, choose the checkpoint on the val rows, score the test rows once.
 
     Without val rows the last step is taken: nothing is ever chosen on test.
 
+    Args:
+        test: frames and manifest of ``spec.test``, whose test rows take the place of the dataset's own.
+
     Returns:
         metrics of the test rows (``metrics.score``), ``val`` (headline on validation, None without), ``chosen_step``,
         ``seconds``; the chosen weights are saved in ``network.safetensors``, test probabilities and targets in
         ``predictions.npz``.
+
+    Raises:
+        UserError: the classes of the test task are others than those learned.
     """
-    labels = manifest.labels(spec.task)
-    rows = {split: rows_of(manifest, split) for split in ("train", "val", "test")}
+    sides = {"train": (source, manifest, spec.task), "val": (source, manifest, spec.task)}
+    sides["test"] = (*test, spec.test.task) if test else sides["train"]
+    learned, asked = (sides[split][1].tasks[sides[split][2]] for split in ("train", "test"))
+    if (learned.kind, learned.classes) != (asked.kind, asked.classes):
+        raise UserError(
+            f"task {asked.name!r} of {sides['test'][1].name!r} has other classes than task {learned.name!r} of "
+            f"{manifest.name!r}; a target is tested on the classes it learned"
+        )
     # Neither the first weights (role 3) nor the batches of f_T or f_B, whatever the seeds: f_A must never have met it.
     seed = spec.seed + FRESH
-    parts = {split: ClipDataset(source, rows[split], labels, spec.view, seed=seed) for split in rows}
+    parts = {
+        split: ClipDataset(frames, rows_of(table, split), table.labels(task), spec.view, seed=seed)
+        for split, (frames, table, task) in sides.items()
+    }
     seed_weights(spec.seed, 3)
     network, dims = build_target(spec.network, manifest.tasks[spec.task].n_classes)
     network.to(device)
     best = deepcopy(network)
     optimizer = adam(network, spec.schedule)
     run = Run(folder, {"network": network, "best": best}, {"network": optimizer}, f"target {spec.task}")
-    total, has_val = spec.schedule.steps, len(rows["val"]) > 0
+    total, has_val = spec.schedule.steps, len(parts["val"]) > 0
     evaluate_at = {round(total * (k + 1) / spec.evaluations) - 1 for k in range(spec.evaluations)}
     batches = iter(training_batches(parts["train"], spec.schedule.batch, run.step, total, workers))
     for step in run.steps(total):

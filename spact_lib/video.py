@@ -25,7 +25,7 @@ CODECS = {"libx264": 18, "mpeg4": 3}
 FORMATS = (".avi", ".mkv", ".mp4")
 
 # swscale's fast paths round differently on different processors and let colours bleed; these flags do not.
-_SCALING = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
+SCALING = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def read_frames(path: str | Path, indices: Sequence[int] | np.ndarray, size: int
     for number in numbers[(numbers < 0) | (numbers >= index.info.frames)]:
         last = index.info.frames - 1
         raise UserError(f"frame {number} of {path} does not exist; choose from 0 to {last}")
-    convert = _Converter(index.info, size)
+    convert = Converter(index.info.width, index.info.height, size)
     out = np.empty((len(numbers), convert.height, convert.width, 3), np.uint8)
     for number, frame in _decode_only(path, index, np.unique(numbers)):
         out[numbers == number] = convert(frame)
@@ -87,8 +87,9 @@ def read_frames(path: str | Path, indices: Sequence[int] | np.ndarray, size: int
 
 def iter_frames(path: str | Path, size: int | None = None) -> Iterator[np.ndarray]:
     """All frames in order, one uint8 RGB (H, W, 3) at a time; ``size`` and errors as in ``read_frames``."""
-    convert = _Converter(_index(path).info, size)
-    with _open(path) as (container, stream):
+    info = _index(path).info
+    convert = Converter(info.width, info.height, size)
+    with open_video(path) as (container, stream):
         stream.thread_type = "AUTO"
         for frame in _decode(container, stream):
             yield convert(frame)
@@ -138,7 +139,7 @@ def write_video(
                     got = f"{array.dtype} {array.shape}"
                     raise UserError(f"frame {number} for {path} is {got}; give uint8 ({height}, {width}, 3)")
                 frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(array), format="rgb24")
-                frame = reformatter.reformat(frame, format=stream.pix_fmt, interpolation=_SCALING, threads=1)
+                frame = reformatter.reformat(frame, format=stream.pix_fmt, interpolation=SCALING, threads=1)
                 frame.pts = number
                 container.mux(stream.encode(frame))
             container.mux(stream.encode(None))
@@ -147,25 +148,31 @@ def write_video(
     return Path(path)
 
 
-class _Converter:
-    """Turns decoded frames of one file into RGB arrays; keeps the scaler, which is costly to build."""
+class Converter:
+    """Turns decoded frames of one file into RGB arrays; keeps the scaler, which is costly to build.
 
-    def __init__(self, info: VideoInfo, size: int | None) -> None:
+    Args:
+        width, height: of the upright frames.
+        size: as in ``read_frames``.
+    """
+
+    def __init__(self, width: int, height: int, size: int | None) -> None:
         if size is not None and size < 1:
             raise UserError(f"size must be at least 1 pixel, not {size}")
-        scale = 1 if size is None else size / min(info.width, info.height)
-        self.width, self.height = round(info.width * scale), round(info.height * scale)
+        scale = 1 if size is None else size / min(width, height)
+        self.width, self.height = round(width * scale), round(height * scale)
         self._reformatter = VideoReformatter()
 
     def __call__(self, frame: av.VideoFrame) -> np.ndarray:
-        turns = _quarter_turns(frame)
+        turns = quarter_turns(frame)
         width, height = (self.height, self.width) if turns % 2 else (self.width, self.height)
-        frame = self._reformatter.reformat(frame, width, height, "rgb24", interpolation=_SCALING, threads=1)
+        frame = self._reformatter.reformat(frame, width, height, "rgb24", interpolation=SCALING, threads=1)
         return np.ascontiguousarray(np.rot90(frame.to_ndarray(), turns))
 
 
 @contextmanager
-def _open(path: str | Path) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
+def open_video(path: str | Path) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
+    """The open file and its first video stream; errors of FFmpeg within the block become a UserError."""
     try:
         # "file:", or a colon in the name would be taken for a protocol.
         with av.open(f"file:{path}") as container:
@@ -194,25 +201,22 @@ def _index(path: str | Path) -> _Index:
 @lru_cache(maxsize=1024)
 def _read_index(path: str, mtime_ns: int, size: int) -> _Index:
     # mtime_ns and size are only part of the key: a file that changed is read again.
-    with _open(path) as (container, stream):
+    with open_video(path) as (container, stream):
         packets = [(p.pts, p.is_keyframe, p.is_discard, p.is_corrupt) for p in container.demux(stream) if p.size]
-        # AVI stores no presentation times: with B-frames they are guessed, and wrong.
-        trusted = not (container.format.name == "avi" and stream.codec_context.has_b_frames)
-        is_mov = container.format.name.startswith("mov")
-        if any(corrupt for *_, corrupt in packets) or (is_mov and len(packets) < len(stream.index_entries)):
-            raise UserError(f"{path} is cut off after {len(packets)} packets; copy or download it again")
+        trusted = stores_times(container, stream)
+        refuse_cut(path, container, stream, len(packets), any(corrupt for *_, corrupt in packets))
         fps = float(stream.average_rate or stream.guessed_rate or 0)
         codec, container_name, declared = stream.codec_context.name, container.format.name, stream.frames
     shown = [(pts, is_keyframe) for pts, is_keyframe, discard, _ in packets if not discard]
     times = [pts for pts, _ in shown]
     trusted = trusted and None not in times and len(set(times)) == len(times)
-    with _open(path) as (container, stream):
+    with open_video(path) as (container, stream):
         decoded = _decode(container, stream)
         first = next(decoded, None)
         if first is None:
             raise UserError(f"{path} holds no video frame; replace it")
         count = len(shown) if trusted else 1 + sum(1 for _ in decoded)
-    width, height = (first.height, first.width) if _quarter_turns(first) % 2 else (first.width, first.height)
+    width, height = (first.height, first.width) if quarter_turns(first) % 2 else (first.width, first.height)
     pts, keyframes = None, np.zeros(1, np.int64)
     if trusted:
         pts = np.sort(np.array(times, np.int64))
@@ -222,9 +226,23 @@ def _read_index(path: str, mtime_ns: int, size: int) -> _Index:
     return _Index(info, pts, keyframes)
 
 
+def stores_times(container: av.container.InputContainer, stream: av.VideoStream) -> bool:
+    """False for AVI with B-frames: it stores no presentation times, and the guessed ones are wrong."""
+    return not (container.format.name == "avi" and stream.codec_context.has_b_frames)
+
+
+def refuse_cut(
+    path: str | Path, container: av.container.InputContainer, stream: av.VideoStream, packets: int, corrupt: bool
+) -> None:
+    """Raise UserError if fewer packets could be read than the file lists, or one of them was ``corrupt``."""
+    is_mov = container.format.name.startswith("mov")
+    if corrupt or (is_mov and packets < len(stream.index_entries)):
+        raise UserError(f"{path} is cut off after {packets} packets; copy or download it again")
+
+
 def _decode_only(path: str | Path, index: _Index, wanted: np.ndarray) -> Iterator[tuple[int, av.VideoFrame]]:
     """Yield (number, frame) for the ascending numbers ``wanted``, seeking where that skips frames."""
-    with _open(path) as (container, stream):
+    with open_video(path) as (container, stream):
         decoded, position = None, 0
         for done, target in enumerate(wanted):
             start = index.keyframes[np.searchsorted(index.keyframes, target, side="right") - 1]
@@ -256,6 +274,6 @@ def _number(pts: np.ndarray, time: int | None) -> int:
     return at if at < len(pts) and pts[at] == time else len(pts)
 
 
-def _quarter_turns(frame: av.VideoFrame) -> int:
+def quarter_turns(frame: av.VideoFrame) -> int:
     """Quarter turns counterclockwise that put a frame upright."""
     return round(frame.rotation / 90) % 4

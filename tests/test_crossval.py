@@ -3,9 +3,10 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from spact_lib import crossval
+from spact_lib import cli, config, crossval
 from spact_lib.config import Profile, Schedule, profile
 from spact_lib.errors import UserError
 from spact_lib.experiments import Store, manifest_of, predictions
@@ -52,6 +53,21 @@ def test_every_row_is_predicted_once_by_networks_that_never_saw_its_take(takes: 
     assert ((table["low"] <= table["accuracy"]) & (table["accuracy"] <= table["high"])).all()
     frames = crossval.released_frames(studies, ["raw", "spact"], per_fold=2)
     assert frames["raw"].shape == frames["spact"].shape == (6, 32, 32, 3)
+
+
+def test_the_command_writes_a_table_and_a_figure(
+    takes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SPACT_RUNS", str(tmp_path))
+    monkeypatch.setitem(config.PROFILES, "smoke", quick(tmp_path)[0])
+    arguments = ["evaluate", str(takes), "--action", "gesture", "--privacy", "person", "--leave-out", "take"]
+    with pytest.raises(SystemExit) as stop:
+        cli.main([*arguments, "--profile", "smoke", "--methods", "raw, spact"])
+    assert stop.value.code == 0
+    table = pd.read_csv(tmp_path / "tables" / "smoke" / "evaluate_takes.csv")
+    assert list(table["method"]) == ["raw", "raw", "spact", "spact"] and set(table["n"]) == {12}
+    assert (tmp_path / "figures" / "smoke" / "evaluate_takes.png").stat().st_size > 0
+    assert "| spact  | privacy |" in capsys.readouterr().out
 
 
 def test_what_cannot_be_left_out_is_said(takes: Path, tmp_path: Path) -> None:

@@ -194,6 +194,15 @@ def test_training_clips_begin_anywhere_and_pairs_come_from_the_whole_video() -> 
     assert {i for pair in pairs for i in pair} == set(range(12)) and all(i != j for i, j in pairs)
 
 
+def test_a_pair_of_clips_lies_within_the_video_and_a_short_video_is_looped() -> None:
+    dataset = ClipDataset(Arrays(numbered(12)), [0], None, VIEW, sampler="no_constraint", pair_frames=3)
+    pairs = [numbers(dataset[0, step, 0]["pair"]) for step in range(300)]
+    assert all(b == a + 2 and c == a + 4 for pair in pairs for a, b, c in (pair[:3], pair[3:]))
+    assert {pair[k] for pair in pairs for k in (0, 3)} == set(range(8)) and all(pair[0] != pair[3] for pair in pairs)
+    short = ClipDataset(Arrays(numbered(3)), [0], None, VIEW, sampler="no_constraint", pair_frames=3)
+    assert numbers(short[0, 0, 0]["pair"]) == [0, 2, 1, 0, 2, 1]
+
+
 def test_labels_belong_to_their_rows() -> None:
     source = Arrays(*[np.full((4, 16, 16, 3), 10 * k, np.uint8) for k in range(5)])
     dataset = ClipDataset(source, [3, 1], np.arange(5) + 100, VIEW)

@@ -1,76 +1,17 @@
-"""The readers of the official layouts: on the real annotation files, and on broken ones."""
+"""The readers of the official layouts, on files of a few lines; test_data_prep_real.py reads the published ones."""
 
 import json
-import zipfile
 from pathlib import Path
 
-import numpy as np
+import pandas as pd
 import pytest
 
 import data_prep
 from data_prep import hmdb51, pa_hmdb51, phvu, ucf101, vispr
 from data_prep.official import cut_validation
+from spact_lib import cli
 from spact_lib.errors import UserError
-from spact_lib.manifest import Manifest, check
-
-
-def counts(manifest: Manifest) -> dict[str, int]:
-    """Rows per split, validation counted as what it was cut from."""
-    return manifest.rows["split"].replace("val", "train").value_counts().to_dict()
-
-
-@pytest.mark.parametrize(("split", "train", "test"), [(1, 9537, 3783), (2, 9586, 3734), (3, 9624, 3696)])
-def test_ucf101_official_lists(shared_data: Path, split: int, train: int, test: int) -> None:
-    manifest = ucf101.prepare(Path("videos"), split=split, lists=shared_data / "annotations" / "ucf101")
-    assert counts(manifest) == {"train": train, "test": test}
-    assert manifest.tasks["action"].n_classes == 101
-    check(manifest, "UCF101")
-    by_split = manifest.rows.groupby("split")
-    assert all(by_split.get_group(s)["action"].nunique() == 101 for s in ("train", "val", "test"))
-    groups = [set(zip(*(by_split.get_group(s)[c] for c in ("action", "group")), strict=True)) for s in ("train", "val")]
-    assert not groups[0] & groups[1]
-
-
-def test_hmdb51_official_split_files(shared_data: Path) -> None:
-    manifest = hmdb51.prepare(Path("videos"), lists=shared_data / "annotations" / "hmdb51")
-    assert counts(manifest) == {"train": 3570, "test": 1530, "unused": 1666}
-    assert manifest.tasks["action"].n_classes == 51
-    check(manifest, "HMDB51")
-    assert manifest.select("val").rows["action"].nunique() == 51
-
-
-def test_pa_hmdb51_official_annotations(shared_data: Path) -> None:
-    manifest = pa_hmdb51.prepare(Path("videos"), annotations=shared_data / "annotations" / "pa_hmdb51")
-    check(manifest, "PA-HMDB51")
-    rows = manifest.rows
-    assert rows["path"].nunique() == 515
-    assert rows["action"].nunique() == 51
-    # Chance cMAP over frames is the mean prevalence, for so many frames: 69.1, and 60.2 if nudity means value 2.
-    frames = (rows["end"] - rows["start"]).to_numpy(float)
-    present = manifest.labels("pa_attributes")
-    assert 100 * np.average(present, axis=0, weights=frames).mean() == pytest.approx(69.1, abs=0.1)
-    present[:, 3] = rows["nudity_value"] == "2"
-    assert 100 * np.average(present, axis=0, weights=frames).mean() == pytest.approx(60.2, abs=0.1)
-
-
-def test_phvu_official_validation_csv(shared_data: Path, tmp_path: Path) -> None:
-    source = shared_data / "annotations" / "hvu"
-    zipfile.ZipFile(source / "HVU_Val_V1.0.zip").extractall(tmp_path)
-    (tmp_path / "HVU_Tags_Categories_V1.0.csv").write_bytes((source / "HVU_Tags_Categories_V1.0.csv").read_bytes())
-    manifest = phvu.prepare(tmp_path)
-    assert counts(manifest) == {"test": 16012}
-    assert [task.n_classes for task in manifest.tasks.values()] == [739, 1678, 248]
-    assert [int(manifest.labels(task).any(0).sum()) for task in manifest.tasks] == [724, 1516, 248]
-    assert manifest.rows["path"].is_unique
-
-
-def test_vispr_official_lists(shared_data: Path) -> None:
-    folder = shared_data / "annotations" / "vispr"
-    assert [len(vispr.read_list(folder, split)) for split in ("train", "val", "test")] == [10000, 4167, 8000]
-    known = (folder / "attributes.tsv").read_text()
-    assert all(f"\t{attribute}\t" in known for attribute in vispr.VISPR1 + vispr.VISPR2)
-    header = (folder / "vispr1_labels_test2017.csv").read_text().splitlines()[0]
-    assert tuple(header.split(",")[1:]) == vispr.VISPR1
+from spact_lib.manifest import read_manifest
 
 
 def segments(**changed: list) -> dict[str, list]:
@@ -89,6 +30,42 @@ def test_pa_hmdb51_cuts_at_every_boundary_and_drops_what_is_not_fully_annotated(
     found = manifest.rows[["start", "end", "pa_attributes", "gender_value"]].to_numpy().tolist()
     assert found == [[2, 4, "face|gender|nudity", "1+2"], [4, 7, "gender|nudity", "1+2"]]
     assert manifest.rows["path"].unique().tolist() == ["wave/x.avi"]
+
+
+def test_pa_hmdb51_per_frame_and_per_video(tmp_path: Path) -> None:
+    content = segments(nudity=[[0, 3, 0], [4, 6, 1], [7, 9, 2]], gender=[[0, 9, [0, 1]]], face=[[0, 8, 0], [8, 9, 1]])
+    folder = annotations(tmp_path / "a", {"x.avi": content})
+    manifest = pa_hmdb51.prepare(tmp_path, annotations=folder)
+    tasks = ["pa_attributes", "pa_attributes_nudity2"]
+    found = manifest.rows[["start", "end", *tasks]].to_numpy().tolist()
+    assert found == [
+        [0, 4, "gender", "gender"],
+        [4, 7, "gender|nudity", "gender"],
+        [7, 8, "gender|nudity", "gender|nudity"],
+        [8, 9, "face|gender|nudity", "face|gender|nudity"],  # two ranges of the face: the later one counts
+        [9, 10, "face|gender|nudity", "face|gender|nudity"],
+    ]
+    frames = pa_hmdb51.per_frame(manifest)
+    assert frames.rows[["start", "end"]].to_numpy().tolist() == [[t, t + 1] for t in range(10)]
+    assert frames.labels("pa_attributes").sum(0).tolist() == [0, 2, 10, 6, 0]
+    assert frames.labels("pa_attributes_nudity2").sum(0).tolist() == [0, 2, 10, 3, 0]
+    (video,) = pa_hmdb51.per_video(manifest).rows.to_dict("records")
+    assert (video["start"], video["end"], video["action"], video["nudity_value"]) == (0, 10, "wave", "0+1+2")
+    assert video["gender_value"] == "0+1" and video["pa_attributes"] == "face|gender|nudity"
+    values = pa_hmdb51.frame_values(pa_hmdb51.read_annotations(folder))
+    assert values["face"].tolist() == ["0"] * 8 + ["1"] * 2 and values.index[3] == ("wave/x.avi", 3)
+
+
+def test_hmdb51_without_pa_asks_for_the_same_videos(tmp_path: Path) -> None:
+    lists = tmp_path / "testTrainMulti_7030_splits"
+    lists.mkdir()
+    (lists / "wave_test_split1.txt").write_text("a_wave_u_1.avi 1\nb_wave_u_1.avi 1\nc_wave_u_1.avi 2\n")
+    folder = annotations(tmp_path / "a", {"b_wave_u_1.avi": segments()})
+    rows = hmdb51.prepare(tmp_path, without_pa=folder).rows
+    assert rows["split"].tolist() == ["train", "unused", "test"]
+    annotations(tmp_path / "a", {"z.avi": segments()})
+    with pytest.raises(UserError, match=r"annotates 'wave/z\.avi', which HMDB51's split files do not list"):
+        hmdb51.prepare(tmp_path, without_pa=folder)
 
 
 @pytest.mark.parametrize(
@@ -120,8 +97,41 @@ def test_prepare_writes_a_manifest(tmp_path: Path) -> None:
     assert path.exists()
 
 
+def test_another_split_is_another_dataset(tmp_path: Path) -> None:
+    root = ucf(tmp_path / "official")
+    for part in ("train", "test"):
+        lists = root / "ucfTrainTestlist"
+        (lists / f"{part}list02.txt").write_bytes((lists / f"{part}list01.txt").read_bytes())
+    assert data_prep.prepare("ucf101", root, tmp_path, split=2) == tmp_path / "ucf101_split2" / "manifest.csv"
+    with pytest.raises(UserError, match="unknown split of HMDB51 '0'; choose one of: 1, 2, 3"):
+        data_prep.prepare("hmdb51", root, tmp_path, split=0)
+    with pytest.raises(UserError, match="vispr has no option --split; its options: none"):
+        data_prep.prepare("vispr", root, tmp_path, split=2)
+    with pytest.raises(UserError, match="ucf101 has no option --without-pa; its options: --split, --lists"):
+        data_prep.prepare("ucf101", root, tmp_path, without_pa=tmp_path)
+
+
+def test_lists_may_lie_in_the_root(tmp_path: Path) -> None:
+    root = ucf(tmp_path) / "ucfTrainTestlist"
+    assert len(ucf101.prepare(root)) == 6
+
+
+def test_media_are_not_needed_and_their_absence_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    root = ucf(tmp_path / "official")
+    data_prep.prepare("ucf101", root, tmp_path)
+    assert "no file of the 6 rows" in caplog.text and "annotations alone" in caplog.text
+    caplog.clear()
+    for name in ("Run", "Sit"):
+        (root / "UCF-101" / name).mkdir(parents=True)
+        (root / "UCF-101" / name / f"v_{name}_g01_c01.avi").touch()
+    data_prep.prepare("ucf101", root, tmp_path)
+    assert "annotations alone" not in caplog.text
+
+
 def test_unknown_dataset_names_the_legal_ones(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="unknown dataset 'ucf'; choose one of: hmdb51, pa_hmdb51, phvu, ucf101, vispr"):
+    with pytest.raises(
+        UserError, match="unknown dataset 'ucf'; choose one of: custom, hmdb51, mini, pa_hmdb51, phvu, ucf"
+    ):
         data_prep.prepare("ucf", tmp_path, tmp_path)
 
 
@@ -159,7 +169,7 @@ def test_hmdb51_names_file_and_line(tmp_path: Path) -> None:
     ("name", "text", "said"),
     [
         ("train2017.txt", "annotations/train2017/1.json\nimages/2.jpg\n", r"train2017\.txt, line 2: 'images/2\.jpg'"),
-        ("annotations/train2017/1.json", "{", r"1\.json as JSON"),
+        ("annotations/train2017/1.json", "{", r"1\.json, line 1: not valid JSON"),
         ("annotations/train2017/1.json", '{"labels": []}', r"1\.json lacks 'image_path'"),
         ("annotations/train2017/1.json", "[]", r"1\.json holds a JSON list"),
     ],
@@ -205,9 +215,90 @@ def test_phvu_refuses_a_table_without_its_columns(tmp_path: Path) -> None:
         phvu.prepare(tmp_path)
 
 
-def test_validation_is_cut_by_group_and_leaves_a_group_to_train_on() -> None:
-    import pandas as pd
+def test_phvu_counts_lists_and_sets_aside_what_is_not_on_disk(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    root, out = tmp_path / "official", tmp_path / "out" / "phvu"
+    root.mkdir()
+    hvu(root, "park|run|tree,abc,1.5,11.5\npark|run|tree,d_f,0,10\npark|run|tree,ghi,1200,1210\n")
+    (root / "HVU_Train_V1.0.csv").write_text("Tags,youtube_id,time_start,time_end\nrun|tree|park,jkl,1,2\n")
+    header = "split,youtube_id,time_start,time_end,path\n"
 
+    data_prep.prepare("phvu", root, tmp_path / "out")
+    assert "annotations alone" in caplog.text
+    assert read_manifest(out).rows["split"].tolist() == ["train", "test", "test", "test"]
+    assert (out / "missing.csv").read_text() == header
+    assert (out / "selected.csv").read_text().splitlines()[1:3] == [
+        "train,jkl,1,2,videos_train/jkl_000001_000002.mp4",
+        "test,abc,1.5,11.5,videos_val/abc_000001_000011.mp4",
+    ]
+
+    caplog.clear()
+    (root / "videos_val").mkdir()
+    (root / "videos_val" / "abc_000001_000011_.mp4").touch()  # as the downloader calls it once it is trimmed
+    (root / "videos_val" / "ghi_001200_001210.mp4").touch()
+    data_prep.prepare("phvu", root, tmp_path / "out")
+    assert "2 of 4 clips are not on disk" in caplog.text and "annotations alone" not in caplog.text
+    manifest = read_manifest(out)
+    assert manifest.rows["split"].tolist() == ["unused", "test", "unused", "test"]
+    assert manifest.rows["path"][1] == "videos_val/abc_000001_000011_.mp4"
+    assert (out / "missing.csv").read_text() == (
+        header + "train,jkl,1,2,videos_train/jkl_000001_000002.mp4\ntest,d_f,0,10,videos_val/d_f_000000_000010.mp4\n"
+    )
+    assert pd.read_csv(out / "counts.csv")[["split", "clips", "missing", "scene_classes"]].to_numpy().tolist() == [
+        ["test", 3, 1, 1],
+        ["train", 1, 1, 0],
+    ]
+
+
+def test_phvu_says_how_far_the_training_csv_is_from_the_paper(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(phvu, "OFFICIAL_CLASSES", {"action": 1, "object": 1, "scene": 1})
+    monkeypatch.setattr(phvu, "PAPER_CLIPS", {"train": 3, "test": 1})
+    hvu(tmp_path, "park|run|tree,abc,1,2\n")
+    rows = "Tags,youtube_id,time_start,time_end\n" + "".join(f"park|run|tree,{k},1,2\n" for k in range(3))
+    (tmp_path / "HVU_Train_V1.0.csv").write_text(rows)
+    phvu.prepare(tmp_path)
+    assert "the paper's" not in caplog.text
+    (tmp_path / "HVU_Train_V1.0.csv").write_text(rows + "park|run|tree,x,1,2\n")
+    phvu.prepare(tmp_path)
+    assert "4 train clips, +1 against the paper's 3. Likely reasons" in caplog.text
+
+
+def test_custom_is_checked_and_called_as_its_file(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").touch()
+    table = tmp_path / "mine.csv"
+    table.write_text("path,split,who:single,camera\na.mp4,train,ann,left\na.mp4,test,ann,left\n")
+    path = data_prep.prepare("custom", table, tmp_path / "out")
+    assert path == tmp_path / "out" / "mine" / "manifest.csv"
+    again = read_manifest(path)
+    assert again.fingerprint == read_manifest(table).fingerprint
+    assert (again.root / "a.mp4").exists()
+    with pytest.raises(UserError, match="is a folder; name your table"):
+        data_prep.prepare("custom", tmp_path, tmp_path / "out")
+    with pytest.raises(UserError, match="would be called 'vispr'.*rename the file"):
+        data_prep.prepare("custom", table.rename(tmp_path / "vispr.csv"), tmp_path / "out")
+
+
+def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    def run(*arguments: object) -> tuple[int, str]:
+        with pytest.raises(SystemExit) as stop:
+            cli.main(["prepare", *map(str, arguments)])
+        captured = capsys.readouterr()
+        return stop.value.code, captured.out + captured.err
+
+    code, said = run("ucf")
+    assert code == 2 and "unknown dataset 'ucf'" in said and "--root" not in said
+    code, said = run("custom")
+    assert code == 2 and "spact prepare custom --root FILE.csv" in said
+    code, said = run("mini", "--split", 1)
+    assert code == 2 and "leave out --split" in said
+    code, said = run("ucf101", "--root", tmp_path, "--split", 4)
+    assert code == 2 and "unknown split of UCF101 '4'; choose one of: 1, 2, 3" in said
+    code, said = run("ucf101", "--root", ucf(tmp_path / "official"), "--out", tmp_path / "out")
+    assert code == 0 and all(part in said for part in ("2 train", "2 val", "2 test", "action (single, 2)"))
+
+
+def test_validation_is_cut_by_group_and_leaves_a_group_to_train_on() -> None:
     groups = ["a", "a", "b", "b", "c", "c", "c", "only", "t"]
     rows = pd.DataFrame({"group": groups, "action": ["x"] * 7 + ["y", "x"], "split": ["train"] * 8 + ["test"]})
     cut = cut_validation(rows, "action")["split"].tolist()

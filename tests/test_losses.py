@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from spact_lib.losses import classification_loss, l1_reconstruction, nt_xent, nt_xent_uninformative
+from spact_lib.losses import classification_loss, info_nce, l1_reconstruction, nt_xent, nt_xent_uninformative
 
 
 def slow_nt_xent(z: Tensor, z_prime: Tensor, tau: float, both_directions: bool) -> float:
@@ -117,3 +117,12 @@ def test_the_targets_choose_the_classification_loss() -> None:
     assert single.item() == pytest.approx((math.log(1 + math.exp(-2)) + math.log(2)) / 2)
     multi = classification_loss(logits, torch.tensor([[1, 0], [0, 1]], dtype=torch.uint8))
     assert multi.item() == pytest.approx((math.log(1 + math.exp(-2)) + 3 * math.log(2)) / 4)
+
+
+def test_info_nce_closed_forms() -> None:
+    keys = torch.eye(5, 9)
+    negatives = torch.eye(9)[5:]
+    e = math.exp(1 / 0.2)
+    assert info_nce(3 * keys, keys, negatives, 0.2).item() == pytest.approx(math.log(1 + 4 / e), rel=1e-5)
+    same = torch.ones(5, 9)
+    assert info_nce(same, same, torch.ones(4, 9)).item() == pytest.approx(math.log(1 + 4))

@@ -33,9 +33,9 @@ def make_batch(seed: int) -> Batch:
     }
 
 
-def make_game(loss: str, network: str = "slim8") -> Game:
+def make_game(loss: str, network: str = "slim8", **options: object) -> Game:
     torch.manual_seed(0)
-    branch = build_branch(BranchSpec(loss=loss, network=network), 4)
+    branch = build_branch(BranchSpec(loss=loss, network=network, **options), 4)
     f_A, f_T, f_B = Anonymizer(2), build_action_network("r3d_slim", 3), branch.build()
     return Game(f_A, f_T, f_B, branch, OMEGA, *(adam(net, SCHEDULE) for net in (f_A, f_T, f_B)))
 
@@ -76,6 +76,84 @@ def test_who_learns_in_which_step(loss: str) -> None:
         assert moved(game, before) == {"f_A": (False, False), "f_T": (True, True), "f_B": (True, True)}
         assert set(values) == {"L_T", "L_B"}
         assert all(p.requires_grad for net in networks(game).values() for p in net.parameters())
+
+
+def test_a_frozen_f_B_stays_as_it_is_while_f_A_and_f_T_learn() -> None:
+    game = make_game("nt_xent")
+    game.update_f_B = False
+    before = deepcopy(networks(game))
+    anonymizer_step(game, make_batch(0))
+    values = auxiliary_step(game, make_batch(1))
+    assert moved(game, before) == {"f_A": (True, True), "f_T": (True, True), "f_B": (False, False)}
+    assert set(values) == {"L_T", "L_B"} and all(p.grad is None for p in game.f_B.parameters())
+
+
+def test_omega_0_gives_f_A_the_gradient_of_L_T_alone() -> None:
+    game, batch = make_game("nt_xent"), make_batch(0)
+    game.omega = 0.0
+    nets = deepcopy(networks(game))
+    for name, net in nets.items():
+        net.train(name == "f_A")
+    loss_T, _ = naive_losses(*nets.values(), "nt_xent", batch)
+    anonymizer_step(game, batch)
+    assert_gradients(game.f_A, loss_T, nets["f_A"])
+
+
+# --- other self-supervised losses (Table 5), and a 3-D f_B (Table 3) ---
+
+MOCO = {"queue": 8, "momentum": 0.9}
+
+
+def test_moco_judges_in_step_1_and_learns_in_step_2() -> None:
+    game = make_game("moco", **MOCO)
+    before = deepcopy(game.f_B.state_dict())
+    anonymizer_step(game, make_batch(0))
+    assert all(torch.equal(value, before[key]) for key, value in game.f_B.state_dict().items())
+    auxiliary_step(game, make_batch(1))
+    after = game.f_B.state_dict()
+    assert after["at"] == 3 and (after["queue"] != before["queue"]).any(1).tolist() == [True] * 3 + [False] * 5
+    torch.testing.assert_close(after["queue"][:3].norm(dim=1), torch.ones(3))
+    # The key network follows the query network of before this step, which was still its copy; then the query moves.
+    assert torch.equal(after["key.members.0.0.0.weight"], before["key.members.0.0.0.weight"])
+    assert not torch.equal(after["query.members.0.0.0.weight"], before["query.members.0.0.0.weight"])
+    old_key, query = deepcopy(game.f_B.key.state_dict()), deepcopy(game.f_B.query.state_dict())
+    auxiliary_step(game, make_batch(2))
+    name = "members.0.0.0.weight"
+    torch.testing.assert_close(game.f_B.key.state_dict()[name], 0.9 * old_key[name] + 0.1 * query[name])
+    assert all(p.grad is None for p in game.f_B.key.parameters())
+
+
+def test_moco_of_the_queue_wraps_around_and_keeps_the_newest_keys() -> None:
+    game = make_game("moco", **MOCO)
+    for k in range(3):
+        auxiliary_step(game, make_batch(k))
+    assert game.f_B.at == 1  # nine keys in a queue of eight
+
+
+def test_rotations_are_told_apart_by_the_right_labels() -> None:
+    game, batch = make_game("rotnet"), make_batch(0)
+    frames = game.branch.frames(batch)
+    assert frames.shape == (3, 1, 3, 16, 16)
+    f_B = game.f_B.eval()
+    expected = [
+        F.cross_entropy(f_B(torch.rot90(frame, k, (1, 2))[None])[0], torch.tensor([k]))
+        for k in range(4)
+        for frame in frames[:, 0]
+    ]
+    assert torch.isclose(game.branch.loss(f_B, frames, batch), sum(expected) / 12, rtol=1e-5)
+
+
+def test_a_spatio_temporal_f_B_contrasts_two_clips_of_a_video() -> None:
+    game, batch = make_game("nt_xent", "r3d_slim", n_frames=4), make_batch(0)
+    batch["pair"] = torch.rand(3, 8, 3, 16, 16, generator=torch.Generator().manual_seed(5))
+    before = deepcopy(networks(game))
+    anonymizer_step(game, batch)
+    assert moved(game, before) == {"f_A": (True, True), "f_T": (False, False), "f_B": (False, False)}
+    auxiliary_step(game, batch)
+    assert moved(game, before) == {name: (True, True) for name in before}
+    f_B = game.f_B.eval()
+    first, second = (f_B(batch["pair"][:, 4 * k : 4 * k + 4])[0] for k in range(2))
+    assert torch.isclose(game.branch.loss(f_B, batch["pair"], batch), nt_xent(first, second, 0.1), rtol=1e-4)
 
 
 @pytest.mark.parametrize("loss", LOSSES)

@@ -431,7 +431,7 @@ def test_frames_of_real_clips_equal_a_plain_decode(shared_data: Path, name: str)
     wanted = np.random.default_rng(1).permutation(count)[:8]
     with av.open(str(path)) as container:
         plain = {
-            i: frame.reformat(format="rgb24", interpolation=video._SCALING).to_ndarray() if i in wanted else None
+            i: frame.reformat(format="rgb24", interpolation=video.SCALING).to_ndarray() if i in wanted else None
             for i, frame in enumerate(container.decode(video=0))
         }
     assert count == len(plain)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.video import r3d_18
 from torchvision.models.video.resnet import BasicBlock, Conv3DSimple, VideoResNet
@@ -75,20 +76,36 @@ class SlimR3D(nn.Module):
 
 
 class SlimMotionR3D(SlimR3D):
-    """SlimR3D that also sees the difference of each frame to the one before: the judge f'_T of mini.
+    """SlimR3D that is also shown the normal flow, which plain 3-D convolutions must first discover: f_T of mini.
 
-    Plain SlimR3D stays at chance for 200 to 700 of 900 steps until it discovers motion, earlier or later by the luck
-    of its seed, which moves top-1 by more than 10 points. This one takes off within 150 steps, so that methods are
-    compared and not seeds.
+    A plain SlimR3D stays at chance for hundreds of steps until it has discovered motion, earlier or later by the luck
+    of its seed; this one leaves chance within the first fifty, so that methods are compared and not seeds.
     """
 
-    channels = 6
-    gain = 6.0  # differences of neighbouring frames are about that much smaller than the frames
+    channels = 5
 
     def forward(self, x: Tensor) -> Tensor:
-        before = torch.cat([x[:, :, :1], x[:, :, :-1]], dim=2)  # (B, C, T, H, W); the first frame differs by 0
-        x = torch.cat([(x - 0.45) / 0.225, self.gain * (x - before)], dim=1)  # (B, 2C, T, H, W)
+        x = torch.cat([(x - 0.45) / 0.225, 2 * normal_flow(x)], dim=1)  # (B, 3 + 2, T, H, W)
         return super().forward(x.contiguous(memory_format=torch.channels_last_3d))
+
+
+def normal_flow(x: Tensor, noise: float = 0.002) -> Tensor:
+    """Motion along the brightness gradient, from one frame to the next (Horn and Schunck's constraint, no smoothing).
+
+    Args:
+        x: (B, 3, T, H, W) in [0, 1].
+        noise: squared gradient below which motion counts as unseen.
+
+    Returns:
+        (B, 2, T, H, W): pixels per frame to the right and down, within [-2, 2]; 0 at the first frame.
+    """
+    gray = F.avg_pool3d(x.mean(1, keepdim=True), (1, 3, 3), stride=1, padding=(0, 1, 1))  # (B, 1, T, H, W)
+    before = torch.cat([gray[:, :, :1], gray[:, :, :-1]], dim=2)
+    between, change = F.pad((gray + before) / 2, (1, 1, 1, 1, 0, 0), mode="replicate"), gray - before
+    right = (between[..., 1:-1, 2:] - between[..., 1:-1, :-2]) / 2
+    down = (between[..., 2:, 1:-1] - between[..., :-2, 1:-1]) / 2
+    speed = -change / (right**2 + down**2 + noise)
+    return torch.cat([speed * right, speed * down], dim=1).clamp(-2, 2)
 
 
 def _block(in_channels: int, out_channels: int, stride: int) -> BasicBlock:

@@ -1,8 +1,18 @@
 """f_A, the anonymization function: a U-Net on frames (Sec. 3.2.1, [36] of the paper)."""
 
+import json
+from pathlib import Path
+
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
+from safetensors.torch import load_model
 from torch import Tensor, nn
+
+from spact_lib.errors import UserError
+
+# The files of an exported anonymizer (``apps.pretrained``), and the newest format that this version reads.
+WEIGHTS, CONFIG, FORMAT = "f_A.safetensors", "config.json", 1
 
 
 class DoubleConv(nn.Sequential):
@@ -48,6 +58,22 @@ class Anonymizer(nn.Module):
         self.to_rgb = nn.Conv2d(w, 3, 1)
         self.to(memory_format=torch.channels_last)
 
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> "Anonymizer":
+        """f_A of a folder that ``spact export`` made, on the CPU, in eval mode; nothing is ever unpickled.
+
+        Raises:
+            UserError: as ``read_config``; no weights, or weights of another network than the config says.
+        """
+        f_A, weights = cls(read_config(folder)["width"]), Path(folder) / WEIGHTS
+        if not weights.is_file():
+            raise UserError(f"{folder} holds no {WEIGHTS}; copy the whole folder that `spact export` made")
+        try:
+            load_model(f_A, weights)
+        except (RuntimeError, SafetensorError) as error:  # other names or shapes; no safetensors file
+            raise UserError(f"{weights} does not fit the {CONFIG} beside it; export the anonymizer again") from error
+        return f_A.eval()
+
     def forward(self, frames: Tensor) -> Tensor:
         if frames.dim() != 4 or frames.shape[1] != 3:
             raise ValueError(f"f_A takes frames of shape (N, 3, H, W), got {tuple(frames.shape)}; flatten clips first")
@@ -68,3 +94,30 @@ def anonymize_clips(f_A: nn.Module, clips: Tensor) -> Tensor:
     """Apply f_A to every frame: (B, T, C, H, W) -> (B, T, C, H, W)."""
     frames = clips.flatten(0, 1)  # (B, T, C, H, W) -> (B*T, C, H, W)
     return f_A(frames).unflatten(0, clips.shape[:2])  # (B*T, C, H, W) -> (B, T, C, H, W)
+
+
+def read_config(folder: str | Path) -> dict:
+    """``config.json`` of an exported anonymizer.
+
+    Returns:
+        ``width`` (channels of the first level), ``short_side`` (pixels of the frames it learned and was judged on),
+        ``precision``, ``method``, ``spec`` and more.
+
+    Raises:
+        UserError: no such file, not one of ours, or of a newer version.
+    """
+    path = Path(folder) / CONFIG
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{folder} holds no {CONFIG}; give a folder that `spact export` made") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read as JSON ({error}); copy the folder again") from error
+    version = config.get("format") if isinstance(config, dict) else None
+    if isinstance(version, int) and version > FORMAT:
+        raise UserError(f"{path} has format {version}, newer than {FORMAT}, the newest known here; update spact")
+    numbers = [config.get(name) for name in ("width", "short_side")] if version == FORMAT else []
+    valid = bool(numbers) and all(type(number) is int and 0 < number <= 4096 for number in numbers)
+    if not valid or config.get("precision") not in ("float32", "bfloat16"):
+        raise UserError(f"{path} is not the config of an exported anonymizer; give a folder that `spact export` made")
+    return config

@@ -1,6 +1,7 @@
-"""f_B and f'_B: 2-D encoders on frames (N, 3, H, W) in [0, 1], with a projection head (SSL) or a linear one."""
+"""f_B and f'_B: encoders of frames (N, 3, H, W), or clips, in [0, 1], with a projection head (SSL) or a linear one."""
 
 from collections.abc import Callable
+from functools import partial
 
 import timm
 import torch
@@ -9,6 +10,7 @@ from torchvision.models import resnet50
 from torchvision.models.resnet import BasicBlock
 
 from spact_lib.errors import unknown_name
+from spact_lib.networks.action import ACTION_NETWORKS, build_action_network
 
 PROJECTION_SIZE = 128
 
@@ -63,10 +65,23 @@ def _slim(width: int) -> Callable[[], tuple[nn.Module, int]]:
 ENCODERS: dict[str, Callable[[], tuple[nn.Module, int]]] = {
     "resnet50": _resnet50,
     "mobilenet_v1": _mobilenet_v1,
+    "slim4": _slim(4),
     "slim8": _slim(8),
     "slim16": _slim(16),
     "slim32": _slim(32),
 }
+
+
+def _video(name: str) -> tuple[nn.Module, int]:
+    network = build_action_network(name, 1)
+    size = network.body.fc.in_features
+    network.body.fc = nn.Identity()
+    return network, size
+
+
+# The spatio-temporal f_B of Table 3 sees clips: an action network without its last layer.
+VIDEO_ENCODERS = tuple(ACTION_NETWORKS)
+ENCODERS |= {name: partial(_video, name) for name in VIDEO_ENCODERS}
 
 
 class PrivacyNetwork(nn.Module):
@@ -76,11 +91,12 @@ class PrivacyNetwork(nn.Module):
         name: an encoder's name, or several joined by "+".
         n_outputs: None gives the SSL projection head g (two layers, to 128); K a linear classifier of K attributes.
 
-    Shape: (N, 3, H, W) -> (M, N, D), M encoders, D = 128 or K.
+    Shape: (N, 3, H, W), or clips (N, T, 3, H, W) for ``VIDEO_ENCODERS`` -> (M, N, D), M encoders, D = 128 or K.
     """
 
     def __init__(self, name: str, n_outputs: int | None = None):
         super().__init__()
+        self.n_outputs = PROJECTION_SIZE if n_outputs is None else n_outputs
         self.members = nn.ModuleList()
         for part in name.split("+"):
             if part not in ENCODERS:
@@ -88,10 +104,12 @@ class PrivacyNetwork(nn.Module):
             encoder, size = ENCODERS[part]()
             head = projection_head(size) if n_outputs is None else nn.Linear(size, n_outputs)
             self.members.append(nn.Sequential(encoder, head))
-        self.to(memory_format=torch.channels_last)
+            if part not in VIDEO_ENCODERS:
+                encoder.to(memory_format=torch.channels_last)
 
     def forward(self, frames: Tensor) -> Tensor:
-        frames = frames.contiguous(memory_format=torch.channels_last)
+        if frames.dim() == 4:
+            frames = frames.contiguous(memory_format=torch.channels_last)
         return torch.stack([member(frames).float() for member in self.members])
 
 

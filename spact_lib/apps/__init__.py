@@ -1,0 +1,1 @@
+"""Tools for one's own videos, on the library."""

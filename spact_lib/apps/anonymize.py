@@ -1,0 +1,227 @@
+"""One's own videos, a file or a folder of them, through f_A or a baseline."""
+
+import hashlib
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+from spact_lib.apps.transcode import Result, transcode
+from spact_lib.baselines import BASELINES
+from spact_lib.device import pick_device
+from spact_lib.errors import UserError, unknown_name
+from spact_lib.experiments import anonymize_uint8, to_uint8
+from spact_lib.networks.anonymizer import WEIGHTS, Anonymizer, read_config
+from spact_lib.video import open_video
+
+# In a folder, what else lies there (texts, pictures, thumbnails) is left out; a file given by name is always tried.
+SUFFIXES = frozenset(
+    ".3g2 .3gp .asf .avi .divx .dv .f4v .flv .gif .h264 .hevc .m2ts .m2v .m4v .mjpeg .mkv .mov .mp4 .mpeg .mpg .mts "
+    ".mxf .ogg .ogv .rm .rmvb .ts .vob .webm .wmv .y4m".split()
+)
+SMALLEST = 16  # pixels that f_A needs: it halves four times
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Method:
+    """A function of frames, uint8 RGB (n, h, w, 3) -> uint8 RGB (n, h', w', 3).
+
+    ``key`` names it with its weights; ``short_side`` is the frame size it was learned and judged at (baselines: None).
+    """
+
+    name: str
+    key: str
+    short_side: int | None
+    apply: Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How videos are released; see ``transcode``. ``short_side`` None: the method's own."""
+
+    short_side: int | None = None
+    keep_size: bool = True
+    keep_audio: bool = False
+    overwrite: bool = False
+
+
+def load_method(name: str) -> Method:
+    """A baseline by name, or the f_A of a folder that ``spact export`` made.
+
+    Raises:
+        UserError: neither; ``raw``, which hides nothing; a folder that ``Anonymizer.from_pretrained`` refuses.
+    """
+    if name == "raw":
+        raise UserError("raw hides nothing, so its output would only look safe; choose another anonymizer")
+    if name in BASELINES:
+
+        def release(frames: np.ndarray) -> np.ndarray:
+            x = torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 255  # (n, h, w, 3) -> (n, 3, h, w)
+            return to_uint8(BASELINES[name](x))
+
+        return Method(name, name, None, release)
+    if not Path(name).is_dir():
+        legal = [*sorted(BASELINES.keys() - {"raw"}), "a folder that `spact export` made"]
+        raise unknown_name("anonymizer", name, legal)
+    config, f_A = read_config(name), Anonymizer.from_pretrained(name).to(pick_device())
+    key = hashlib.sha256((Path(name) / WEIGHTS).read_bytes()).hexdigest()[:16]
+    return Method(
+        f"{config.get('method')} ({name})",
+        key,
+        config["short_side"],
+        lambda frames: anonymize_uint8(f_A, frames, config["precision"]),
+    )
+
+
+def plan(source: Path, target: Path) -> list[tuple[Path, Path]]:
+    """Which file becomes which: (video, MP4) pairs.
+
+    A file becomes ``target``, or ``target/NAME.mp4`` where that is a folder. The videos of a folder, by their suffix
+    and at any depth, become MP4 files of the same names in the same folders under ``target``; hidden files are left
+    out.
+
+    Raises:
+        UserError: no input; one lies within the other; no video; two videos for one name.
+    """
+    if source.is_dir():
+        inside, outside = source.resolve(), target.resolve()
+        if inside.is_relative_to(outside) or outside.is_relative_to(inside):
+            raise UserError(f"{target} and {source} lie within each other; choose a separate folder for the output")
+        if target.exists() and not target.is_dir():
+            raise UserError(f"{target} is a file, but {source} is a folder; give a folder for the output")
+        names = [path.relative_to(source) for path in sorted(source.rglob("*"))]
+        names = [name for name in names if not any(part.startswith(".") for part in name.parts)]
+        videos = [name for name in names if name.suffix.lower() in SUFFIXES and (source / name).is_file()]
+        if not videos:
+            raise UserError(f"{source} holds no file with the suffix of a video; give a file, or another folder")
+        pairs = [(source / name, (target / name).with_suffix(".mp4")) for name in videos]
+        first: dict[Path, Path] = {}
+        for path, out in pairs:
+            if first.setdefault(out, path) != path:
+                raise UserError(f"{first[out]} and {path} would both become {out}; rename one of them")
+        return pairs
+    if target.is_dir():
+        target = target / f"{source.stem}.mp4"
+    if target.suffix.lower() != ".mp4":
+        raise UserError(f"the output {target} must be a name that ends in .mp4, or a folder that exists")
+    if target.exists() and source.exists() and target.samefile(source):
+        raise UserError(f"{target} is the input itself; choose another name for the output")
+    return [(source, target)]
+
+
+def anonymize(
+    pairs: list[tuple[Path, Path]], method: Method, settings: Settings, jobs: int = 1
+) -> tuple[dict[Path, Result], dict[Path, str]]:
+    """Write the videos of a ``plan``, several at a time, each complete or not at all; log a line for each.
+
+    What an earlier run with the same anonymizer and settings has finished is skipped.
+
+    Returns:
+        What was done, by output; why a file was not, by input.
+
+    Raises:
+        UserError: a frame size that the method cannot take, or no job.
+    """
+    side = settings.short_side or method.short_side
+    if settings.short_side is not None and settings.short_side < (SMALLEST if method.short_side else 1):
+        least = SMALLEST if method.short_side else 1
+        raise UserError(f"{method.name} cannot take frames with a short side of {side} pixels; give at least {least}")
+    if jobs < 1:
+        raise UserError(f"{jobs} videos at a time is too few; give at least 1")
+    if method.short_side and side != method.short_side:
+        log.warning(
+            "%s learned and was judged at a short side of %d pixels; what it hides at %d is not known",
+            method.name, method.short_side, side,
+        )  # fmt: skip
+    # The only metadata of an output: it tells which run made it, and that it is no original.
+    size = "input" if settings.keep_size else "processed"
+    sound = "kept" if settings.keep_audio else "removed"
+    comment = f"anonymized by spact: {method.key}, short side {side or 'as stored'}, size {size}, sound {sound}"
+    threads, stop = max(1, (os.cpu_count() or 1) // jobs), threading.Event()
+    done, failed = {}, {}
+
+    def work(source: Path, target: Path) -> Result | None:
+        def advance(part: float) -> None:
+            if stop.is_set():
+                raise KeyboardInterrupt
+            bar.update(part * weights[source])
+
+        if target.exists() and not settings.overwrite:
+            if _comment(target) == comment:
+                return None
+            raise UserError(f"{target} is there, and made otherwise; give --overwrite, or another output")
+        return transcode(
+            source, target, method.apply, short_side=side, keep_size=settings.keep_size,
+            keep_audio=settings.keep_audio, comment=comment, threads=threads, on_frames=advance,
+        )  # fmt: skip
+
+    weights = {source: source.stat().st_size if source.exists() else 0 for source, _ in pairs}
+    with (
+        _torch_threads(threads),
+        logging_redirect_tqdm(),
+        # Bytes of the input stand for time: to count all frames first would mean to read everything twice.
+        tqdm(total=sum(weights.values()), unit="B", unit_scale=True, desc="anonymize", disable=None) as bar,
+        ThreadPoolExecutor(jobs) as pool,
+    ):
+        running = {pool.submit(work, *pair): pair for pair in pairs}
+        try:
+            for future in as_completed(running):
+                source, target = running[future]
+                try:
+                    result = future.result()
+                except UserError as error:
+                    failed[source] = str(error)
+                    log.error("error: %s", error)
+                    continue
+                if result is None:
+                    log.info("%s: finished earlier", target)
+                    continue
+                done[target] = result
+                log.info("%s: %s", target, describe(result))
+        except BaseException:
+            # The others stop after their batch and remove what they began.
+            stop.set()
+            pool.shutdown(cancel_futures=True)
+            raise
+    return done, failed
+
+
+def describe(result: Result) -> str:
+    """One line for a reader."""
+    sizes = " -> ".join(f"{width}x{height}" for width, height in (result.size, result.processed, result.released))
+    return (
+        f"{result.frames} frames, {result.duration_s:.2f} s, {sizes}; {result.frames / result.seconds:.1f} frames/s, "
+        f"{result.method_seconds / result.seconds:.0%} of it the anonymizer; flicker {result.flicker:.2f} beside a "
+        f"change of {result.change:.2f} in the input; sound {result.audio}"
+    )
+
+
+def _comment(path: Path) -> str | None:
+    """What ``transcode`` wrote into an MP4 file; None if it is no video."""
+    try:
+        with open_video(path) as (container, _):
+            return container.metadata.get("comment")
+    except UserError:
+        return None
+
+
+@contextmanager
+def _torch_threads(n: int) -> Iterator[None]:
+    """``n`` threads for torch in each of several Python threads, so that all together fill the machine once."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(n)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

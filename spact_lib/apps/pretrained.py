@@ -1,0 +1,131 @@
+"""A trained anonymizer as one folder: weights, resolved spec, model card. ``Anonymizer.from_pretrained`` reads it."""
+
+import json
+import os
+import secrets
+import shutil
+from pathlib import Path
+
+from spact_lib import __version__
+from spact_lib.config import AnonymizerSpec, BaselineSpec, InitAnonymizerSpec
+from spact_lib.errors import UserError
+from spact_lib.experiments import Artifact
+from spact_lib.networks.anonymizer import CONFIG, FORMAT, WEIGHTS, Anonymizer
+from spact_lib.study import Study
+from spact_lib.tables import label, printable, table
+
+
+def export(study: Study, method: str, folder: Path) -> Path:
+    """Write f_A of a row of Table 1 to ``folder``: ``f_A.safetensors``, ``config.json``, ``README.md``; all or none.
+
+    What is not in the study's store yet is trained first: the anonymizer, and the targets whose scores the card gives.
+
+    Raises:
+        UserError: the method learns no f_A; the folder holds something already.
+        NotTrainedError: something is missing where training is forbidden.
+    """
+    spec = study.method(method)
+    if isinstance(spec, BaselineSpec):
+        raise UserError(f"{method} learns nothing, so there is nothing to export; `spact anonymize` knows its name")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder} is already there; choose another place, or remove it")
+    weights = study.store.files(spec) / WEIGHTS
+    artifact = study.store.run(spec)
+    start = spec if isinstance(spec, InitAnonymizerSpec) else spec.f_A
+    config = {
+        "format": FORMAT,
+        "method": method,
+        "profile": study.profile.name,
+        "width": start.width,
+        "short_side": start.view.stored_side,
+        "precision": start.precision,
+        "spact": __version__,
+        "key": spec.key(),
+        "spec": spec.model_dump(mode="json"),
+    }
+    temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.tmp")
+    temporary.mkdir(parents=True)
+    try:
+        shutil.copyfile(weights, temporary / WEIGHTS)
+        (temporary / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        Anonymizer.from_pretrained(temporary)  # what cannot be read back is not handed out
+        (temporary / "README.md").write_text(model_card(study, method, spec, artifact), encoding="utf-8")
+        os.replace(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return folder
+
+
+def model_card(study: Study, method: str, spec: InitAnonymizerSpec | AnonymizerSpec, artifact: Artifact) -> str:
+    """Markdown. Every number comes from a spec or a record."""
+    scores = table("table1", study, methods=["raw", method])
+    start = spec if isinstance(spec, InitAnonymizerSpec) else spec.f_A
+    record, environment = artifact.record, artifact.record["environment"]
+    text = printable(scores)
+    parameters = sum(p.numel() for p in Anonymizer(start.width).parameters())
+    lines = [f"# {label(method)} anonymizer, profile {study.profile.name}", ""]
+    if study.profile.source == "mini":
+        lines += [
+            "**A demonstration.** It learned from drawn pictures, not from people: it shows how the tools work, and",
+            "protects nobody. For real videos, learn one on real data.",
+            "",
+        ]
+    lines += [
+        "SPAct (Dave, Chen, Shah, CVPR 2022), reproduced: a network that maps every frame of a video to one in which",
+        "the action is to stay recognisable and private attributes are not.",
+        "",
+        "## What it is",
+        "",
+        f"- A U-Net of width {start.width}, {parameters:,} parameters; frames with a short side of "
+        f"{start.view.stored_side} pixels in and out, any aspect.",
+        f"- `{WEIGHTS}`: weights. `{CONFIG}`: all settings (key `{record['key']}`).",
+        '- `Anonymizer.from_pretrained("FOLDER")` loads it; `spact anonymize IN OUT --anonymizer FOLDER` applies it.',
+        "",
+        "## Data and method",
+        "",
+        f"- action: {start.action.name}, task {study.protocol.action.task}",
+        f"- privacy: {start.privacy.name}, task {study.protocol.privacy.task}",
+        f"- initialised to the identity (Eq. 4): {start.schedule.steps} steps, seed {start.seed}",
+    ]
+    if isinstance(spec, AnonymizerSpec):
+        branch = spec.f_B.branch
+        labels = f"with the labels of task {branch.task}" if branch.task else "without privacy labels"
+        lines.append(
+            f"- minimax game (Eq. 9): L_B {branch.loss} {labels}, omega {spec.omega:g}, {spec.schedule.steps} steps, "
+            f"seed {spec.seed}"
+        )
+    lines += [
+        f"- made {record['made']} on {environment['device']} with spact {environment['spact']} "
+        f"(commit {environment.get('commit') or 'unknown'}), torch {environment['torch']}",
+        "",
+        "## Action kept, privacy left",
+        "",
+        f"Test data, read from 8-bit frames by fresh networks (target seeds {scores['seeds'].iloc[0]}) that never met "
+        "this one.",
+        "top-1 and cMAP in percent. Chance: of the most frequent class (top-1), of a random ranking (cMAP), of always",
+        "saying present (F1). What lies above chance can still be recognised.",
+        "",
+        "| metric | this anonymizer | raw | chance |",
+        "|---|---|---|---|",
+    ]
+    for metric in scores.index.unique("metric"):
+        here, raw = text.loc[(metric, label(method))], text.loc[(metric, label("raw"))]
+        lines.append(f"| {metric} | {here['here']} | {raw['here']} | {here['chance']} |")
+    lines += [
+        "",
+        "One trained network, one set of attributes: another seed may move any number by points.",
+        "",
+        "## Intended use",
+        "",
+        "Research on privacy-preserving action recognition, on data like those above and at the frame size above.",
+        "",
+        "## Limits",
+        "",
+        "- It is measured, not proven, and only for the attributes, data, frame size and attackers above. Other",
+        "  people, cameras, attributes, larger frames or stronger attackers may reveal more.",
+        "- Each frame is treated by itself: who follows a person through a video, or knows them, has more to go by.",
+        "- It changes pixels only: sound, file names, times and places identify too.",
+        "- It is no legal anonymization, and no reason to publish videos of people who did not agree.",
+        "",
+    ]
+    return "\n".join(lines)

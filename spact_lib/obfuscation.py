@@ -1,0 +1,121 @@
+"""Obfuscation baselines (Sec. 4.2): persons are found by a detector, then blackened or blurred.
+
+A detector gives boxes (K, 4) of each frame: x0, y0, x1, y1 as fractions of width and height. "coco" is torchvision's
+Faster R-CNN with its official COCO weights (the paper: a COCO YOLO); "oracle" are the actor's boxes that the built-in
+data store, because a COCO detector knows no critters. Blur strengths, threshold and detector are "ours".
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from torchvision.models.detection import (
+    FasterRCNN_MobileNet_V3_Large_320_FPN_Weights as Weights,
+)
+from torchvision.models.detection import fasterrcnn_mobilenet_v3_large_320_fpn
+from torchvision.transforms.v2 import functional as TF
+
+from spact_lib.device import pick_device
+from spact_lib.errors import UserError, unknown_name
+from spact_lib.manifest import Manifest
+from spact_lib.video import probe
+
+STRONG, WEAK = 10 / 112, 3 / 112  # standard deviation of the blur, of the frame's short side
+PERSON = 1  # in COCO's classes
+MIN_SCORE = 0.5
+
+Detector = Callable[[int, np.ndarray, np.ndarray], list[np.ndarray]]
+
+
+def blacken(frames: Tensor, persons: Tensor) -> Tensor:
+    """Black where ``persons`` (N, 1, H, W) is 1. Shape: (N, 3, H, W) -> same."""
+    return frames * (1 - persons)
+
+
+def blur(frames: Tensor, persons: Tensor, strength: float) -> Tensor:
+    """Gaussian blur where ``persons`` is 1, of ``strength`` times the short side."""
+    sigma = strength * min(frames.shape[-2:])
+    # Beyond three deviations there is nothing left; reflection at the rim allows no wider kernel than the frame.
+    reach = min(int(3 * sigma + 0.5), min(frames.shape[-2:]) - 1)
+    blurred = TF.gaussian_blur(frames, [2 * reach + 1] * 2, [sigma] * 2)
+    return torch.where(persons > 0, blurred, frames)
+
+
+OBFUSCATIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "obf_blackening": blacken,
+    "obf_strong_blur": lambda frames, persons: blur(frames, persons, STRONG),
+    "obf_weak_blur": lambda frames, persons: blur(frames, persons, WEAK),
+}
+
+
+def obfuscation(name: str) -> Callable[[Tensor, Tensor], Tensor]:
+    """By name: frames (N, 3, H, W) in [0, 1], persons (N, 1, H, W) of 0 and 1 -> frames."""
+    if name not in OBFUSCATIONS:
+        raise unknown_name("obfuscation", name, OBFUSCATIONS)
+    return OBFUSCATIONS[name]
+
+
+def mask(boxes: list[np.ndarray], height: int, width: int) -> Tensor:
+    """Boxes of each frame -> (N, 1, height, width) of 0 and 1; a pixel that a box touches counts as inside."""
+    out = torch.zeros(len(boxes), 1, height, width)
+    for frame, found in zip(out, boxes, strict=True):
+        for x0, y0, x1, y1 in found * [width, height, width, height]:
+            frame[:, max(0, int(y0)) : int(np.ceil(y1)), max(0, int(x0)) : int(np.ceil(x1))] = 1
+    return out
+
+
+def detector(kind: str, folder: Path, manifest: Manifest) -> Detector:
+    """(row, frame numbers within the row (n,), frames uint8 (n, h, w, 3)) -> the boxes of each frame.
+
+    Args:
+        kind: "oracle" or "coco".
+        folder: of the prepared dataset, with boxes.npz for "oracle".
+
+    Raises:
+        UserError: the boxes are not stored, or the detector's weights are neither on this machine nor to be had.
+    """
+    return _oracle(folder, manifest) if kind == "oracle" else _coco()
+
+
+def _oracle(folder: Path, manifest: Manifest) -> Detector:
+    path = folder / "boxes.npz"
+    if not path.exists():
+        raise UserError(f"there is no {path}: only the built-in data store oracle boxes; use the COCO detector")
+    with np.load(path, allow_pickle=False) as stored:
+        boxes = dict(zip(stored["path"].tolist(), stored["boxes"], strict=True))  # (frames, 4) in pixels
+
+    def find(row: int, indices: np.ndarray, frames: np.ndarray) -> list[np.ndarray]:
+        entry = manifest.rows.iloc[row]
+        info = probe(manifest.root / entry["path"])
+        first = 0 if pd.isna(entry["start"]) else int(entry["start"])
+        size = np.array([info.width, info.height, info.width, info.height])
+        return [boxes[entry["path"]][first + int(i)][None] / size for i in indices]
+
+    return find
+
+
+def _coco() -> Detector:
+    device = pick_device()
+    try:
+        network = fasterrcnn_mobilenet_v3_large_320_fpn(weights=Weights.DEFAULT).to(device).eval()
+    except (OSError, RuntimeError) as error:  # no network, or a damaged file
+        cache = Path(torch.hub.get_dir()) / "checkpoints" / Weights.DEFAULT.url.rsplit("/", 1)[-1]
+        raise UserError(
+            f"the person detector's weights cannot be downloaded ({error}); put {Weights.DEFAULT.url} at {cache}"
+        ) from error
+
+    @torch.no_grad()
+    def find(row: int, indices: np.ndarray, frames: np.ndarray) -> list[np.ndarray]:
+        n, height, width = frames.shape[:3]
+        found = []
+        for at in range(0, n, 16):
+            batch = torch.from_numpy(np.ascontiguousarray(frames[at : at + 16])).permute(0, 3, 1, 2)
+            for seen in network(list(batch.to(device).float() / 255)):
+                person = (seen["labels"] == PERSON) & (seen["scores"] >= MIN_SCORE)
+                found.append(seen["boxes"][person].cpu().numpy() / [width, height, width, height])
+        return found
+
+    return find

@@ -1,0 +1,141 @@
+"""Files and folders of videos through baselines: what is written, skipped, refused."""
+
+import os
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from spact_lib import cli
+from spact_lib.apps import anonymize as app
+from spact_lib.apps.anonymize import Method, Settings, anonymize, load_method, plan
+from spact_lib.errors import UserError
+from spact_lib.video import probe, read_frames, write_video
+
+FRAMES = np.random.default_rng(0).integers(0, 256, (9, 24, 32, 3), dtype=np.uint8).repeat(2, 0)
+AWKWARD = ["two words.avi", "-dash.mp4", 'it\'s "quoted".mp4', "line\nbreak.mkv", "🙂.mp4", "a:b%d.MP4", "sub/x.y.mp4"]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in AWKWARD:
+        codec = "mpeg4" if name.endswith("avi") else "libx264"
+        path = write_video((tmp_path / "in" / name).with_suffix(Path(name).suffix.lower()), FRAMES, 25, codec)
+        path.rename(tmp_path / "in" / name)
+    (tmp_path / "in" / "notes.txt").write_text("not a video")
+    (tmp_path / "in" / "._clip.mp4").write_text("left by another system")
+    return tmp_path / "in"
+
+
+def files(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+def outputs() -> set[str]:
+    return {str(Path(name).with_suffix(".mp4")) for name in AWKWARD}
+
+
+def test_a_folder_is_mirrored_and_broken_files_are_reported(folder: Path, tmp_path: Path) -> None:
+    (folder / "sub" / "broken.mov").write_text("not a video")
+    out, method = tmp_path / "out", load_method("downsample_4x")
+    done, failed = anonymize(plan(folder, out), method, Settings(), jobs=2)
+    assert files(out) == outputs() and {str(path.relative_to(out)) for path in done} == outputs()
+    assert list(failed) == [folder / "sub" / "broken.mov"] and "cannot read" in failed[folder / "sub" / "broken.mov"]
+    for path, result in done.items():
+        info = probe(path)
+        assert (info.frames, info.width, info.height, info.fps) == (len(FRAMES), 32, 24, 25)
+        assert (result.processed, result.released, result.flicker) == ((8, 6), (32, 24), 0)
+        assert 0 < read_frames(path, [0]).std() < 0.5 * FRAMES[0].std()
+    before = {path: path.stat().st_mtime_ns for path in done}
+    again, failed = anonymize(plan(folder, out), method, Settings())
+    assert again == {} and len(failed) == 1
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_what_was_made_otherwise_is_neither_kept_silently_nor_replaced(folder: Path, tmp_path: Path) -> None:
+    source, out = folder / "-dash.mp4", tmp_path / "out.mp4"
+    four, two = load_method("downsample_4x"), load_method("downsample_2x")
+    assert list(anonymize([(source, out)], four, Settings())[0]) == [out]
+    for method, settings in ((two, Settings()), (four, Settings(keep_size=False)), (four, Settings(short_side=16))):
+        done, failed = anonymize([(source, out)], method, settings)
+        assert done == {} and "made otherwise; give --overwrite" in failed[source]
+    done, _ = anonymize([(source, out)], two, Settings(short_side=16, keep_size=False, overwrite=True))
+    assert done[out].released == (10, 8) and probe(out).width == 10  # 21x16, halved
+
+
+def test_an_interrupted_run_continues(folder: Path, tmp_path: Path) -> None:
+    out, finished = tmp_path / "out", threading.Event()
+
+    def stop_at_the_second(frames: np.ndarray) -> np.ndarray:
+        if finished.is_set() and len(frames) > 1:
+            raise KeyboardInterrupt
+        if len(frames) > 1:
+            finished.set()
+        return 255 - frames
+
+    pairs = plan(folder, out)
+    with pytest.raises(KeyboardInterrupt):
+        anonymize(pairs, Method("m", "m", None, stop_at_the_second), Settings())
+    assert len(files(out)) == 1 and files(out) < outputs()
+    done, failed = anonymize(pairs, Method("m", "m", None, lambda frames: 255 - frames), Settings())
+    assert len(done) == len(AWKWARD) - 1 and not failed and files(out) == outputs()
+
+
+def test_the_command(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys, caplog) -> None:
+    def status(*arguments: str) -> int:
+        with pytest.raises(SystemExit) as stop:
+            cli.main(["anonymize", *arguments])
+        return stop.value.code
+
+    monkeypatch.chdir(folder)
+    names = ["--anonymizer", "downsample_2x", "--", "-dash.mp4", str(tmp_path / "one.mp4")]
+    assert status(*names) == 0
+    printed = capsys.readouterr().out
+    assert "a voice tells who speaks" in printed and "1 written, 0 finished earlier, 0 failed" in printed
+    assert "18 frames, 0.72 s, 32x24 -> 16x12 -> 32x24" in caplog.text
+    assert "flicker 0.00 beside a change of" in caplog.text and "sound none" in caplog.text
+    assert status(*names) == 0 and "0 written, 1 finished earlier" in capsys.readouterr().out
+    (folder / "broken.mov").touch()
+    assert status("--anonymizer", "downsample_2x", str(folder), str(tmp_path / "all")) == 2
+    assert "cannot read" in capsys.readouterr().err and files(tmp_path / "all") == outputs()
+    assert status("--anonymizer", "raw", str(folder), str(tmp_path / "raw")) == 2
+    assert "raw hides nothing" in capsys.readouterr().err
+    assert status("--help") == 0 and "voice" in capsys.readouterr().out
+
+
+def test_refusals(folder: Path, tmp_path: Path) -> None:
+    clip, empty = folder / "-dash.mp4", tmp_path / "empty"
+    empty.mkdir()
+    for source, target, message in (
+        (folder, folder / "out", "lie within each other"),
+        (folder / "sub", folder, "lie within each other"),
+        (folder, clip, "lie within each other"),
+        (empty, clip, "is a file, but"),
+        (empty, tmp_path / "out", "holds no file with the suffix of a video"),
+        (clip, tmp_path / "out.avi", "must be a name that ends in .mp4"),
+        (clip, clip, "is the input itself"),
+    ):
+        with pytest.raises(UserError, match=message):
+            plan(source, target)
+    assert plan(clip, empty) == [(clip, empty / "-dash.mp4")]
+    os.link(clip, folder / "-dash.mov")
+    with pytest.raises(UserError, match=r"would both become .*-dash\.mp4; rename one"):
+        plan(folder, tmp_path / "out")
+    with pytest.raises(UserError, match="unknown anonymizer 'blur'; choose one of: a folder that .*, downsample_2x"):
+        load_method("blur")
+    f_A = Method("f_A", "key", 32, lambda frames: frames)
+    with pytest.raises(UserError, match="short side of 8 pixels; give at least 16"):
+        anonymize([], f_A, Settings(short_side=8))
+    with pytest.raises(UserError, match="0 videos at a time"):
+        anonymize([], f_A, Settings(), jobs=0)
+
+
+def test_another_frame_size_than_the_judged_one_is_said(folder: Path, tmp_path: Path, caplog) -> None:
+    f_A = Method("f_A", "key", 32, lambda frames: frames)
+    pairs = [(folder / "-dash.mp4", tmp_path / "out.mp4")]
+    with caplog.at_level("INFO", app.log.name):
+        done, _ = anonymize(pairs, f_A, Settings())
+        assert done[tmp_path / "out.mp4"].processed == (43, 32) and "is not known" not in caplog.text
+        anonymize(pairs, f_A, Settings(short_side=64, overwrite=True))
+    assert "judged at a short side of 32 pixels; what it hides at 64 is not known" in caplog.text

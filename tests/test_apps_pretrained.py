@@ -1,0 +1,134 @@
+"""Exported anonymizers: written from a store, read back, refused where something does not fit."""
+
+import json
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_model
+
+from spact_lib.apps.anonymize import Settings, anonymize, load_method
+from spact_lib.apps.pretrained import export
+from spact_lib.config import Schedule, View, profile
+from spact_lib.errors import UserError
+from spact_lib.experiments import Store
+from spact_lib.networks.anonymizer import CONFIG, FORMAT, WEIGHTS, Anonymizer
+from spact_lib.protocols import protocol
+from spact_lib.study import Study
+from spact_lib.video import probe, write_video
+
+VIEW = View(stored_side=16, size=16, n_frames=4, stride=1, crop=(0.8, 1.0), test_crop=1.0, flip=0.0, test_clips=1)
+
+
+@pytest.fixture(scope="module")
+def study(tiny_csv: Path, tmp_path_factory: pytest.TempPathFactory) -> Study:
+    short = Schedule(steps=2, batch=4, lr=1e-3)
+    parts = ("init_f_A", "init_f_T", "init_f_B", "minimax", "target_action", "target_privacy")
+    tiny = profile("smoke", action_view=VIEW, privacy_view=VIEW.frames(), width=2, **dict.fromkeys(parts, short))
+    store = Store(tmp_path_factory.mktemp("store"), read_only=False)
+    return Study(tiny, protocol(f"{tiny_csv}:action/attributes"), store)
+
+
+@pytest.fixture(scope="module")
+def exported(study: Study, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return export(study, "spact", tmp_path_factory.mktemp("exported") / "spact")
+
+
+def test_an_export_is_the_trained_network_and_says_what_it_is(study: Study, exported: Path) -> None:
+    assert {path.name for path in exported.iterdir()} == {WEIGHTS, CONFIG, "README.md"}
+    assert [path.name for path in exported.parent.iterdir()] == ["spact"]
+    spec = study.method("spact")
+    frames = torch.rand(2, 3, 17, 30)
+    with torch.no_grad():
+        expected = study.store.load_anonymizer(spec).cpu()(frames)
+        assert torch.equal(Anonymizer.from_pretrained(exported)(frames), expected)
+    config = json.loads((exported / CONFIG).read_text())
+    assert (config["width"], config["short_side"], config["key"]) == (2, 16, spec.key())
+    assert config["spec"] == spec.model_dump(mode="json")
+    assert str(study.store.root.parent) not in (exported / CONFIG).read_text()  # nothing of this machine
+    card = (exported / "README.md").read_text()
+    action, privacy = (study.target(spec, role).metrics for role in ("action", "privacy"))
+    raw = study.target(study.method("raw"), "privacy").metrics
+    row = f"| privacy cMAP | {privacy['cmap']:.1f} | {raw['cmap']:.1f} | {privacy['cmap_chance']:.1f} |"
+    assert row in card and f"| action top-1 | {action['top1']:.1f} |" in card
+    for part in (
+        "A demonstration",
+        "omega 0.5, 2 steps, seed 0",
+        "without privacy labels",
+        "task attributes",
+        "Limits",
+    ):
+        assert part in card
+    assert "None" not in card and "nan" not in card
+
+
+def test_an_identity_has_a_card_too(study: Study, tmp_path: Path) -> None:
+    card = (export(study, "identity", tmp_path / "identity") / "README.md").read_text()
+    assert "initialised to the identity (Eq. 4): 2 steps" in card and "minimax" not in card
+
+
+def test_an_export_runs_on_videos(exported: Path, tmp_path: Path) -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (5, 20, 34, 3), dtype=np.uint8)
+    source, out = write_video(tmp_path / "a.mp4", frames, 25), tmp_path / "b.mp4"
+    done, failed = anonymize([(source, out)], load_method(str(exported)), Settings())
+    assert not failed and done[out].processed == (27, 16) and done[out].method_seconds > 0
+    assert (probe(out).frames, probe(out).width, probe(out).height) == (5, 34, 20)
+
+
+def test_what_cannot_be_exported(study: Study, exported: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="downsample_2x learns nothing"):
+        export(study, "downsample_2x", tmp_path / "out")
+    with pytest.raises(UserError, match="is already there"):
+        export(study, "spact", exported)
+
+
+def folder(path: Path, **changes: object) -> Path:
+    path.mkdir()
+    save_model(Anonymizer(2), path / WEIGHTS)
+    config = {"format": FORMAT, "width": 2, "short_side": 16, "precision": "float32", **changes}
+    (path / CONFIG).write_text(json.dumps(config))
+    return path
+
+
+class Trap:
+    def __reduce__(self) -> tuple:
+        return (pytest.fail, ("unpickled",))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"width": 4}, f"{WEIGHTS} does not fit the config.json"),
+        ({"format": FORMAT + 1}, f"has format {FORMAT + 1}, newer than {FORMAT}, .*update spact"),
+        ({"format": None}, "not the config of an exported anonymizer"),
+        ({"width": "2"}, "not the config of an exported anonymizer"),
+        ({"width": 10**9}, "not the config of an exported anonymizer"),
+        ({"precision": "float8"}, "not the config of an exported anonymizer"),
+    ],
+)
+def test_a_config_that_does_not_fit_is_refused(tmp_path: Path, changes: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        Anonymizer.from_pretrained(folder(tmp_path / "a", **changes))
+
+
+def test_missing_and_damaged_files_are_refused_and_nothing_is_unpickled(tmp_path: Path) -> None:
+    good = folder(tmp_path / "a")
+    assert not Anonymizer.from_pretrained(good).training
+    content = (good / WEIGHTS).read_bytes()
+    for damaged in (content[:-100], b"", pickle.dumps(Trap())):
+        (good / WEIGHTS).write_bytes(damaged)
+        with pytest.raises(UserError, match="does not fit"):
+            Anonymizer.from_pretrained(good)
+    torch.save(Anonymizer(2).state_dict(), good / WEIGHTS)
+    with pytest.raises(UserError, match="does not fit"):
+        Anonymizer.from_pretrained(good)
+    (good / WEIGHTS).unlink()
+    with pytest.raises(UserError, match=f"holds no {WEIGHTS}"):
+        Anonymizer.from_pretrained(good)
+    (good / CONFIG).write_text("{")
+    with pytest.raises(UserError, match="cannot be read as JSON"):
+        Anonymizer.from_pretrained(good)
+    with pytest.raises(UserError, match=f"holds no {CONFIG}"):
+        load_method(str(tmp_path))

@@ -1,0 +1,261 @@
+"""Streams of frames with sound, odd times and odd shapes, through a function and back."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from spact_lib.apps.transcode import flicker, survey, transcode
+from spact_lib.errors import UserError
+from spact_lib.video import open_video, read_frames, write_video
+
+N = 40
+SECRETS = {"title": "Anna", "location": "+50.1+008.6/", "com.apple.quicktime.model": "Phone", "artist": "Anna"}
+CLOCKWISE = [0, 65536, 0, -65536, 0, 0, 0, 0, 1 << 30]  # what a phone held upright writes
+
+
+def inverted(frames: np.ndarray) -> np.ndarray:
+    return 255 - frames
+
+
+def encode(
+    path: Path,
+    codec: str = "libx264",
+    *,
+    times: Callable[[int], int] = int,
+    time_base: Fraction = Fraction(1, 25),
+    size: tuple[int, int] = (64, 48),
+    pix_fmt: str = "yuv420p",
+    sound: str = "",
+    frames: int = N,
+    matrix: list[int] | None = None,
+    pixel: Fraction = Fraction(1),
+    b_frames: int = 0,
+) -> Path:
+    """A dark left and a bright right half, brightness falling with the frame's number; a tone; who filmed it where."""
+    with av.open(str(path), "w", options={"movflags": "use_metadata_tags"} if path.suffix == ".mp4" else {}) as file:
+        file.metadata.update(SECRETS)
+        stream = file.add_stream(codec, rate=25)
+        stream.width, stream.height, stream.pix_fmt = *size, pix_fmt
+        context = stream.codec_context
+        context.time_base, context.sample_aspect_ratio, context.max_b_frames = time_base, pixel, b_frames
+        if matrix:
+            stream.set_display_matrix(matrix)
+        track = file.add_stream(sound, rate=48000, layout="stereo") if sound else None
+        for i in range(frames):
+            array = np.full((size[1], size[0], 3), 40 + i, np.uint8)
+            array[:, size[0] // 2 :] = 200 - i
+            frame = av.VideoFrame.from_ndarray(array, format="rgb24")
+            frame.pts, frame.time_base = times(i), time_base
+            file.mux(stream.encode(frame))
+        file.mux(stream.encode(None))
+        for start in range(0, int(times(frames - 1) * time_base * 48000) if track else 0, 4800):
+            tone = (8000 * np.sin(np.arange(start, start + 4800) / 20)).astype(np.int16)
+            samples = av.AudioFrame.from_ndarray(np.repeat(tone, 2)[None], format="s16", layout="stereo")
+            samples.sample_rate, samples.pts, samples.time_base = 48000, start, Fraction(1, 48000)
+            file.mux(track.encode(samples))
+        if track:
+            file.mux(track.encode(None))
+    return path
+
+
+def seconds(path: Path) -> list[float]:
+    """When each frame is shown; the end of the last one."""
+    with open_video(path) as (container, stream):
+        shown = [(frame.pts * frame.time_base, frame.duration * frame.time_base) for frame in container.decode(stream)]
+    return [float(at) for at, _ in shown] + [float(sum(shown[-1]))]
+
+
+def streams(path: Path) -> list[str]:
+    with av.open(str(path)) as container:
+        return [stream.codec_context.codec.canonical_name for stream in container.streams]
+
+
+def test_variable_rate_rotation_and_pixel_shape_are_kept_and_nothing_else(tmp_path: Path) -> None:
+    steps = np.random.default_rng(0).integers(1000, 9000, N).cumsum().tolist()
+    source = encode(
+        tmp_path / "a.mp4", times=lambda i: steps[i] - steps[0], time_base=Fraction(1, 90000), sound="aac",
+        matrix=CLOCKWISE, pixel=Fraction(4, 3),
+    )  # fmt: skip
+    content = source.read_bytes()
+    assert b"Anna" in content and b"50.1" in content
+    out = tmp_path / "b.mp4"
+    result = transcode(source, out, inverted, comment="mine")
+    assert (result.frames, result.size, result.released, result.audio) == (N, (48, 64), (48, 64), "removed")
+    assert seconds(out)[:-1] == seconds(source)[:-1]
+    assert seconds(out)[-1] == pytest.approx(seconds(source)[-1], abs=0.1)
+    assert result.duration_s == pytest.approx(seconds(out)[-1], abs=0.1)
+    assert survey(out).pixel == Fraction(3, 4)  # turned with the frame
+    expected = 255 - read_frames(source, [0, N - 1])
+    assert np.abs(read_frames(out, [0, N - 1]).astype(int) - expected).max() <= 12
+    # What browsers need: H.264 in 4:2:0, the index in front of the frames.
+    content = out.read_bytes()
+    assert content.index(b"moov") < content.index(b"mdat")
+    with av.open(str(out)) as container:
+        assert [s.codec_context.name for s in container.streams] == ["h264"]
+        assert container.streams[0].codec_context.pix_fmt == "yuv420p"
+        kept = {
+            key: value for key, value in container.metadata.items() if "brand" not in key and key != "minor_version"
+        }
+        assert kept == {"comment": "mine"}
+        assert container.streams[0].metadata == {"language": "und", "handler_name": "VideoHandler"}
+    assert not any(secret in content for secret in (b"Anna", b"50.1", b"Phone"))
+    with_sound = transcode(source, tmp_path / "c.mp4", inverted, keep_audio=True)
+    assert with_sound.audio == "aac copied" and streams(tmp_path / "c.mp4") == ["h264", "aac"]
+    assert seconds(tmp_path / "c.mp4")[:-1] == seconds(source)[:-1]
+    assert not any(secret in (tmp_path / "c.mp4").read_bytes() for secret in (b"Anna", b"50.1", b"Phone"))
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("a.avi", {"codec": "mpeg4", "b_frames": 2}),
+        ("a.h264", {}),
+        ("a.ts", {}),
+        ("a.mkv", {"codec": "libx265", "pix_fmt": "yuv420p10le"}),
+        ("a.mkv", {"codec": "ffv1", "pix_fmt": "gray"}),
+        ("a.mov", {"frames": 1}),
+        ("a.gif", {"codec": "gif", "pix_fmt": "rgb8"}),
+    ],
+)
+def test_any_container_and_codec(tmp_path: Path, name: str, options: dict) -> None:
+    source = encode(tmp_path / name, **options)
+    result = transcode(source, tmp_path / "out.mp4", inverted)
+    count = options.get("frames", N)
+    assert result.frames == count
+    times = seconds(tmp_path / "out.mp4")
+    assert times == pytest.approx([i / 25 for i in range(count + 1)], abs=0.041)
+    assert np.all(np.diff(times) > 0)
+    last = read_frames(tmp_path / "out.mp4", [count - 1])[0].astype(int)
+    expected = 255 - read_frames(source, [count - 1])[0]
+    assert np.abs(last - expected).mean() <= 12  # a GIF dithers
+
+
+@pytest.mark.parametrize(
+    ("name", "sound", "done"),
+    [
+        ("a.mkv", "libopus", "opus copied"),
+        ("a.avi", "libmp3lame", "mp3 copied"),
+        ("a.ts", "aac", "aac copied"),
+        ("a.ts", "ac3", "ac3 re-encoded"),
+        ("a.mov", "pcm_s16le", "pcm_s16le re-encoded"),
+    ],
+)
+def test_sound_is_kept_on_request(tmp_path: Path, name: str, sound: str, done: str) -> None:
+    source = encode(tmp_path / name, sound=sound)
+    out = tmp_path / "out.mp4"
+    assert transcode(source, out, inverted, keep_audio=True).audio == done
+    kept = done.split()[0] if done.endswith("copied") else "aac"
+    assert streams(out) == ["h264", kept]
+    with av.open(str(out)) as container:
+        heard = sum(frame.samples / frame.sample_rate for frame in container.decode(audio=0))
+    assert heard == pytest.approx((N - 1) / 25, abs=0.1)
+    assert transcode(source, out, inverted).audio == "removed" and streams(out) == ["h264"]
+
+
+@pytest.mark.parametrize("size", [(65, 49), (3, 2), (1, 1), (400, 17)])
+def test_any_size_becomes_an_even_one(tmp_path: Path, size: tuple[int, int]) -> None:
+    source = encode(tmp_path / "a.mkv", "ffv1", size=size, pix_fmt="bgr0", frames=3)
+    even = (size[0] + size[0] % 2, size[1] + size[1] % 2)
+    result = transcode(source, tmp_path / "b.mp4", inverted, short_side=32)
+    assert (result.size, result.released, min(result.processed)) == (size, even, 32)
+    assert max(result.processed) == round(max(size) * 32 / min(size))
+    result = transcode(source, tmp_path / "b.mp4", lambda frames: frames[:, ::4, ::4], short_side=32, keep_size=False)
+    assert min(result.released) == 8 and survey(tmp_path / "b.mp4").width == result.released[0]
+
+
+def test_flicker_is_what_the_input_does_not_explain() -> None:
+    still = np.full((5, 8, 8, 3), 100, np.uint8)
+    moving = np.random.default_rng(0).integers(0, 256, still.shape, dtype=np.uint8)
+    trembling = still.copy()
+    trembling[1::2] += 10
+    assert flicker(moving, moving)[0] == 0 and flicker(moving, still)[0] == 0
+    assert flicker(still, trembling) == (10, 0)
+    assert flicker(trembling, still) == (0, 10)
+    assert flicker(moving, moving // 2)[0] < 0.3  # halving the contrast is no flicker, but for rounding
+    assert flicker(trembling, still[:, ::2, ::2]) == (0, 10)
+
+
+def test_flicker_of_a_stream_is_that_of_the_whole(tmp_path: Path) -> None:
+    moving = np.random.default_rng(0).integers(0, 256, (75, 16, 16, 3), dtype=np.uint8)
+    source = write_video(tmp_path / "a.avi", moving, 25, "mpeg4")
+    outputs: list[np.ndarray] = []
+
+    def noisy(frames: np.ndarray) -> np.ndarray:
+        outputs.append(np.random.default_rng(len(outputs)).integers(0, 256, frames.shape, dtype=np.uint8))
+        return outputs[-1]
+
+    result = transcode(source, tmp_path / "b.mp4", noisy)
+    expected = flicker(read_frames(source, range(75)), np.concatenate(outputs[1:]))  # the first was asked for its size
+    assert (result.flicker, result.change) == pytest.approx(expected)
+
+
+LONG = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+from spact_lib.apps.transcode import transcode
+from spact_lib.video import write_video
+folder = Path(sys.argv[1])
+frames = (np.full((48, 64, 3), i % 250, np.uint8) for i in range(2400))
+write_video(folder / "long.mp4", frames, 25)
+write_video(folder / "short.mp4", (np.full((48, 64, 3), i, np.uint8) for i in range(200)), 25)
+for name in ("short", "long"):
+    transcode(folder / f"{name}.mp4", folder / f"{name}-out.mp4", lambda frames: 255 - frames)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+
+def test_memory_does_not_grow_with_the_length(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", LONG, str(tmp_path)], capture_output=True, text=True, check=True)
+    short, long = map(int, done.stdout.split())
+    assert long - short <= 6  # MB; the frames that the long one has more are 20 MB
+    assert survey(tmp_path / "long-out.mp4").frames == 2400
+
+
+def test_an_interruption_leaves_nothing(tmp_path: Path) -> None:
+    source = encode(tmp_path / "a.mp4")
+
+    def stop(part: float) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        transcode(source, tmp_path / "b.mp4", inverted, on_frames=stop)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
+
+
+def test_bad_input_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    cut = encode(tmp_path / "cut.mp4")
+    cut.write_bytes(cut.read_bytes()[:-900])
+    (tmp_path / "text.mp4").write_text("no video\n" * 50)
+    (tmp_path / "list.m3u8").write_text("#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\ncut.mp4\n#EXT-X-ENDLIST\n")
+    names = {path.name for path in tmp_path.iterdir()}
+    for name in (*sorted(names), "missing.mp4"):
+        with pytest.raises(UserError) as caught:
+            transcode(tmp_path / name, tmp_path / "out.mp4", inverted)
+        assert name in str(caught.value) and "\n" not in str(caught.value)
+    source = encode(tmp_path / "good.mp4")
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="cannot write .*out.mp4"):
+        transcode(source, tmp_path / "file" / "out.mp4", inverted)
+    assert {path.name for path in tmp_path.iterdir()} == names | {"good.mp4", "file"}
+
+
+REAL = ["gestures/PS7A2P2T1.avi", "misc/demo.mp4", "misc/demo_spatiotemporal_det.mp4", "misc/test.avi"]
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_real_clips_keep_count_and_times(shared_data: Path, tmp_path: Path, name: str) -> None:
+    source, out = shared_data / "clips" / name, tmp_path / "out.mp4"
+    result = transcode(source, out, inverted, short_side=32)
+    info, made = survey(source), survey(out)
+    assert result.frames == info.frames == made.frames and made.pixel == info.pixel
+    assert (made.width, made.height) == (info.width, info.height)
+    if info.timed:
+        assert seconds(out)[:-1] == pytest.approx([at - seconds(source)[0] for at in seconds(source)[:-1]], abs=1e-3)
+    assert seconds(out)[-1] == pytest.approx(info.frames / float(info.rate), abs=1 / float(info.rate))

@@ -1,0 +1,98 @@
+"""Obfuscation: what is inside the boxes changes as it should, what is outside stays."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from spact_lib import obfuscation
+from spact_lib.config import DataSpec, FramesSpec, ObfuscationSpec, ReleaseSpec
+from spact_lib.errors import UserError
+from spact_lib.experiments import Store
+from spact_lib.manifest import read_manifest
+from spact_lib.obfuscation import OBFUSCATIONS, mask
+from spact_lib.protocols import fingerprint
+from spact_lib.video import read_frames
+
+
+def boxed(height: int = 20, width: int = 30) -> tuple[torch.Tensor, torch.Tensor]:
+    frames = torch.rand(2, 3, height, width, generator=torch.Generator().manual_seed(0))
+    boxes = [np.array([[0.1, 0.25, 0.5, 0.75]]), np.zeros((0, 4))]
+    return frames, mask(boxes, height, width)
+
+
+def test_a_mask_covers_every_pixel_that_a_box_touches() -> None:
+    _, persons = boxed()
+    assert persons.shape == (2, 1, 20, 30) and persons[1].sum() == 0
+    rows, columns = persons[0, 0].nonzero().T
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (5, 14, 3, 14)
+    outside = mask([np.array([[-0.2, -0.2, 1.4, 0.01]])], 20, 30)
+    assert outside[0, 0, 0].all() and not outside[0, 0, 1:].any()
+
+
+@pytest.mark.parametrize("name", OBFUSCATIONS)
+def test_only_persons_change(name: str) -> None:
+    frames, persons = boxed()
+    out = obfuscation.obfuscation(name)(frames, persons)
+    outside = persons.expand_as(frames) == 0
+    assert torch.equal(out[outside], frames[outside])
+    assert out.min() >= 0 and out.max() <= 1 and not torch.equal(out[0], frames[0])
+
+
+def test_strength() -> None:
+    frames, persons = boxed()
+    spread = {name: OBFUSCATIONS[name](frames, persons)[0][:, 6:14, 4:14].std() for name in OBFUSCATIONS}
+    raw = frames[0][:, 6:14, 4:14].std()
+    assert spread["obf_blackening"] == 0 < spread["obf_strong_blur"] < spread["obf_weak_blur"] < raw
+    # A Gaussian blur of a constant is that constant, whatever the size of the frame.
+    for side in (8, 31):
+        flat = torch.full((1, 3, side, side), 0.4)
+        assert torch.allclose(OBFUSCATIONS["obf_strong_blur"](flat, torch.ones(1, 1, side, side)), flat)
+
+
+def test_a_release_follows_the_stored_boxes_frame_by_frame(tiny_csv: Path, tmp_path: Path) -> None:
+    manifest = read_manifest(tiny_csv)
+    paths = manifest.rows["path"].tolist()
+    boxes = np.zeros((len(paths), 9, 4), np.int16)
+    boxes[:, :, 2:] = 6
+    boxes[:, :, [0, 2]] += np.arange(9)[:, None].astype(np.int16)  # moves one pixel to the right in each frame
+    data = DataSpec(name="tiny", folder=tiny_csv, fingerprint=fingerprint(tiny_csv))
+    frames = FramesSpec(data=data, stored_side=20)
+    spec = ReleaseSpec(method=ObfuscationSpec(name="obf_blackening", boxes="oracle"), frames=frames)
+    with pytest.raises(UserError, match="only the built-in data store oracle boxes"):
+        Store(tmp_path / "none", read_only=False).release(spec)
+    folder = tmp_path / "prepared"
+    folder.mkdir()
+    np.savez(folder / "boxes.npz", path=paths, boxes=boxes)
+    find = obfuscation.detector("oracle", folder, manifest)
+    raw = read_frames(manifest.root / paths[0], [2, 5])
+    persons = mask(find(0, np.array([2, 5]), raw), *raw.shape[1:3])
+    out = obfuscation.blacken(torch.from_numpy(raw).permute(0, 3, 1, 2).float(), persons)
+    for frame, x in zip(out, (2, 5), strict=True):
+        assert frame[:, :6, x : x + 6].sum() == 0 and frame[:, :6, x + 7].sum() > 0
+
+
+def test_persons_of_a_detector_become_boxes(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Network(torch.nn.Module):
+        def forward(self, images: list[torch.Tensor]) -> list[dict[str, torch.Tensor]]:
+            box = torch.tensor([[3.0, 5.0, 15.0, 15.0], [0.0, 0.0, 9.0, 9.0], [0.0, 0.0, 1.0, 1.0]])
+            seen = {"boxes": box, "labels": torch.tensor([1, 2, 1]), "scores": torch.tensor([0.9, 0.9, 0.2])}
+            return [seen for _ in images]
+
+    monkeypatch.setattr(obfuscation, "fasterrcnn_mobilenet_v3_large_320_fpn", lambda weights: Network())
+    find = obfuscation.detector("coco", Path("nowhere"), None)
+    found = find(0, np.arange(17), np.zeros((17, 20, 30, 3), np.uint8))
+    assert len(found) == 17 and all(np.allclose(boxes, [[0.1, 0.25, 0.5, 0.75]]) for boxes in found)
+
+    def refuse(weights: object) -> None:
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(obfuscation, "fasterrcnn_mobilenet_v3_large_320_fpn", refuse)
+    with pytest.raises(UserError, match="weights cannot be downloaded .no route to host.; put https://.* at .*.pth"):
+        obfuscation.detector("coco", Path("nowhere"), None)
+
+
+def test_unknown_names_are_refused() -> None:
+    with pytest.raises(UserError, match="unknown obfuscation 'mosaic'"):
+        obfuscation.obfuscation("mosaic")
