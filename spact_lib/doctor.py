@@ -20,7 +20,7 @@ def examine(profile_name: str) -> list[str]:
 
     profile = named(profile_name)
     _machine()
-    _weights()
+    _weights(profile.boxes)
     folder = data_folder(profile)
     have = prepared(folder)
     nothing = "none yet; `spact reproduce` draws them" if profile.source == "mini" else "none yet"
@@ -50,12 +50,16 @@ def _machine() -> None:
     print(f"store: {runs_root()}, {shutil.disk_usage(disk).free / 1e9:.0f} GB free")
 
 
-def _weights() -> None:
-    """No notebook needs weights from elsewhere yet; what torch has downloaded before is listed."""
-    import torch
+def _weights(boxes: str) -> None:
+    """All networks start from scratch; the obfuscation rows may look for persons with a COCO detector."""
+    if boxes != "coco":
+        print("weights: none needed")
+        return
+    from spact_lib.obfuscation import detector_weights
 
-    there = sorted(path.name for path in Path(torch.hub.get_dir(), "checkpoints").glob("*.pth"))
-    print(f"weights: none needed, all networks start from scratch; downloaded by torch: {', '.join(there) or 'none'}")
+    file = detector_weights()
+    state = "there" if file.exists() else "downloaded when a blackened or blurred row is made first"
+    print(f"weights: the person detector's, {file}: {state}")
 
 
 def _dataset(folder: Path) -> str | None:

@@ -97,15 +97,18 @@ def _oracle(folder: Path, manifest: Manifest) -> Detector:
     return find
 
 
+def detector_weights() -> Path:
+    """Where torch keeps the COCO detector's weights once they are downloaded."""
+    return Path(torch.hub.get_dir()) / "checkpoints" / Weights.DEFAULT.url.rsplit("/", 1)[-1]
+
+
 def _coco() -> Detector:
     device = pick_device()
     try:
         network = fasterrcnn_mobilenet_v3_large_320_fpn(weights=Weights.DEFAULT).to(device).eval()
     except (OSError, RuntimeError) as error:  # no network, or a damaged file
-        cache = Path(torch.hub.get_dir()) / "checkpoints" / Weights.DEFAULT.url.rsplit("/", 1)[-1]
-        raise UserError(
-            f"the person detector's weights cannot be downloaded ({error}); put {Weights.DEFAULT.url} at {cache}"
-        ) from error
+        where = f"put {Weights.DEFAULT.url} at {detector_weights()}"
+        raise UserError(f"the person detector's weights cannot be downloaded ({error}); {where}") from error
 
     @torch.no_grad()
     def find(row: int, indices: np.ndarray, frames: np.ndarray) -> list[np.ndarray]:
