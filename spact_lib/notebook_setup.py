@@ -94,8 +94,10 @@ def logged(folder: Path) -> list[dict[str, float]]:
 
 
 def strips(study: Study, spec: AnonymizerSpec) -> dict[str, np.ndarray]:
-    """Some test frames, raw and as f_A showed them in the course of a minimax run: name -> uint8 (n, h, w, 3)."""
+    """Test frames, raw and as f_A shows them at the start, halfway and at the end of a minimax run so far:
+    name -> uint8 (n, h, w, 3)."""
     saved = sorted(study.store.folder(spec).glob("frames-*.npy"))
+    saved = [saved[k] for k in sorted({0, len(saved) // 2, len(saved) - 1}) if saved]
     after = {f"iteration {int(path.stem.removeprefix('frames-'))}": np.load(path) for path in saved}
     return {"raw": snapshot_frames(spec, study.store)} | after
 
