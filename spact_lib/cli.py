@@ -53,6 +53,8 @@ def dataset(name: str) -> Path:
 def prepare(args: argparse.Namespace) -> int:
     """Turn official files (or the drawing of the built-in data) into manifests."""
     import data_prep
+    from data_prep import published
+    from spact_lib.manifest import read_manifest
 
     # Options that were given; the reader knows which of them it has.
     options = {name: getattr(args, name) for name in ("split", "lists", "annotations", "without_pa")}
@@ -76,6 +78,8 @@ def prepare(args: argparse.Namespace) -> int:
         out = args.out or official_folder()
         say(f"prepare: reading {args.name} from {args.root} into {out}")
         made = [data_prep.prepare(args.name, args.root, out, **options).parent]
+        for line in published.compare(read_manifest(made[0])):
+            say(f"  {line}")
     show_data(made)
     return 0
 

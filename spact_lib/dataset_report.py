@@ -102,7 +102,7 @@ def _count(task: Task, cells: Iterable[str], weights: Sequence[float] | None = N
     """Class -> rows (or frames) that have it; label by label, because a multi-hot table of HVU takes 600 MB."""
     counts: Counter[str] = Counter()
     for cell, weight in zip(cells, weights if weights is not None else [1] * len(cells), strict=True):
-        for label in cell.split("|") if task.kind == "multi" else [cell]:
+        for label in set(cell.split("|")) if task.kind == "multi" else [cell]:  # a tag may stand twice in a row
             counts[label] += int(weight)
     return {name: counts[name] for name in task.classes}
 

@@ -263,9 +263,12 @@ def _read_tasks(path: Path) -> tuple[str, str, list[Task]] | None:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         tasks = [Task(t["name"], t["kind"], tuple(map(str, t["classes"]))) for t in content["tasks"]]
-        return str(content["name"]), str(content["root"]), tasks
+        name, root = str(content["name"]), str(content["root"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} must hold name, root and tasks (name, kind, classes): {error!r}") from error
+    if name in ("", ".", "..") or set(name) & set("/\\"):  # folders are called so
+        raise UserError(f"{path}: the name {name!r} is no name of a folder; leave out separators and dots")
+    return name, root, tasks
 
 
 def _infer(name: str, kind: str, rows: pd.DataFrame) -> Task:

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 import data_prep
-from data_prep import hmdb51, pa_hmdb51, phvu, ucf101, vispr, vp
+from data_prep import hmdb51, pa_hmdb51, phvu, published, ucf101, vispr, vp
 from spact_lib.manifest import Manifest, check, read_manifest
 
 # facts.md: of the seven attributes of VISPR1 in their order, in 10,000 training and 8,000 test images.
@@ -177,3 +177,19 @@ def test_vp(annotations: Path, reader, rows: int, chance: float) -> None:
     assert manifest.rows.drop(columns="vp_attributes").equals(plain.rows)
     assert 100 * prevalence(manifest, "vp_attributes").mean() == pytest.approx(chance, abs=0.05)
     assert manifest.tasks["vp_attributes"].classes == pa_hmdb51.ATTRIBUTES
+
+
+def test_published_numbers_are_met_or_the_difference_is_said(annotations: Path, pa: Manifest, tmp_path: Path) -> None:
+    lists = annotations / "ucf101"
+    for split in (1, 2, 3):
+        lines = published.compare(ucf101.prepare(Path("videos"), split=split, lists=lists))
+        assert len(lines) == 3 and all(line.endswith("as published") for line in lines), lines
+        lines = published.compare(hmdb51.prepare(Path("videos"), split=split, lists=annotations / "hmdb51"))
+        assert len(lines) == 3 and all(line.endswith("as published") for line in lines), lines
+    assert [line.endswith("as published") for line in published.compare(pa)] == [True] * 3
+    halved = tmp_path / "lists"
+    shutil.copytree(lists, halved)
+    train = halved / "trainlist01.txt"
+    train.write_text("\n".join(train.read_text().splitlines()[::2]))
+    first, second, _ = published.compare(ucf101.prepare(Path("videos"), lists=halved))
+    assert "together 4,769, but 9,537 are published" in first and second.endswith("3,783, as published")

@@ -221,6 +221,7 @@ def test_labels_outside_the_task_are_refused(table: Path, task: str, line: int, 
         ('"wave"', '"jump"', "task 'action' needs classes, each named once"),
         ('"name": "action"', '"name": "gesture"', "no column 'gesture:single'"),
         ("{", "", "must hold name, root and tasks"),
+        ('"name": "', '"name": "../', "is no name of a folder"),
     ],
 )
 def test_bad_task_files_are_refused(table: Path, old: str, new: str, message: str) -> None:

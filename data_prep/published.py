@@ -1,0 +1,54 @@
+"""The published numbers of each dataset, so that an incomplete download is noticed when it is prepared."""
+
+from spact_lib.manifest import Manifest
+
+_UCF101 = {1: (9_537, 3_783), 2: (9_586, 3_734), 3: (9_624, 3_696)}
+_HMDB51 = (3_570, 1_530)  # of each split
+
+# Name of a manifest -> rows of the official training and test lists, videos, and classes of each task.
+ROWS = {
+    **{f"{name}{'' if split == 1 else f'_split{split}'}": rows for name in ("ucf101", "vp_ucf101")
+       for split, rows in _UCF101.items()},
+    **{f"{name}{split}": _HMDB51 for name in ("hmdb51", "vp_hmdb51") for split in ("", "_split2", "_split3")},
+}  # fmt: skip
+VISPR = {"train": 10_000, "val": 4_167, "test": 8_000}
+CLASSES = {
+    "ucf101": {"action": 101},
+    "vp_ucf101": {"action": 101},
+    "hmdb51": {"action": 51},
+    "vp_hmdb51": {"action": 51},
+    "pa_hmdb51": {"action": 51},
+    "phvu": {"action": 739, "object": 1_678, "scene": 248},
+}
+PA_VIDEOS, PA_FRAMES = 515, 52_411  # 52,413 annotated frames, two of them not for all five attributes
+
+
+def compare(manifest: Manifest) -> list[str]:
+    """A line for each published number of this dataset: it is met, or by how much it is not; none for others.
+
+    P-HVU's clips are compared where its csv files are read (``phvu``).
+    """
+    rows, name = manifest.rows, manifest.name
+    found = rows["split"].value_counts()
+    lines = []
+    if name in ROWS:
+        parts = {split: int(found.get(split, 0)) for split in ("train", "val", "test")}
+        listed = (
+            f"the official training list: {parts['train']:,} to train on, {parts['val']:,} for validation; together"
+        )
+        lines.append(_line(listed, parts["train"] + parts["val"], ROWS[name][0]))
+        lines.append(_line("the official test list:", parts["test"], ROWS[name][1]))
+    if name == "vispr":
+        lines += [_line(f"{split} images:", int(found.get(split, 0)), expected) for split, expected in VISPR.items()]
+    if name == "pa_hmdb51":
+        lines.append(_line("videos:", rows["path"].nunique(), PA_VIDEOS))
+        lines.append(_line("frames with all five attributes:", int((rows["end"] - rows["start"]).sum()), PA_FRAMES))
+    for task, expected in CLASSES.get(name.split("_split")[0], {}).items():
+        lines.append(_line(f"classes of {task}:", manifest.tasks[task].n_classes, expected))
+    return lines
+
+
+def _line(what: str, found: int, expected: int) -> str:
+    if found == expected:
+        return f"{what} {found:,}, as published"
+    return f"{what} {found:,}, but {expected:,} are published: files are incomplete or of another version; compare them"
