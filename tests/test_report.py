@@ -112,6 +112,12 @@ def test_chance_lines_are_those_of_the_metrics() -> None:
     assert np.array_equal(found["together"]["counts"], together)
 
 
+def test_a_tag_that_stands_twice_in_a_row_counts_once(tmp_path: Path) -> None:
+    (tmp_path / "tags.csv").write_text("path,split,tags:multi\na.mp4,train,x|x\nb.mp4,train,y\n")
+    train = describe(read_manifest(tmp_path / "tags.csv"))["tasks"]["tags"]["splits"]["train"]
+    assert train["positives"] == {"x": 1, "y": 1}
+
+
 def test_ranges_are_counted_in_frames_too() -> None:
     rows = pd.DataFrame({"path": ["v", "v"], "split": "test", "start": [0, 30], "end": [30, 40], "x": ["a", "b"]})
     report = describe(Manifest("d", Path("."), {"x": Task("x", "single", ("a", "b"))}, rows))
