@@ -69,7 +69,8 @@ class ContrastiveBranch:
 class MomentumContrast(nn.Module):
     """MoCo's encoder (He et al. 2020): f_B as the query network, its moving average as the key network, and a queue.
 
-    One encoder; the key network and the queue are state, not parameters that an optimizer could move.
+    One encoder; the key network gets no gradient, so the optimizer leaves it alone; in step 1 the gradient
+    reaches f_A through the queries only.
     """
 
     def __init__(self, network: str, queue: int, momentum: float):

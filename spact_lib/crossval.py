@@ -10,6 +10,7 @@ from scipy.stats import binomtest
 from spact_lib.config import Profile
 from spact_lib.errors import UserError, unknown_name
 from spact_lib.experiments import Store, manifest_of, predictions
+from spact_lib.manifest import refuse_unlearned
 from spact_lib.protocols import Protocol, data_spec
 from spact_lib.study import METHODS, Study, released, test_items
 
@@ -18,8 +19,8 @@ def folds(profile: Profile, protocol: Protocol, column: str, store: Store, seed:
     """A study for every value of ``column``, with the rows of that value as its test set.
 
     Raises:
-        UserError: the protocol has two datasets (there is no common group), a multi-label task, an unknown column, or
-            only one value.
+        UserError: the protocol has two datasets (there is no common group), a multi-label task, an unknown column, only
+            one value, or a class that is then tested but not trained.
     """
     if len({protocol.target_action.dataset, protocol.target_privacy.dataset}) > 1:
         raise UserError("leaving a group out needs one dataset with both tasks; this protocol has two")
@@ -33,7 +34,11 @@ def folds(profile: Profile, protocol: Protocol, column: str, store: Store, seed:
     values = sorted(manifest.rows.loc[manifest.rows["split"] != "unused", column].astype(str).unique())
     if len(values) < 2:
         raise UserError(f"column {column!r} has the one value {values[0]!r}; leaving it out leaves nothing to train on")
-    return {value: Study(profile, protocol, store, seed, (column, value)) for value in values}
+    studies = {value: Study(profile, protocol, store, seed, (column, value)) for value in values}
+    for study in studies.values():
+        for role in (protocol.target_action, protocol.target_privacy):
+            refuse_unlearned(manifest_of(study.data(role)), role.task)
+    return studies
 
 
 def cross_validate(studies: dict[str, Study], methods: Sequence[str]) -> pd.DataFrame:

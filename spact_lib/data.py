@@ -343,7 +343,8 @@ def training_batches(dataset: ClipDataset, batch_size: int, first: int, last: in
 
 def test_batches(dataset: ClipDataset, batch_size: int, workers: int = 0) -> DataLoader:
     """All test clips, in order: ``test_clips`` consecutive samples per row."""
-    keys = [(row, k) for row in range(len(dataset)) for k in range(dataset.test_clips)]
+    clips = dataset.test_clips  # once: it looks at every row
+    keys = [(row, k) for row in range(len(dataset)) for k in range(clips)]
     batches = [keys[at : at + batch_size] for at in range(0, len(keys), batch_size)]
     return DataLoader(dataset, batch_sampler=batches, num_workers=workers)
 

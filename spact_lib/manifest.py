@@ -103,7 +103,10 @@ class Manifest:
         return hot
 
     def leave_out(self, column: str, value: object) -> "Manifest":
-        """Rows with ``column == value`` become test, the others train (no val); "unused" rows stay unused."""
+        """Rows with ``column == value`` become test, the others train (no val); "unused" rows stay unused.
+
+        A single-label task may lose all training rows of a class by this: ``refuse_unlearned`` tells.
+        """
         if column not in self.rows:
             raise unknown_name(f"column of dataset {self.name!r}", column, self.rows.columns)
         used = self.rows["split"] != "unused"
@@ -199,6 +202,19 @@ def refuse_missing(manifest: Manifest) -> None:
         raise UserError(
             f"{len(missing)} of the files in manifest {manifest.name!r} are not under {manifest.root}: {shown}; "
             "put them there or remove their rows"
+        )
+
+
+def refuse_unlearned(manifest: Manifest, task: str) -> None:
+    """Raise UserError for a class of a single-label task that is tested but not trained: its score means nothing."""
+    if manifest.tasks[task].kind != "single":
+        return
+    cells, split = manifest.rows[task], manifest.rows["split"]
+    unlearned = sorted(set(cells[split == "test"]) - set(cells[split == "train"]))
+    if unlearned and (split == "train").any():
+        raise UserError(
+            f"class {unlearned[0]!r} of task {task!r} of {manifest.name!r} has test rows but no training row; "
+            "leave out by another column, or add one"
         )
 
 

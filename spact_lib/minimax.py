@@ -18,8 +18,8 @@ from spact_lib.training import Run, frozen, set_learning_rate, settled_mean
 class Game:
     """The players and the rules.
 
-    A batch is a dict: ``clip`` (B, T, C, H, W) in [0, 1] and ``label``; ``pair`` (B, 2, C, H, W) for a self-supervised
-    branch; ``image`` (N, 1, C, H, W) and ``image_label`` for a supervised one.
+    A batch is a dict: ``clip`` (B, T, C, H, W) in [0, 1] and ``label``; ``pair`` (B, 2 * n_frames, C, H, W) for a
+    self-supervised branch; ``image`` (N, 1, C, H, W) and ``image_label`` for a supervised one.
     """
 
     f_A: nn.Module

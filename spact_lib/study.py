@@ -27,7 +27,7 @@ from spact_lib.config import (
 )
 from spact_lib.config import profile as named_profile
 from spact_lib.data import rows_of
-from spact_lib.errors import unknown_name
+from spact_lib.errors import UserError, unknown_name
 from spact_lib.experiments import Artifact, Store, manifest_of, unfolded
 from spact_lib.paths import runs_root
 from spact_lib.protocols import Protocol, Role, data_spec
@@ -75,7 +75,8 @@ class LearnedMethod:
         )
 
 
-# Every method by name. A new learned method is a line here, a new baseline also a function in baselines.py.
+# Every method by name. A new learned method is a line here and in ``TABLES``, a new baseline also a function in
+# baselines.py.
 METHODS: dict[str, LearnedMethod | str] = {
     "raw": "baseline",
     "identity": "identity",
@@ -147,7 +148,9 @@ class Study:
     _data: dict[str, DataSpec] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        # Now, not after hours of training: a dataset that is not there, a misspelt task.
+        # Now, not after hours of training: a seed that is none, a dataset that is not there, a misspelt task.
+        if self.seed < 0:
+            raise UserError(f"the seed is {self.seed}; give an integer from 0 up")
         for role in self.protocol.roles:
             tasks = manifest_of(self.data(role)).tasks if not self.store.read_only else {role.task}
             if role.task not in tasks:

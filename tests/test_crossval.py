@@ -78,6 +78,8 @@ def test_what_cannot_be_left_out_is_said(takes: Path, tmp_path: Path) -> None:
         crossval.folds(settings, protocol(f"{takes}:gesture/person"), "split", store)
     with pytest.raises(UserError, match="'traits' is multi-label"):
         crossval.folds(settings, protocol(f"{takes}:gesture/traits"), "take", store)
+    with pytest.raises(UserError, match="class 'p0' of task 'person' .* has test rows but no training row"):
+        crossval.folds(settings, protocol(f"{takes}:gesture/person"), "person", store)
     studies = crossval.folds(settings, protocol(f"{takes}:gesture/person"), "take", store)
     with pytest.raises(UserError, match="unknown method 'spct'; choose one of: .*spact"):
         crossval.cross_validate(studies, ["raw", "spct"])

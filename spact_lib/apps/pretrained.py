@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 from spact_lib import __version__
-from spact_lib.config import AnonymizerSpec, BaselineSpec, InitAnonymizerSpec
+from spact_lib.config import AnonymizerSpec, InitAnonymizerSpec
 from spact_lib.errors import UserError
 from spact_lib.experiments import Artifact
 from spact_lib.networks.anonymizer import CONFIG, FORMAT, WEIGHTS, Anonymizer
@@ -25,7 +25,7 @@ def export(study: Study, method: str, folder: Path) -> Path:
         NotTrainedError: something is missing where training is forbidden.
     """
     spec = study.method(method)
-    if isinstance(spec, BaselineSpec):
+    if not isinstance(spec, InitAnonymizerSpec | AnonymizerSpec):
         raise UserError(f"{method} learns nothing, so there is nothing to export; `spact anonymize` knows its name")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} is already there; choose another place, or remove it")
