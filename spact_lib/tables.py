@@ -67,6 +67,8 @@ def table(name: str, *studies: Study, methods: Iterable[str] = ()) -> pd.DataFra
     if name not in TABLES:
         raise unknown_name("table", name, TABLES)
     methods = list(methods or TABLES[name])
+    # Where no data are drawn, two draws with one seed are the same replicate; it must not be averaged with itself.
+    studies = list({study.init_f_A.key(): study for study in studies}.values())
     each = [pd.concat([_method_rows(name, study, method) for method in methods]) for study in studies]
     for table in each:
         raw = table["here"].xs("raw", level="method")

@@ -146,6 +146,11 @@ def test_a_missing_record_is_refused_not_replaced(committed):
         tables.table("table1", study)
 
 
+def test_a_replicate_is_not_averaged_with_itself(committed):
+    once, twice = (tables.table("table1", *([committed[0]] * n)) for n in (1, 2))
+    assert twice.equals(once) and set(twice["replicates"]) == {1}
+
+
 def test_at_hand_keeps_what_needs_no_training(committed, monkeypatch):
     by_draw = {1: committed[0], 2: committed[1], 3: replace(committed[0], seed=7)}
     monkeypatch.setattr(tables, "open_study", lambda name, *, draw, **rest: by_draw[draw])
