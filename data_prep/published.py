@@ -5,7 +5,7 @@ from spact_lib.manifest import Manifest
 _UCF101 = {1: (9_537, 3_783), 2: (9_586, 3_734), 3: (9_624, 3_696)}
 _HMDB51 = (3_570, 1_530)  # of each split
 
-# Name of a manifest -> rows of the official training and test lists, videos, and classes of each task.
+# Name of a manifest -> rows of the official training list (validation is cut from it) and test list.
 ROWS = {
     **{f"{name}{'' if split == 1 else f'_split{split}'}": rows for name in ("ucf101", "vp_ucf101")
        for split, rows in _UCF101.items()},

@@ -55,7 +55,7 @@ from spact_lib.networks.anonymizer import Anonymizer
 from spact_lib.obfuscation import detector, mask, obfuscation
 from spact_lib.results import find_committed
 from spact_lib.target import train_target
-from spact_lib.training import Run, adam, save_weights, set_norm_momentum
+from spact_lib.training import Run, adam, running_mean, save_weights, set_norm_momentum
 
 SNAPSHOTS = 6  # strips of anonymized frames kept over a minimax run
 SNAPSHOT_FRAMES = 8
@@ -82,6 +82,10 @@ def _manifest(folder: Path, leave_out: tuple[str, str] | None, fingerprint: str)
     # ``fingerprint`` is only part of the key: a table edited beside a running notebook is read again.
     manifest = read_manifest(folder)
     return manifest.leave_out(*leave_out) if leave_out else manifest
+
+
+# A quarter of a million files are not asked for again by every spec that reads them.
+_refuse_missing_once = cache(refuse_missing)
 
 
 def manifest_of(data: DataSpec) -> Manifest:
@@ -173,7 +177,7 @@ class Store:
         """Raw frames of a dataset, and its manifest."""
         manifest = manifest_of(spec.data)
         if not self.decode_once:
-            refuse_missing(manifest)
+            _refuse_missing_once(manifest)
             return VideoFrames(manifest, spec.stored_side), manifest
         return PackedFrames(self.files(spec)), manifest
 
@@ -304,8 +308,7 @@ def _make_anonymizer(spec: AnonymizerSpec, folder: Path, store: Store) -> dict:
     play(game, run, spec.schedule, batches, threshold=spec.threshold, on_step=snapshot)
     for name, network in networks.items():
         save_weights(network, folder / f"{name}.safetensors")
-    last = run.rows[-50:]
-    means = {name: sum(row[name] for row in last) / len(last) for name in last[0] if name != "step"}
+    means = {name: running_mean(run.rows, name) for name in run.rows[-1] if name != "step"}
     return {
         **means,
         "steps": run.step,
@@ -338,9 +341,14 @@ def anonymize_uint8(f_A: nn.Module, frames: np.ndarray, precision: str) -> np.nd
     f_A.eval()
     device = next(f_A.parameters()).device
     with autocast(device, precision, dims=2):
-        out = f_A(_to_tensor(frames).to(device))
+        out = f_A(to_tensor(frames, device))
     f_A.train(was_training)
     return to_uint8(out)
+
+
+def to_tensor(frames: np.ndarray, device: torch.device | str = "cpu") -> Tensor:
+    """uint8 (n, h, w, 3) -> (n, 3, h, w) in [0, 1]; bytes travel to the device, not floats."""
+    return torch.from_numpy(np.ascontiguousarray(frames)).to(device).permute(0, 3, 1, 2).float() / 255
 
 
 def to_uint8(frames: Tensor) -> np.ndarray:
@@ -355,22 +363,17 @@ def _releaser(
     method = spec.method
     if isinstance(method, BaselineSpec):
         transform = baseline(method.name)
-        return lambda row, indices, frames: to_uint8(transform(_to_tensor(frames)))
+        return lambda row, indices, frames: to_uint8(transform(to_tensor(frames)))
     if isinstance(method, ObfuscationSpec):
         obfuscate, find = obfuscation(method.name), detector(method.boxes, spec.frames.data.folder, manifest)
 
         def release(row: int, indices: np.ndarray, frames: np.ndarray) -> np.ndarray:
             persons = mask(find(row, indices, frames), *frames.shape[1:3])
-            return to_uint8(obfuscate(_to_tensor(frames), persons))
+            return to_uint8(obfuscate(to_tensor(frames), persons))
 
         return release
     f_A, precision = store.load_anonymizer(method), _precision(method)
     return lambda row, indices, frames: anonymize_uint8(f_A, frames, precision)
-
-
-def _to_tensor(frames: np.ndarray) -> Tensor:
-    """uint8 (n, h, w, 3) -> (n, 3, h, w) in [0, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2).float() / 255
 
 
 def _make_release(spec: ReleaseSpec, folder: Path, store: Store) -> dict:

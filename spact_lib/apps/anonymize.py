@@ -19,7 +19,7 @@ from spact_lib.apps.transcode import Result, transcode
 from spact_lib.baselines import BASELINES
 from spact_lib.device import pick_device
 from spact_lib.errors import UserError, unknown_name
-from spact_lib.experiments import anonymize_uint8, to_uint8
+from spact_lib.experiments import anonymize_uint8, to_tensor, to_uint8
 from spact_lib.networks.anonymizer import WEIGHTS, Anonymizer, read_config
 from spact_lib.video import open_video
 
@@ -65,12 +65,7 @@ def load_method(name: str) -> Method:
     if name == "raw":
         raise UserError("raw hides nothing, so its output would only look safe; choose another anonymizer")
     if name in BASELINES:
-
-        def release(frames: np.ndarray) -> np.ndarray:
-            x = torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 255  # (n, h, w, 3) -> (n, 3, h, w)
-            return to_uint8(BASELINES[name](x))
-
-        return Method(name, name, None, release)
+        return Method(name, name, None, lambda frames: to_uint8(BASELINES[name](to_tensor(frames))))
     if not Path(name).is_dir():
         legal = [*sorted(BASELINES.keys() - {"raw"}), "a folder that `spact export` made"]
         raise unknown_name("anonymizer", name, legal)
