@@ -6,6 +6,7 @@ Heavy imports stand inside the verbs, so that ``spact --help`` and a bad argumen
 import argparse
 import json
 import logging
+import os
 import re
 import shutil
 import signal
@@ -112,6 +113,8 @@ def cache(args: argparse.Namespace) -> int:
 def reproduce(args: argparse.Namespace) -> int:
     """Data, all notebooks in order, summary. What is finished is found in the store, not computed again."""
     from spact_lib import config
+    from spact_lib.ahead import processes
+    from spact_lib.device import gpus
     from spact_lib.notebooks import needs, run_notebook
 
     profile, start = config.profile(args.profile), time.perf_counter()
@@ -130,26 +133,30 @@ def reproduce(args: argparse.Namespace) -> int:
         )
     minutes["data"] = (time.perf_counter() - start) / 60
     executed = runs_root() / "notebooks" / profile.name
-    for number, path in enumerate(notebooks, 1):
-        say(f"reproduce: notebook {number} of {len(notebooks)}: {path.name}")
-        seconds = run_notebook(path, executed / path.name, {"PROFILE": profile.name}, echo=True)
-        minutes[path.name] = seconds / 60
+    devices, cores = gpus(), os.cpu_count() or 1
+    jobs = args.jobs or len(devices) or min(2, cores)
+    threads = int(os.environ.get("OMP_NUM_THREADS", max(1, cores // jobs)))
+    say(f"reproduce: {jobs} process{'es' * (jobs > 1)} with {threads} thread{'s' * (threads > 1)} each")
+    with processes(profile.name, jobs - 1, threads, [devices[k % len(devices)] for k in range(jobs) if devices]):
+        for number, path in enumerate(notebooks, 1):
+            say(f"reproduce: notebook {number} of {len(notebooks)}: {path.name}")
+            seconds = run_notebook(path, executed / path.name, {"PROFILE": profile.name}, echo=True)
+            minutes[path.name] = seconds / 60
     minutes["total"] = (time.perf_counter() - start) / 60
     if from_nothing:
-        keep_minutes(profile.name, minutes)
+        keep_minutes(profile.name, minutes, f"{jobs} processes with {threads} threads each")
     text = summary(profile.name, minutes)
     say("\n" + text)
     say(f"summary: {write_text(runs_root() / f'summary-{profile.name}.md', text)}")
     return 0
 
 
-def keep_minutes(profile: str, minutes: dict[str, float]) -> None:
+def keep_minutes(profile: str, minutes: dict[str, float], processes: str) -> None:
     """Keep what an uninterrupted run from an empty store took, for the README: a resumed one tells nothing."""
     from spact_lib.device import environment
 
-    machine = environment()
     kept = {name: round(value, 2) for name, value in minutes.items()}
-    hardware = f"{machine['device']}, {machine['threads']} threads"
+    hardware = f"{environment()['device']}, {processes}"
     write_json(runs_root() / "records" / profile / "minutes.json", {"hardware": hardware, "minutes": kept})
 
 
@@ -325,8 +332,10 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--out", type=Path, required=True, help="folder of the copy")
     verb.add_argument("--short-side", type=int, required=True, help="pixels, even; 128 is what the paper profile reads")
     verb.add_argument("--fps", type=float, help="frames per second (default: each file's own)")
-    for function in (reproduce, doctor):
-        add(function).add_argument("--profile", default="mini", help="smoke, mini (default) or paper")
+    verb = add(reproduce)
+    verb.add_argument("--profile", default="mini", help="smoke, mini (default) or paper")
+    verb.add_argument("--jobs", type=int, metavar="N", help="processes (default: one for each GPU, else two)")
+    add(doctor).add_argument("--profile", default="mini", help="smoke, mini (default) or paper")
     verb = add(run)
     verb.add_argument("notebook", help="path, or the start of a name in notebooks/, such as 04")
     verb.add_argument("-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))

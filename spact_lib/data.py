@@ -95,19 +95,17 @@ def _frame_ranges(manifest: Manifest) -> list[tuple[int, int | None]]:
     ]
 
 
-def write_packed(folder: Path, rows: Iterator[Iterator[np.ndarray]]) -> None:
-    """Write ``index.npy`` and ``frames.bin``: rows, each an iterator of uint8 blocks (n, h, w, 3)."""
-    index, offset = [], 0
+def write_packed(folder: Path, rows: int, blocks: Iterator[tuple[int, np.ndarray]]) -> None:
+    """Write ``index.npy`` and ``frames.bin``: blocks (row, uint8 (n, h, w, 3)) in the order of the ``rows`` rows."""
+    index, offset = np.zeros((rows, 4), dtype=np.int64), 0
     with atomic_path(folder / "frames.bin") as temporary, open(temporary, "wb") as file:
-        for blocks in rows:
-            n, h, w = 0, 0, 0
-            for block in blocks:
-                n, (h, w) = n + len(block), block.shape[1:3]
-                file.write(np.ascontiguousarray(block))
-            index.append((offset, n, h, w))
-            offset += n * h * w * 3
+        for row, block in blocks:
+            if index[row, 1] == 0:
+                index[row] = offset, 0, *block.shape[1:3]
+            index[row, 1] += len(block)
+            offset += file.write(np.ascontiguousarray(block))
     with atomic_path(folder / "index.npy") as temporary:
-        np.save(temporary, np.array(index, dtype=np.int64))
+        np.save(temporary, index)
 
 
 def pack(manifest: Manifest, stored_side: int, folder: Path) -> None:
@@ -118,7 +116,7 @@ def pack(manifest: Manifest, stored_side: int, folder: Path) -> None:
     """
     refuse_missing(manifest)
 
-    def blocks(path: Path, start: int, end: int | None) -> Iterator[np.ndarray]:
+    def frames(path: Path, start: int, end: int | None) -> Iterator[np.ndarray]:
         seen = 0
         for position, frame in enumerate(iter_frames(path, size=stored_side)):
             if position >= start and (end is None or position < end):
@@ -130,11 +128,14 @@ def pack(manifest: Manifest, stored_side: int, folder: Path) -> None:
             wanted = f"frames {start} to {end}" if end is not None else f"frame {start}"
             raise UserError(f"{path} ends before {wanted} of its row in {manifest.name!r}; correct the range")
 
-    ranges = _frame_ranges(manifest)
-    paths = [manifest.root / path for path in manifest.rows["path"]]
-    used = manifest.rows["split"] != "unused"
-    progress = tqdm(zip(paths, ranges, used, strict=True), f"decode {manifest.name}", len(paths), disable=None)
-    write_packed(folder, (blocks(path, *span) if wanted else iter(()) for path, span, wanted in progress))
+    ranges, paths = _frame_ranges(manifest), [manifest.root / path for path in manifest.rows["path"]]
+
+    def blocks() -> Iterator[tuple[int, np.ndarray]]:
+        for row in tqdm(range(len(paths)), f"decode {manifest.name}", disable=None):
+            if manifest.rows["split"].iloc[row] != "unused":
+                yield from ((row, frame) for frame in frames(paths[row], *ranges[row]))
+
+    write_packed(folder, len(paths), blocks())
 
 
 def rows_of(manifest: Manifest, split: str) -> np.ndarray:

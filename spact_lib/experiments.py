@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from safetensors.torch import load_model
 from torch import Tensor, nn
 
@@ -59,10 +59,15 @@ from spact_lib.training import Run, adam, running_mean, save_weights, set_norm_m
 
 SNAPSHOTS = 6  # strips of anonymized frames kept over a minimax run
 SNAPSHOT_FRAMES = 8
+RELEASED_AT_ONCE = 256  # frames: stills one by one would take ten times as long
 
 
 class NotTrainedError(UserError):
     """Read-only and there is no record of this spec."""
+
+
+class BusyError(UserError):
+    """Another process is making this, and this store does not wait."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +111,7 @@ class Store:
     def __init__(self, root: Path, *, decode_once: bool = True, workers: int = 0, read_only: bool | None = None):
         self.root, self.decode_once, self.workers = root, decode_once, workers
         self.read_only = os.environ.get("SPACT_READ_ONLY") == "1" if read_only is None else read_only
+        self.wait = True  # for what another process is making; else BusyError
         self.used: dict[str, dict] = {}  # records of every spec asked for, for the notebook to keep
 
     def folder(self, spec: Spec) -> Path:
@@ -116,13 +122,17 @@ class Store:
 
         Raises:
             NotTrainedError: it is not there and this store is read-only.
+            BusyError: another process is making it, and ``wait`` is false.
         """
         artifact = self._find(spec)
         if artifact is None:
             folder = self.folder(spec)
             folder.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(f"{folder}.lock"):
-                artifact = self._find(spec) or self._make(spec, folder)
+            try:
+                with FileLock(f"{folder}.lock", timeout=-1 if self.wait else 0):
+                    artifact = self._find(spec) or self._make(spec, folder)
+            except Timeout as error:
+                raise BusyError(f"{spec.kind} {spec.key()} is being made by another process") from error
         self.used[spec.key()] = artifact.record
         return artifact
 
@@ -358,37 +368,55 @@ def to_uint8(frames: Tensor) -> np.ndarray:
 
 def _releaser(
     spec: ReleaseSpec, manifest: Manifest, store: Store
-) -> Callable[[int, np.ndarray, np.ndarray], np.ndarray]:
-    """(row, frame numbers, frames uint8 (n, h, w, 3)) -> the frames as the method releases them, uint8."""
+) -> Callable[[list[tuple[int, np.ndarray]], np.ndarray], np.ndarray]:
+    """(pieces (row, frame numbers), their frames uint8 (n, h, w, 3)) -> the frames as the method releases them."""
     method = spec.method
     if isinstance(method, BaselineSpec):
         transform = baseline(method.name)
-        return lambda row, indices, frames: to_uint8(transform(to_tensor(frames)))
+        return lambda pieces, frames: to_uint8(transform(to_tensor(frames)))
     if isinstance(method, ObfuscationSpec):
         obfuscate, find = obfuscation(method.name), detector(method.boxes, spec.frames.data.folder, manifest)
 
-        def release(row: int, indices: np.ndarray, frames: np.ndarray) -> np.ndarray:
-            persons = mask(find(row, indices, frames), *frames.shape[1:3])
-            return to_uint8(obfuscate(to_tensor(frames), persons))
+        def release(pieces: list[tuple[int, np.ndarray]], frames: np.ndarray) -> np.ndarray:
+            ends = np.cumsum([len(numbers) for _, numbers in pieces])
+            each = zip(pieces, np.split(frames, ends[:-1]), strict=True)
+            boxes = [box for (row, numbers), part in each for box in find(row, numbers, part)]
+            return to_uint8(obfuscate(to_tensor(frames), mask(boxes, *frames.shape[1:3])))
 
         return release
     f_A, precision = store.load_anonymizer(method), _precision(method)
-    return lambda row, indices, frames: anonymize_uint8(f_A, frames, precision)
+    return lambda pieces, frames: anonymize_uint8(f_A, frames, precision)
+
+
+def _pieces(source: FrameSource, rows: np.ndarray) -> Iterator[tuple[list[tuple[int, np.ndarray]], np.ndarray]]:
+    """All frames of ``rows`` in order: lists of (row, frame numbers) and their frames, of one shape, together few."""
+    pieces, frames, size = [], [], 0
+    for row in rows:
+        n = source.n_frames(row)
+        for at in range(0, n, RELEASED_AT_ONCE):
+            numbers = np.arange(at, min(at + RELEASED_AT_ONCE, n))
+            read = source.read(row, numbers)
+            if pieces and (size + len(numbers) > RELEASED_AT_ONCE or read.shape[1:] != frames[0].shape[1:]):
+                yield pieces, np.concatenate(frames)
+                pieces, frames, size = [], [], 0
+            pieces, frames, size = [*pieces, (row, numbers)], [*frames, read], size + len(numbers)
+    if pieces:
+        yield pieces, np.concatenate(frames)
 
 
 def _make_release(spec: ReleaseSpec, folder: Path, store: Store) -> dict:
     source, manifest = store.frames(spec.frames)
     release = _releaser(spec, manifest, store)
+    used = np.flatnonzero(manifest.rows["split"] != "unused")
 
-    def blocks(row: int) -> Iterator[np.ndarray]:
-        if manifest.rows["split"].iloc[row] == "unused":
-            return
-        n = source.n_frames(row)
-        for at in range(0, n, 256):
-            indices = np.arange(at, min(at + 256, n))
-            yield release(row, indices, source.read(row, indices))
+    def blocks() -> Iterator[tuple[int, np.ndarray]]:
+        for pieces, frames in _pieces(source, used):
+            released, at = release(pieces, frames), 0
+            for row, numbers in pieces:
+                yield row, released[at : at + len(numbers)]
+                at += len(numbers)
 
-    write_packed(folder, (blocks(row) for row in range(len(manifest))))
+    write_packed(folder, len(manifest), blocks())
     return {"rows": len(manifest)}
 
 

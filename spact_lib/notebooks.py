@@ -38,9 +38,14 @@ def read_notebook(path: Path) -> NotebookNode:
         raise UserError(f"{path} is not a notebook") from None
 
 
+def about(path: Path) -> dict[str, object]:
+    """What a notebook says of itself in its metadata, under ``spact``: item of the paper, datasets, tables."""
+    return dict(read_notebook(path).metadata.get("spact", {}))
+
+
 def needs(path: Path) -> list[str]:
     """Datasets that must be prepared before the notebook can run: ``spact.needs`` in its metadata."""
-    return list(read_notebook(path).metadata.get("spact", {}).get("needs", []))
+    return list(about(path).get("needs", []))
 
 
 def declared_parameters(path: Path) -> dict[str, object]:

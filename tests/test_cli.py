@@ -9,7 +9,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
 import data_prep
-from spact_lib import cli, doctor
+from spact_lib import ahead, cli, doctor
 from spact_lib.files import write_text
 
 TABLE = "method,top-1,top-1 (paper)\nSPAct,91.20,62.03\n"
@@ -40,7 +40,7 @@ def site(tmp_path: Path, monkeypatch) -> SimpleNamespace:
     monkeypatch.setenv("SPACT_RUNS", str(tmp_path / "runs"))
     monkeypatch.setattr(data_prep, "mini", SimpleNamespace(draw=draw), raising=False)
     monkeypatch.setattr(cli, "NOTEBOOKS", tmp_path)
-    for module in (cli, doctor):
+    for module in (ahead, cli, doctor):
         monkeypatch.setattr(module, "committed_notebooks", lambda: [path])
     return SimpleNamespace(notebook=path, runs=tmp_path / "runs")
 
