@@ -13,6 +13,7 @@ from spact_lib.experiments import Store, manifest_of, predictions
 from spact_lib.manifest import refuse_unlearned
 from spact_lib.protocols import Protocol, data_spec
 from spact_lib.study import METHODS, Study, released, test_items
+from spact_lib.video import letterbox
 
 
 def folds(profile: Profile, protocol: Protocol, column: str, store: Store, seed: int = 0) -> dict[str, Study]:
@@ -81,10 +82,10 @@ def cross_validate(studies: dict[str, Study], methods: Sequence[str]) -> pd.Data
 
 def released_frames(studies: dict[str, Study], methods: Sequence[str], per_fold: int = 3) -> dict[str, np.ndarray]:
     """Middle frames of test videos, spread over each fold, as released: method -> uint8 (n, h, w, 3)."""
-    shown: dict[str, list[np.ndarray]] = {method: [] for method in methods}
+    shown: dict[str, list[np.ndarray]] = {method: [] for method in methods}  # (h, w, 3); shapes may differ
     for study in studies.values():
         role = study.protocol.target_action
         specs = {method: study.method(method) for method in methods}
         for method, frames in released(study, specs, role, test_items(study, role, per_fold)).items():
-            shown[method].append(frames)
-    return {method: np.concatenate(frames) for method, frames in shown.items()}
+            shown[method].extend(frames)
+    return {method: letterbox(frames) for method, frames in shown.items()}

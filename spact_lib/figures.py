@@ -67,7 +67,7 @@ def frame_grid(
     """Strips of frames, one above the other, the same moments in one column.
 
     Args:
-        rows: name (of a method, or any text) -> uint8 (n, h, w, 3), the same n; sizes may differ.
+        rows: name (of a method, or any text) -> uint8 (n, h, w, 3), the same n; sizes and shapes may differ.
         captions: one for each column.
         side: height in pixels that a frame is shown at.
 
@@ -78,12 +78,12 @@ def frame_grid(
     if len(counts) != 1 or 0 in counts:
         raise UserError(f"a strip needs rows with the same number of frames, got {[len(f) for f in rows.values()]}")
     gap, n = max(2, side // 16), counts.pop()
-    h, w = next(iter(rows.values())).shape[1:3]
-    width = round(side * w / h)
+    widths = [round(side * frames.shape[2] / frames.shape[1]) for frames in rows.values()]
+    width = max(widths)  # of a column
     canvas = np.full((len(rows) * (side + gap) - gap, n * (width + gap) - gap, 3), 255, np.uint8)
-    for r, frames in enumerate(rows.values()):
-        for c, frame in enumerate(enlarge(frames, side, width)):
-            canvas[r * (side + gap) :, c * (width + gap) :][:side, :width] = frame
+    for r, (frames, own) in enumerate(zip(rows.values(), widths, strict=True)):
+        for c, frame in enumerate(enlarge(frames, side, own)):
+            canvas[r * (side + gap) :, c * (width + gap) + (width - own) // 2 :][:side, :own] = frame
     height = 0.35 + canvas.shape[0] / 80 + 0.2 * bool(title) + 0.2 * bool(captions)
     fig, (ax,) = _new(1.4 + canvas.shape[1] / 80, height)
     ax.imshow(canvas, interpolation="nearest")

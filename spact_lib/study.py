@@ -32,6 +32,7 @@ from spact_lib.experiments import Artifact, Store, manifest_of, unfolded
 from spact_lib.paths import runs_root
 from spact_lib.protocols import Protocol, Role, data_spec
 from spact_lib.protocols import protocol as named_protocol
+from spact_lib.video import letterbox
 
 KEEP_ACTION = 3.0  # points of validation top-1 that an f_A may cost when omega is chosen
 
@@ -283,7 +284,7 @@ def test_items(study: Study, role: Role, n: int) -> np.ndarray:
 def released(
     study: Study, methods: dict[str, Method], role: Role, rows: Iterable[int], parts: Iterable[float] = (0.5,)
 ) -> dict[str, np.ndarray]:
-    """Frames as each method releases them: name -> uint8 (rows * parts, h, w, 3).
+    """Frames as each method releases them: name -> uint8 (rows * parts, h, w, 3), letterboxed where shapes differ.
 
     Args:
         rows: of the role's dataset.
@@ -293,7 +294,7 @@ def released(
     for name, method in methods.items():
         source = study.store.release(study.release(method, role))
         at = [(row, np.array([round(part * (source.n_frames(row) - 1))])) for row in rows for part in parts]
-        found[name] = np.concatenate([source.read(row, index) for row, index in at])
+        found[name] = letterbox([source.read(row, index)[0] for row, index in at])
     return found
 
 

@@ -50,6 +50,14 @@ def test_frame_grid_keeps_the_aspect_and_refuses_unequal_rows():
         figures.frame_grid({})
 
 
+def test_frame_grid_stretches_no_row():
+    upright, across = np.zeros((1, 20, 10, 3), np.uint8), np.zeros((1, 10, 20, 3), np.uint8)
+    _, ax = figures.frame_grid({"a": across, "b": upright}, side=32)
+    canvas = ax.images[0].get_array()
+    assert (canvas[:32, :64] == 0).all() and (canvas[34:, 24:40] == 0).all()
+    assert (canvas[34:, :24] == 255).all() and (canvas[34:, 40:] == 255).all()
+
+
 def test_enlarge_repeats_pixels_and_adds_none():
     frames = np.arange(4, dtype=np.uint8).reshape(1, 2, 2, 1).repeat(3, axis=3)
     large = figures.enlarge(frames, 5, 4)
