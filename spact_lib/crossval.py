@@ -8,11 +8,11 @@ import pandas as pd
 from scipy.stats import binomtest
 
 from spact_lib.config import Profile
-from spact_lib.errors import UserError, unknown_name
+from spact_lib.errors import UserError
 from spact_lib.experiments import Store, manifest_of, predictions
 from spact_lib.manifest import refuse_unlearned
 from spact_lib.protocols import Protocol, data_spec
-from spact_lib.study import METHODS, Study, released, test_items
+from spact_lib.study import Study, released, test_items
 from spact_lib.video import letterbox
 
 
@@ -50,11 +50,10 @@ def cross_validate(studies: dict[str, Study], methods: Sequence[str]) -> pd.Data
         of the most frequent class).
 
     Raises:
-        UserError: an unknown method, before anything is trained.
+        UserError: a method that cannot be trained (``Study.check``), before anything is.
     """
-    for method in methods:
-        if method not in METHODS:
-            raise unknown_name("method", method, METHODS)
+    for study in studies.values():
+        study.check(methods)
     rows = []
     for method in methods:
         for role in ("action", "privacy"):

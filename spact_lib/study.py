@@ -149,13 +149,22 @@ class Study:
     _data: dict[str, DataSpec] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        # Now, not after hours of training: a seed that is none, a dataset that is not there, a misspelt task.
+        # Now, not after hours of training: a seed that is none, a dataset that is not there, a misspelt task, videos
+        # too few to tell apart.
         if self.seed < 0:
             raise UserError(f"the seed is {self.seed}; give an integer from 0 up")
         for role in self.protocol.roles:
             tasks = manifest_of(self.data(role)).tasks if not self.store.read_only else {role.task}
             if role.task not in tasks:
                 raise unknown_name(f"task of dataset {role.dataset!r}", role.task, tasks)
+        if not self.store.read_only:
+            manifest = manifest_of(self.data(self.protocol.action))
+            rows, batch = len(rows_of(manifest, "train")), min(self.profile.init_f_B.batch, self.profile.minimax.batch)
+            if min(rows, batch) < 2:
+                raise UserError(
+                    "a self-supervised f_B tells the videos of a batch apart and needs at least two; dataset "
+                    f"{manifest.name!r} has {rows} of split 'train', and the profile's smallest batch holds {batch}"
+                )
 
     def data(self, role: Role) -> DataSpec:
         """The prepared dataset of a role."""
@@ -178,6 +187,25 @@ class Study:
             seed=self.seed,
         )
 
+    def check(self, methods: Iterable[str]) -> None:
+        """Refuse now what would else end hours of training.
+
+        Raises:
+            UserError: an unknown method.
+        """
+        for name in methods:
+            if name not in METHODS:
+                raise unknown_name("method", name, METHODS)
+            if isinstance(METHODS[name], LearnedMethod):
+                self._learned(name)
+
+    def _learned(self, name: str) -> LearnedMethod:
+        learned = METHODS.get(name)
+        if not isinstance(learned, LearnedMethod):
+            legal = [name for name, method in METHODS.items() if isinstance(method, LearnedMethod)]
+            raise unknown_name("learned method", name, legal)
+        return learned
+
     def init_f_T(self) -> InitActionSpec:
         p = self.profile
         return InitActionSpec(
@@ -193,7 +221,7 @@ class Study:
 
     def anonymizer(self, method: str, omega: float) -> AnonymizerSpec:
         """f_A* of a learned method for one omega."""
-        p, learned = self.profile, METHODS[method]
+        p, learned = self.profile, self._learned(method)
         return AnonymizerSpec(
             f_T=self.init_f_T(), f_B=self.init_f_B(learned), omega=omega, schedule=p.minimax,
             threshold=p.th_Bmax, norm_momentum=p.norm_momentum, seed=self.seed, update_f_B=learned.update_f_B,
@@ -220,7 +248,7 @@ class Study:
         Returns:
             The chosen spec, and validation top-1 of every omega that was tried (none for a method with a fixed one).
         """
-        omega = METHODS[method].omega
+        omega = self._learned(method).omega
         if omega == "spact":
             omega = self.choose_omega("spact")[0].omega
         if omega is not None:

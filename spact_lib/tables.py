@@ -52,7 +52,7 @@ def table(name: str, *studies: Study, methods: Iterable[str] = ()) -> pd.DataFra
     """A table of the paper (``TABLES``) for one replicate, or the mean over several.
 
     Args:
-        methods: rows; none: all rows of that table.
+        methods: rows; none: all rows of that table. Drops are from raw, so its row is always there.
 
     Returns:
         Index (metric, method). Columns: ``here`` (top-1 and cMAP in percent, F1 in [0, 1]; mean over the target
@@ -62,11 +62,15 @@ def table(name: str, *studies: Study, methods: Iterable[str] = ()) -> pd.DataFra
         ``sd`` and ``drop sd``, standard deviations over replicates; drops are taken within a replicate.
 
     Raises:
+        UserError: an unknown table, or a method that cannot be trained (``Study.check``), before anything is.
         NotTrainedError: a record is missing where training is forbidden.
     """
     if name not in TABLES:
         raise unknown_name("table", name, TABLES)
     methods = list(methods or TABLES[name])
+    methods = methods if "raw" in methods else ["raw", *methods]
+    for study in studies:
+        study.check(methods)
     # Where no data are drawn, two draws with one seed are the same replicate; it must not be averaged with itself.
     studies = list({study.init_f_A.key(): study for study in studies}.values())
     each = [pd.concat([_method_rows(name, study, method) for method in methods]) for study in studies]
@@ -245,6 +249,8 @@ def gap(table: pd.DataFrame) -> str:
             parts.append(f"{metric} {_signed(-row['drop'])} %{_paper(-row['paper drop'])}")
         lines.append(f"{label(method)}: {'; '.join(parts)}.")
     for metric in (metric for metric in metrics[1:] if not metric.endswith("F1")):  # F1 at 0.5 may lie below its line
+        if (metric, "spact") not in table.index:
+            continue
         raw, spact = table.loc[(metric, "raw")], table.loc[(metric, "spact")]
         lines.append(
             f"Above chance, SPAct leaves {spact['here'] - spact['chance']:.1f} of raw's "

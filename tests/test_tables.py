@@ -130,6 +130,13 @@ def test_table1_from_committed_records_alone(committed):
     assert table.loc[("action top-1", "raw"), "omega"] == ""
 
 
+def test_the_raw_row_is_always_there_because_drops_are_from_it(committed):
+    table = tables.table("table1", committed[0], methods=["supervised"])
+    assert list(table.index.unique("method")) == ["raw", "supervised"]
+    assert table.loc[("privacy cMAP", "supervised"), "drop"] == pytest.approx(100 * (1 - 50 / 80))
+    assert tables.gap(table).count("\n") == 1  # how many replicates; Supervised [41]
+
+
 def test_replicates_are_averaged_and_their_spread_stated(committed):
     table = tables.table("table1", *committed)
     row = table.loc["privacy cMAP", "spact"]
