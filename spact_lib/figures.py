@@ -196,7 +196,7 @@ def trade_off(table: pd.DataFrame) -> tuple[Figure, Axes]:
         marker, size = ("*", 14) if method == "spact" else ("o", 8)
         ax.errorbar(
             x.loc[method, "here"], y.loc[method, "here"], **bars, fmt=marker, markersize=size, color=colour(method),
-            capsize=2, markeredgecolor="#333333", markeredgewidth=0.6, label=label(method),
+            capsize=2, markeredgecolor="#333333", markeredgewidth=0.6, label=label(method, x.loc[method, "boxes"]),
         )  # fmt: skip
     ax.axvline(x["chance"].iloc[0], color=REFERENCE, linestyle=":", linewidth=1)
     ax.axhline(y["chance"].iloc[0], color=REFERENCE, linestyle=":", linewidth=1)

@@ -29,8 +29,9 @@ from spact_lib.config import profile as named_profile
 from spact_lib.data import rows_of
 from spact_lib.errors import UserError, unknown_name
 from spact_lib.experiments import Artifact, Store, manifest_of, unfolded
+from spact_lib.obfuscation import refuse_without_weights
 from spact_lib.paths import runs_root
-from spact_lib.protocols import Protocol, Role, data_spec
+from spact_lib.protocols import Protocol, Role, data_spec, is_own
 from spact_lib.protocols import protocol as named_protocol
 from spact_lib.video import letterbox
 
@@ -172,6 +173,12 @@ class Study:
             self._data[role.dataset] = data_spec(self.profile, role.dataset, self.leave_out)
         return self._data[role.dataset]
 
+    @property
+    def boxes(self) -> Literal["oracle", "coco"]:
+        """Who says where persons are: the profile's choice; in one's own data, which store no boxes, the detector."""
+        own = any(is_own(role.dataset) for role in self.protocol.roles)
+        return "coco" if own else self.profile.boxes
+
     @cached_property
     def init_f_A(self) -> InitAnonymizerSpec:
         """f_A after Eq. 4: shared by all learned methods, and the identity row."""
@@ -191,13 +198,13 @@ class Study:
         """Refuse now what would else end hours of training.
 
         Raises:
-            UserError: an unknown method.
+            UserError: an unknown method; persons to be found without the detector's weights.
         """
         for name in methods:
             if name not in METHODS:
                 raise unknown_name("method", name, METHODS)
-            if isinstance(METHODS[name], LearnedMethod):
-                self._learned(name)
+            if METHODS[name] == "obfuscation" and self.boxes == "coco" and not self.store.read_only:
+                refuse_without_weights()
 
     def _learned(self, name: str) -> LearnedMethod:
         learned = METHODS.get(name)
@@ -235,7 +242,7 @@ class Study:
         if kind == "baseline":
             return BaselineSpec(name=name)
         if kind == "obfuscation":
-            return ObfuscationSpec(name=name, boxes=self.profile.boxes)
+            return ObfuscationSpec(name=name, boxes=self.boxes)
         return self.init_f_A if kind == "identity" else self.choose_omega(name)[0]
 
     def choose_omega(self, method: str) -> tuple[AnonymizerSpec, dict[float, float]]:

@@ -84,7 +84,9 @@ def test_training_curves_draw_the_uninformative_value():
 @pytest.mark.parametrize("replicated", [False, True])
 def test_trade_off_plots_the_table(replicated):
     index = pd.MultiIndex.from_product([["action top-1", "privacy cMAP"], ["raw", "spact"]], names=["metric", "method"])
-    table = pd.DataFrame({"here": [90.0, 88.0, 80.0, 50.0], "chance": [10.0, 10.0, 30.0, 30.0]}, index=index)
+    table = pd.DataFrame(
+        {"here": [90.0, 88.0, 80.0, 50.0], "chance": [10.0, 10.0, 30.0, 30.0], "boxes": ""}, index=index
+    )
     if replicated:
         table["sd"] = 1.0
     _, ax = figures.trade_off(table)
