@@ -65,6 +65,11 @@ class LearnedMethod:
             "larger": profile.larger_f_B,
             "video": profile.video_f_B,
         }
+        contrast = {"temperature": profile.temperature}
+        settings = {
+            "nt_xent": contrast | {"both_directions": profile.both_directions},
+            "moco": contrast | {"queue": profile.moco_queue, "momentum": profile.moco_momentum},
+        }
         return BranchSpec(
             loss=self.loss,
             network=networks[self.f_B],
@@ -72,8 +77,7 @@ class LearnedMethod:
             task=study.protocol.privacy.task if BRANCHES[self.loss].needs_images else None,
             batch=profile.privacy_batch,
             n_frames=profile.action_view.n_frames if self.f_B == "video" else 1,
-            queue=profile.moco_queue if self.loss == "moco" else 0,
-            momentum=profile.moco_momentum if self.loss == "moco" else 0.0,
+            **settings.get(self.loss, {}),
         )
 
 
@@ -198,11 +202,14 @@ class Study:
         """Refuse now what would else end hours of training.
 
         Raises:
-            UserError: an unknown method; persons to be found without the detector's weights.
+            UserError: an unknown method; an f_B that its loss cannot take; persons to be found without the detector's
+                weights.
         """
         for name in methods:
             if name not in METHODS:
                 raise unknown_name("method", name, METHODS)
+            if isinstance(METHODS[name], LearnedMethod):
+                METHODS[name].branch(self)
             if METHODS[name] == "obfuscation" and self.boxes == "coco" and not self.store.read_only:
                 refuse_without_weights()
 

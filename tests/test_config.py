@@ -168,6 +168,21 @@ def test_unknown_names_and_data_are_refused_before_any_training(tiny_csv: Path, 
     assert not one.store.root.exists()
 
 
+def test_the_printed_form_of_eq_5_and_its_temperature_are_settings_of_a_profile(tiny_csv: Path) -> None:
+    other = study(tiny_csv, profile("smoke", both_directions=False, temperature=0.5))
+    for name, expected in {"spact": (0.5, False), "moco": (0.5, True), "supervised": (0.1, True)}.items():
+        branch = METHODS[name].branch(other)
+        assert (branch.temperature, branch.both_directions) == expected, name
+    assert METHODS["supervised"].branch(other) == METHODS["supervised"].branch(study(tiny_csv))
+    with pytest.raises(UserError, match="profile setting temperature: .* greater than 0"):
+        profile("smoke", temperature=0)
+
+
+def test_moco_with_two_encoders_is_refused_at_the_start(tiny_csv: Path) -> None:
+    with pytest.raises(UserError, match=r"MoCo keeps one queue .* not 'slim4\+slim8'; name one"):
+        study(tiny_csv, profile("smoke", f_B="slim4+slim8")).check(["spact", "moco"])
+
+
 def test_a_single_training_video_is_refused_at_the_start(tiny_csv: Path) -> None:
     header, *rows = tiny_csv.read_text().splitlines()
     few = [row for row in rows if "right" in row and (",train," not in row or row.startswith("clips/00"))]
