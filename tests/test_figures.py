@@ -73,7 +73,8 @@ def test_smoothed_is_the_running_mean():
 def test_training_curves_draw_the_uninformative_value():
     names = ("L_T_step1", "L_B_step1", "spread", "L_T", "L_B")
     rows = [{"step": step} | {name: step + k for k, name in enumerate(names)} for step in range(4)]
-    _, (left, middle, right) = figures.training_curves(rows, uninformative=3.8)
+    fig, (left, middle, right) = figures.training_curves(rows, uninformative=3.8)
+    assert [text.get_text() for text in fig.legends[0].get_texts()][2] == "uninformative"
     assert any(np.allclose(line.get_ydata(), 3.8) for line in middle.lines)
     assert left.lines[2].get_xdata().tolist() == [1, 2, 3, 4] and left.lines[2].get_ydata().tolist() == [3, 4, 5, 6]
     assert right.get_ylim()[0] == 0
