@@ -284,7 +284,7 @@ MINI = Profile(
     th_Bmax=None,
     # Step 1 sees f_T and f_B in eval mode. At mini's learning rate the usual momentum of 0.1 leaves their statistics
     # so far behind that f_A learns to exploit the lag instead of hiding anything (L_B of one batch 3.1 in eval mode,
-    # 1.4 in train mode).
+    # 1.4 in train mode: seen once on draw 0, not recorded).
     norm_momentum=0.5,
     omegas=(0.5, 0.25),
     target_seeds=(0,),
