@@ -45,7 +45,7 @@ env: $(READY)
 $(READY): pyproject.toml pins.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "error: $(PYTHON) is older than Python 3.11 or missing; name another: make PYTHON=python3.12 ..."; exit 1; }
-	@echo "env: a virtual environment in .venv, packages at the versions of pins.txt (once; 2 to 3 minutes, 6 GB)"
+	@echo "env: a virtual environment in .venv, packages at the versions of pins.txt (once; some gigabytes)"
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input -c pins.txt -e '.[dev]'
 	@touch $@

@@ -332,10 +332,11 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--out", type=Path, required=True, help="folder of the copy")
     verb.add_argument("--short-side", type=int, required=True, help="pixels, even; 128 is what the paper profile reads")
     verb.add_argument("--fps", type=float, help="frames per second (default: each file's own)")
-    verb = add(reproduce)
-    verb.add_argument("--profile", default="mini", help="smoke, mini (default) or paper")
-    verb.add_argument("--jobs", type=int, metavar="N", help="processes (default: one for each GPU, else two)")
-    add(doctor).add_argument("--profile", default="mini", help="smoke, mini (default) or paper")
+    for function in (reproduce, doctor, promote):
+        verb = add(function)
+        verb.add_argument("--profile", default="mini", help="smoke, mini (default) or paper")
+        if function is reproduce:
+            verb.add_argument("--jobs", type=int, metavar="N", help="processes (default: one for each GPU, else two)")
     verb = add(run)
     verb.add_argument("notebook", help="path, or the start of a name in notebooks/, such as 04")
     verb.add_argument("-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
@@ -369,7 +370,6 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--method", default="spact", help="a learned row of Table 1 (default: spact)")
     verb.add_argument("--protocol", default="ucf101_vispr1", help="which data it learned from")
     verb.add_argument("--seed", type=int, default=0)
-    add(promote).add_argument("profile", help="the profile whose executed notebooks are committed: mini")
     return top
 
 

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from spact_lib.errors import UserError, unknown_name
 
@@ -117,6 +117,12 @@ class BranchSpec(Frozen):
     queue: int = later(0)  # K of MoCo
     momentum: float = later(0.0)  # of MoCo's key network
 
+    @model_validator(mode="after")
+    def _refuse_two_queues(self) -> "BranchSpec":
+        if self.loss == "moco" and "+" in self.network:
+            raise UserError(f"MoCo keeps one queue and so takes one encoder, not {self.network!r}; name one of them")
+        return self
+
 
 class InitPrivacySpec(Spec):
     """f_B initialised on the output of f_A (Eq. 8). ``threshold``: th_B0, reached when L_B falls below it."""
@@ -212,6 +218,8 @@ class Profile(Frozen):
     smaller_f_B: str  # Table 6
     larger_f_B: str
     video_f_B: str  # the spatio-temporal one of Table 3
+    temperature: float = Field(0.1, gt=0)  # tau of NT-Xent and MoCo
+    both_directions: bool = True  # of NT-Xent; False: Z alone as anchor, as Eq. 5 is printed
     moco_queue: int  # "ours", as its momentum
     moco_momentum: float
     boxes: Literal["oracle", "coco"]  # of persons, for the obfuscation baselines
@@ -276,7 +284,7 @@ MINI = Profile(
     th_Bmax=None,
     # Step 1 sees f_T and f_B in eval mode. At mini's learning rate the usual momentum of 0.1 leaves their statistics
     # so far behind that f_A learns to exploit the lag instead of hiding anything (L_B of one batch 3.1 in eval mode,
-    # 1.4 in train mode).
+    # 1.4 in train mode: seen once on draw 0, not recorded).
     norm_momentum=0.5,
     omegas=(0.5, 0.25),
     target_seeds=(0,),

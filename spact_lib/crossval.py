@@ -8,11 +8,12 @@ import pandas as pd
 from scipy.stats import binomtest
 
 from spact_lib.config import Profile
-from spact_lib.errors import UserError, unknown_name
+from spact_lib.errors import UserError
 from spact_lib.experiments import Store, manifest_of, predictions
 from spact_lib.manifest import refuse_unlearned
 from spact_lib.protocols import Protocol, data_spec
-from spact_lib.study import METHODS, Study, released, test_items
+from spact_lib.study import Study, released, test_items
+from spact_lib.video import letterbox
 
 
 def folds(profile: Profile, protocol: Protocol, column: str, store: Store, seed: int = 0) -> dict[str, Study]:
@@ -49,11 +50,10 @@ def cross_validate(studies: dict[str, Study], methods: Sequence[str]) -> pd.Data
         of the most frequent class).
 
     Raises:
-        UserError: an unknown method, before anything is trained.
+        UserError: a method that cannot be trained (``Study.check``), before anything is.
     """
-    for method in methods:
-        if method not in METHODS:
-            raise unknown_name("method", method, METHODS)
+    for study in studies.values():
+        study.check(methods)
     rows = []
     for method in methods:
         for role in ("action", "privacy"):
@@ -81,10 +81,10 @@ def cross_validate(studies: dict[str, Study], methods: Sequence[str]) -> pd.Data
 
 def released_frames(studies: dict[str, Study], methods: Sequence[str], per_fold: int = 3) -> dict[str, np.ndarray]:
     """Middle frames of test videos, spread over each fold, as released: method -> uint8 (n, h, w, 3)."""
-    shown: dict[str, list[np.ndarray]] = {method: [] for method in methods}
+    shown: dict[str, list[np.ndarray]] = {method: [] for method in methods}  # (h, w, 3); shapes may differ
     for study in studies.values():
         role = study.protocol.target_action
         specs = {method: study.method(method) for method in methods}
         for method, frames in released(study, specs, role, test_items(study, role, per_fold)).items():
-            shown[method].append(frames)
-    return {method: np.concatenate(frames) for method, frames in shown.items()}
+            shown[method].extend(frames)
+    return {method: letterbox(frames) for method, frames in shown.items()}

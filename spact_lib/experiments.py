@@ -56,6 +56,7 @@ from spact_lib.obfuscation import detector, mask, obfuscation
 from spact_lib.results import find_committed
 from spact_lib.target import train_target
 from spact_lib.training import Run, adam, running_mean, save_weights, set_norm_momentum
+from spact_lib.video import letterbox
 
 SNAPSHOTS = 6  # strips of anonymized frames kept over a minimax run
 SNAPSHOT_FRAMES = 8
@@ -313,7 +314,8 @@ def _make_anonymizer(spec: AnonymizerSpec, folder: Path, store: Store) -> dict:
     def snapshot(step: int) -> None:
         if step in at:
             with atomic_path(folder / f"frames-{step + 1:06d}.npy") as temporary:
-                np.save(temporary, anonymize_uint8(game.f_A, shown, spec.f_A.precision))
+                anonymized = [anonymize_uint8(game.f_A, frame[None], spec.f_A.precision)[0] for frame in shown]
+                np.save(temporary, letterbox(anonymized))
 
     play(game, run, spec.schedule, batches, threshold=spec.threshold, on_step=snapshot)
     for name, network in networks.items():
@@ -335,13 +337,11 @@ def uninformative_loss(f_B: InitPrivacySpec, batch: int) -> float | None:
     return _branch(f_B).uninformative(batch)
 
 
-def snapshot_frames(spec: AnonymizerSpec, store: Store) -> np.ndarray:
-    """The middle frames of the first test videos: uint8 (n, h, w, 3)."""
+def snapshot_frames(spec: AnonymizerSpec, store: Store) -> list[np.ndarray]:
+    """The middle frames of the first test videos: uint8 (h, w, 3) each; shapes may differ."""
     source, manifest = store.raw(spec.f_A.action, spec.f_A.view.stored_side)
     rows = rows_of(manifest, "test")[:: max(1, len(manifest) // 40)][:SNAPSHOT_FRAMES]
-    frames = [source.read(row, np.array([source.n_frames(row) // 2])) for row in rows]
-    same = [frame for frame in frames if frame.shape == frames[0].shape]
-    return np.concatenate(same)
+    return [source.read(row, np.array([source.n_frames(row) // 2]))[0] for row in rows]
 
 
 @torch.no_grad()
@@ -433,7 +433,10 @@ def predictions(target: Artifact) -> tuple[np.ndarray, np.ndarray]:
 def _make_target(spec: TargetSpec, folder: Path, store: Store) -> dict:
     source = store.release(spec.release)
     test = (store.release(spec.test.release), manifest_of(spec.test.data)) if spec.test else None
-    return train_target(spec, source, manifest_of(spec.data), folder, pick_device(), store.workers, test)
+    metrics = train_target(spec, source, manifest_of(spec.data), folder, pick_device(), store.workers, test)
+    method = spec.release.method
+    # The committed record leaves the spec out, and "oracle" must be named wherever a result uses it.
+    return metrics | ({"boxes": method.boxes} if isinstance(method, ObfuscationSpec) else {})
 
 
 BUILDERS: dict[type[Spec], Callable[..., dict]] = {

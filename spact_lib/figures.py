@@ -67,7 +67,7 @@ def frame_grid(
     """Strips of frames, one above the other, the same moments in one column.
 
     Args:
-        rows: name (of a method, or any text) -> uint8 (n, h, w, 3), the same n; sizes may differ.
+        rows: name (of a method, or any text) -> uint8 (n, h, w, 3), the same n; sizes and shapes may differ.
         captions: one for each column.
         side: height in pixels that a frame is shown at.
 
@@ -78,12 +78,12 @@ def frame_grid(
     if len(counts) != 1 or 0 in counts:
         raise UserError(f"a strip needs rows with the same number of frames, got {[len(f) for f in rows.values()]}")
     gap, n = max(2, side // 16), counts.pop()
-    h, w = next(iter(rows.values())).shape[1:3]
-    width = round(side * w / h)
+    widths = [round(side * frames.shape[2] / frames.shape[1]) for frames in rows.values()]
+    width = max(widths)  # of a column
     canvas = np.full((len(rows) * (side + gap) - gap, n * (width + gap) - gap, 3), 255, np.uint8)
-    for r, frames in enumerate(rows.values()):
-        for c, frame in enumerate(enlarge(frames, side, width)):
-            canvas[r * (side + gap) :, c * (width + gap) :][:side, :width] = frame
+    for r, (frames, own) in enumerate(zip(rows.values(), widths, strict=True)):
+        for c, frame in enumerate(enlarge(frames, side, own)):
+            canvas[r * (side + gap) :, c * (width + gap) + (width - own) // 2 :][:side, :own] = frame
     height = 0.35 + canvas.shape[0] / 80 + 0.2 * bool(title) + 0.2 * bool(captions)
     fig, (ax,) = _new(1.4 + canvas.shape[1] / 80, height)
     ax.imshow(canvas, interpolation="nearest")
@@ -166,18 +166,18 @@ def training_curves(
         rows: logged by ``minimax.play``.
         uninformative: L_B of an f_B that sees nothing (log(2N - 1) for NT-Xent); None: not known.
     """
-    fig, (left, middle, right) = _new(10, 2.7, 3)
+    fig, (left, middle, right) = _new(10, 3, 3)
     for ax, name in ((left, "L_T"), (middle, "L_B")):
         loss_curve(ax, rows, f"{name}_step1", "step 1 ($f_A$ learns)", colour=REFERENCE)
-        loss_curve(ax, rows, name, f"step 2 ($f_{name[-1]}$ learns)", colour=colour(method))
+        loss_curve(ax, rows, name, "step 2 ($f_T$ and $f_B$ learn)", colour=colour(method))
         ax.set_title(f"${name}$")
     if uninformative is not None:
         middle.axhline(uninformative, color="#000000", linestyle="--", linewidth=1, label="uninformative")
-    loss_curve(right, rows, "spread", "spread", colour=colour(method))
+    loss_curve(right, rows, "spread", "spread")
     right.set_ylim(bottom=0)
     right.set_title("spread of pixels over a batch (0: collapse)", fontsize=10)
-    left.legend(frameon=False, fontsize=8)
-    middle.legend(frameon=False, fontsize=8)
+    # Below the panels: within them it would hide the curves, or the dashed line.
+    fig.legend(*middle.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False, fontsize=9)
     return fig, np.array([left, middle, right])
 
 
@@ -196,7 +196,7 @@ def trade_off(table: pd.DataFrame) -> tuple[Figure, Axes]:
         marker, size = ("*", 14) if method == "spact" else ("o", 8)
         ax.errorbar(
             x.loc[method, "here"], y.loc[method, "here"], **bars, fmt=marker, markersize=size, color=colour(method),
-            capsize=2, markeredgecolor="#333333", markeredgewidth=0.6, label=label(method),
+            capsize=2, markeredgecolor="#333333", markeredgewidth=0.6, label=label(method, x.loc[method, "boxes"]),
         )  # fmt: skip
     ax.axvline(x["chance"].iloc[0], color=REFERENCE, linestyle=":", linewidth=1)
     ax.axhline(y["chance"].iloc[0], color=REFERENCE, linestyle=":", linewidth=1)
@@ -257,13 +257,14 @@ def label_frequency(report: Mapping, *, columns: int = 3) -> tuple[Figure, np.nd
         )
         shares = 100 * shares.sort_values(shares.columns[0], ascending=False)
         few = len(shares) <= NAMED_CLASSES
-        for split in shares:
-            style = {"color": SPLIT_COLOURS[split], "label": split}
+        for k, split in enumerate(shares):
+            # Each smaller than the one before: equal shares would hide all splits but the last.
+            style = {"color": SPLIT_COLOURS[split], "label": split, "markersize": 10 - 3 * k, "linewidth": 5 - 1.7 * k}
             if few:
-                ax.plot(shares[split], range(len(shares)), SPLIT_MARKERS[split], **style, alpha=0.8)
+                ax.plot(shares[split], range(len(shares)), SPLIT_MARKERS[split], **style)
             else:
                 occurring = np.sort(shares[split][shares[split] > 0])[::-1]
-                ax.plot(range(1, len(occurring) + 1), occurring, **style, linewidth=2)
+                ax.plot(range(1, len(occurring) + 1), occurring, **style)
         if few:
             ax.set_yticks(range(len(shares)), shares.index, fontsize=8)
             ax.invert_yaxis()

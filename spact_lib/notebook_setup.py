@@ -24,6 +24,7 @@ from spact_lib.paths import mini_folder, runs_root
 from spact_lib.protocols import is_own
 from spact_lib.protocols import protocol as named_protocol
 from spact_lib.study import Study, open_study
+from spact_lib.video import letterbox
 
 
 def open_notebook(
@@ -56,7 +57,7 @@ def open_notebook(
     return study
 
 
-def suffix(study: Study, protocol: str) -> str:
+def suffix(study: Study, protocol: str = "ucf101_vispr1") -> str:
     """What is added to the names of a run's tables, figures and records: nothing for the default run of a profile.
 
     So a run with another draw, seed, protocol or other target seeds does not overwrite what is to be committed.
@@ -99,7 +100,7 @@ def strips(study: Study, spec: AnonymizerSpec) -> dict[str, np.ndarray]:
     saved = sorted(study.store.folder(spec).glob("frames-*.npy"))
     saved = [saved[k] for k in sorted({0, len(saved) // 2, len(saved) - 1}) if saved]
     after = {f"iteration {int(path.stem.removeprefix('frames-'))}": np.load(path) for path in saved}
-    return {"raw": snapshot_frames(spec, study.store)} | after
+    return {"raw": letterbox(snapshot_frames(spec, study.store))} | after
 
 
 def watch(study: Study, spec: AnonymizerSpec, *, name: str, every: float = 30.0) -> Artifact:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.models.detection import (
     FasterRCNN_MobileNet_V3_Large_320_FPN_Weights as Weights,
 )
@@ -83,7 +83,7 @@ def detector(kind: str, folder: Path, manifest: Manifest) -> Detector:
 def _oracle(folder: Path, manifest: Manifest) -> Detector:
     path = folder / "boxes.npz"
     if not path.exists():
-        raise UserError(f"there is no {path}: only the built-in data store oracle boxes; use the COCO detector")
+        raise UserError(f"there is no {path}: only the built-in data store boxes; elsewhere say boxes='coco'")
     with np.load(path, allow_pickle=False) as stored:
         boxes = dict(zip(stored["path"].tolist(), stored["boxes"], strict=True))  # (frames, 4) in pixels
 
@@ -102,13 +102,23 @@ def detector_weights() -> Path:
     return Path(torch.hub.get_dir()) / "checkpoints" / Weights.DEFAULT.url.rsplit("/", 1)[-1]
 
 
-def _coco() -> Detector:
-    device = pick_device()
+def refuse_without_weights() -> None:
+    """Download the detector's weights if they are not there; UserError says where to put them if that fails."""
+    if not detector_weights().exists():
+        _coco_network()
+
+
+def _coco_network() -> nn.Module:
     try:
-        network = fasterrcnn_mobilenet_v3_large_320_fpn(weights=Weights.DEFAULT).to(device).eval()
+        return fasterrcnn_mobilenet_v3_large_320_fpn(weights=Weights.DEFAULT).eval()
     except (OSError, RuntimeError) as error:  # no network, or a damaged file
         where = f"put {Weights.DEFAULT.url} at {detector_weights()}"
         raise UserError(f"the person detector's weights cannot be downloaded ({error}); {where}") from error
+
+
+def _coco() -> Detector:
+    device = pick_device()
+    network = _coco_network().to(device)
 
     @torch.no_grad()
     def find(row: int, indices: np.ndarray, frames: np.ndarray) -> list[np.ndarray]:

@@ -29,9 +29,11 @@ from spact_lib.config import profile as named_profile
 from spact_lib.data import rows_of
 from spact_lib.errors import UserError, unknown_name
 from spact_lib.experiments import Artifact, Store, manifest_of, unfolded
+from spact_lib.obfuscation import refuse_without_weights
 from spact_lib.paths import runs_root
-from spact_lib.protocols import Protocol, Role, data_spec
+from spact_lib.protocols import Protocol, Role, data_spec, is_own
 from spact_lib.protocols import protocol as named_protocol
+from spact_lib.video import letterbox
 
 KEEP_ACTION = 3.0  # points of validation top-1 that an f_A may cost when omega is chosen
 
@@ -63,6 +65,11 @@ class LearnedMethod:
             "larger": profile.larger_f_B,
             "video": profile.video_f_B,
         }
+        contrast = {"temperature": profile.temperature}
+        settings = {
+            "nt_xent": contrast | {"both_directions": profile.both_directions},
+            "moco": contrast | {"queue": profile.moco_queue, "momentum": profile.moco_momentum},
+        }
         return BranchSpec(
             loss=self.loss,
             network=networks[self.f_B],
@@ -70,8 +77,7 @@ class LearnedMethod:
             task=study.protocol.privacy.task if BRANCHES[self.loss].needs_images else None,
             batch=profile.privacy_batch,
             n_frames=profile.action_view.n_frames if self.f_B == "video" else 1,
-            queue=profile.moco_queue if self.loss == "moco" else 0,
-            momentum=profile.moco_momentum if self.loss == "moco" else 0.0,
+            **settings.get(self.loss, {}),
         )
 
 
@@ -148,19 +154,34 @@ class Study:
     _data: dict[str, DataSpec] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        # Now, not after hours of training: a seed that is none, a dataset that is not there, a misspelt task.
+        # Now, not after hours of training: a seed that is none, a dataset that is not there, a misspelt task, videos
+        # too few to tell apart.
         if self.seed < 0:
             raise UserError(f"the seed is {self.seed}; give an integer from 0 up")
         for role in self.protocol.roles:
             tasks = manifest_of(self.data(role)).tasks if not self.store.read_only else {role.task}
             if role.task not in tasks:
                 raise unknown_name(f"task of dataset {role.dataset!r}", role.task, tasks)
+        if not self.store.read_only:
+            manifest = manifest_of(self.data(self.protocol.action))
+            rows, batch = len(rows_of(manifest, "train")), min(self.profile.init_f_B.batch, self.profile.minimax.batch)
+            if min(rows, batch) < 2:
+                raise UserError(
+                    "a self-supervised f_B tells the videos of a batch apart and needs at least two; dataset "
+                    f"{manifest.name!r} has {rows} of split 'train', and the profile's smallest batch holds {batch}"
+                )
 
     def data(self, role: Role) -> DataSpec:
         """The prepared dataset of a role."""
         if role.dataset not in self._data:
             self._data[role.dataset] = data_spec(self.profile, role.dataset, self.leave_out)
         return self._data[role.dataset]
+
+    @property
+    def boxes(self) -> Literal["oracle", "coco"]:
+        """Who says where persons are: the profile's choice; in one's own data, which store no boxes, the detector."""
+        own = any(is_own(role.dataset) for role in self.protocol.roles)
+        return "coco" if own else self.profile.boxes
 
     @cached_property
     def init_f_A(self) -> InitAnonymizerSpec:
@@ -177,6 +198,28 @@ class Study:
             seed=self.seed,
         )
 
+    def check(self, methods: Iterable[str]) -> None:
+        """Refuse now what would else end hours of training.
+
+        Raises:
+            UserError: an unknown method; an f_B that its loss cannot take; persons to be found without the detector's
+                weights.
+        """
+        for name in methods:
+            if name not in METHODS:
+                raise unknown_name("method", name, METHODS)
+            if isinstance(METHODS[name], LearnedMethod):
+                METHODS[name].branch(self)
+            if METHODS[name] == "obfuscation" and self.boxes == "coco" and not self.store.read_only:
+                refuse_without_weights()
+
+    def _learned(self, name: str) -> LearnedMethod:
+        learned = METHODS.get(name)
+        if not isinstance(learned, LearnedMethod):
+            legal = [name for name, method in METHODS.items() if isinstance(method, LearnedMethod)]
+            raise unknown_name("learned method", name, legal)
+        return learned
+
     def init_f_T(self) -> InitActionSpec:
         p = self.profile
         return InitActionSpec(
@@ -192,7 +235,7 @@ class Study:
 
     def anonymizer(self, method: str, omega: float) -> AnonymizerSpec:
         """f_A* of a learned method for one omega."""
-        p, learned = self.profile, METHODS[method]
+        p, learned = self.profile, self._learned(method)
         return AnonymizerSpec(
             f_T=self.init_f_T(), f_B=self.init_f_B(learned), omega=omega, schedule=p.minimax,
             threshold=p.th_Bmax, norm_momentum=p.norm_momentum, seed=self.seed, update_f_B=learned.update_f_B,
@@ -206,7 +249,7 @@ class Study:
         if kind == "baseline":
             return BaselineSpec(name=name)
         if kind == "obfuscation":
-            return ObfuscationSpec(name=name, boxes=self.profile.boxes)
+            return ObfuscationSpec(name=name, boxes=self.boxes)
         return self.init_f_A if kind == "identity" else self.choose_omega(name)[0]
 
     def choose_omega(self, method: str) -> tuple[AnonymizerSpec, dict[float, float]]:
@@ -219,7 +262,7 @@ class Study:
         Returns:
             The chosen spec, and validation top-1 of every omega that was tried (none for a method with a fixed one).
         """
-        omega = METHODS[method].omega
+        omega = self._learned(method).omega
         if omega == "spact":
             omega = self.choose_omega("spact")[0].omega
         if omega is not None:
@@ -283,7 +326,7 @@ def test_items(study: Study, role: Role, n: int) -> np.ndarray:
 def released(
     study: Study, methods: dict[str, Method], role: Role, rows: Iterable[int], parts: Iterable[float] = (0.5,)
 ) -> dict[str, np.ndarray]:
-    """Frames as each method releases them: name -> uint8 (rows * parts, h, w, 3).
+    """Frames as each method releases them: name -> uint8 (rows * parts, h, w, 3), letterboxed where shapes differ.
 
     Args:
         rows: of the role's dataset.
@@ -293,7 +336,7 @@ def released(
     for name, method in methods.items():
         source = study.store.release(study.release(method, role))
         at = [(row, np.array([round(part * (source.n_frames(row) - 1))])) for row in rows for part in parts]
-        found[name] = np.concatenate([source.read(row, index) for row, index in at])
+        found[name] = letterbox([source.read(row, index)[0] for row, index in at])
     return found
 
 

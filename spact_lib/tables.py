@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from spact_lib.config import AnonymizerSpec, Spec
+from spact_lib.config import AnonymizerSpec, Method, Spec
 from spact_lib.errors import UserError, unknown_name
 from spact_lib.experiments import Store
 from spact_lib.files import atomic_path
@@ -43,30 +43,41 @@ METRICS = {"top1": "top-1", "cmap": "cMAP", "f1": "F1"}
 TRAINED = ("init_f_A", "init_f_T", "init_f_B", "anonymizer", "target")  # kinds of specs that cost minutes
 
 
-def label(method: str) -> str:
-    """A method's name for readers."""
-    return LABELS.get(method, method)
+def label(method: str, boxes: str = "") -> str:
+    """A method's name for readers; that persons were not found but known (``ObfuscationSpec.boxes``) is said."""
+    return LABELS.get(method, method) + " (oracle boxes)" * (boxes == "oracle")
+
+
+def labelled(study: Study, methods: Iterable[str]) -> dict[str, Method]:
+    """The methods of a study by their labels, for strips of frames."""
+    found = {name: study.method(name) for name in methods}
+    return {label(name, getattr(method, "boxes", "")): method for name, method in found.items()}
 
 
 def table(name: str, *studies: Study, methods: Iterable[str] = ()) -> pd.DataFrame:
     """A table of the paper (``TABLES``) for one replicate, or the mean over several.
 
     Args:
-        methods: rows; none: all rows of that table.
+        methods: rows; none: all rows of that table. Drops are from raw, so its row is always there.
 
     Returns:
         Index (metric, method). Columns: ``here`` (top-1 and cMAP in percent, F1 in [0, 1]; mean over the target
         seeds), ``chance`` (its chance line), ``drop`` (relative, from raw, in percent), ``paper``, ``paper drop``,
         ``difference`` (of the two drops, in points), ``omega``, ``seeds`` (of the targets), ``replicates``,
-        ``minutes`` (of training this row needs, shared initialisation included), ``device``. Several replicates add
+        ``minutes`` (of training this row needs, shared initialisation included), ``device``, ``boxes`` (of persons:
+        "oracle", "coco", or "" where a method looks for none). Several replicates add
         ``sd`` and ``drop sd``, standard deviations over replicates; drops are taken within a replicate.
 
     Raises:
+        UserError: an unknown table, or a method that cannot be trained (``Study.check``), before anything is.
         NotTrainedError: a record is missing where training is forbidden.
     """
     if name not in TABLES:
         raise unknown_name("table", name, TABLES)
     methods = list(methods or TABLES[name])
+    methods = methods if "raw" in methods else ["raw", *methods]
+    for study in studies:
+        study.check(methods)
     # Where no data are drawn, two draws with one seed are the same replicate; it must not be averaged with itself.
     studies = list({study.init_f_A.key(): study for study in studies}.values())
     each = [pd.concat([_method_rows(name, study, method) for method in methods]) for study in studies]
@@ -76,7 +87,7 @@ def table(name: str, *studies: Study, methods: Iterable[str] = ()) -> pd.DataFra
     stacked = pd.concat(each).groupby(level=["metric", "method"], sort=False)
     means = stacked[["here", "chance", "drop", "paper", "paper drop", "minutes"]].mean()
     means["difference"] = means["drop"] - means["paper drop"]
-    for column in ("omega", "seeds", "device"):
+    for column in ("omega", "seeds", "device", "boxes"):
         means[column] = stacked[column].agg(lambda values: ", ".join(sorted({str(v) for v in values if v != ""})))
     means["replicates"] = len(studies)
     columns = ["here", "chance", "drop", "paper", "paper drop", "difference"]
@@ -85,7 +96,7 @@ def table(name: str, *studies: Study, methods: Iterable[str] = ()) -> pd.DataFra
         columns = ["here", "sd", "chance", "drop", "drop sd", "paper", "paper drop", "difference"]
     metrics = list(dict.fromkeys(means.index.get_level_values("metric")))
     order = pd.MultiIndex.from_product([metrics, methods], names=["metric", "method"])
-    return means.loc[order, [*columns, "omega", "seeds", "replicates", "minutes", "device"]]
+    return means.loc[order, [*columns, "omega", "seeds", "replicates", "minutes", "device", "boxes"]]
 
 
 def _paper_row(lookup: Callable[..., float | None], table: str, method: str, *column: str) -> float | None:
@@ -119,6 +130,7 @@ def _method_rows(table: str, study: Study, name: str) -> pd.DataFrame:
     return found.assign(
         omega=f"{method.omega:g}" if isinstance(method, AnonymizerSpec) else "",
         seeds=" ".join(map(str, seeds)),
+        boxes=getattr(method, "boxes", ""),
         minutes=sum(record["seconds"] for record in records) / 60,
         device=", ".join(sorted({record["environment"]["device"] for record in records})),
     )
@@ -165,8 +177,8 @@ def printable(table: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for (metric, method), row in table.iterrows():
         digits = 3 if metric.endswith("F1") else 1
-        cells = {"metric": metric, "method": label(method)}
-        for column in table.columns:
+        cells = {"metric": metric, "method": label(method, row["boxes"])}
+        for column in table.columns.drop("boxes"):
             if column in ("here", "sd", "chance", "paper"):
                 cells[column] = text(row[column], digits)
             elif column in ("drop", "drop sd", "paper drop", "difference", "minutes"):
@@ -245,6 +257,8 @@ def gap(table: pd.DataFrame) -> str:
             parts.append(f"{metric} {_signed(-row['drop'])} %{_paper(-row['paper drop'])}")
         lines.append(f"{label(method)}: {'; '.join(parts)}.")
     for metric in (metric for metric in metrics[1:] if not metric.endswith("F1")):  # F1 at 0.5 may lie below its line
+        if (metric, "spact") not in table.index:
+            continue
         raw, spact = table.loc[(metric, "raw")], table.loc[(metric, "spact")]
         lines.append(
             f"Above chance, SPAct leaves {spact['here'] - spact['chance']:.1f} of raw's "

@@ -95,6 +95,19 @@ def iter_frames(path: str | Path, size: int | None = None) -> Iterator[np.ndarra
             yield convert(frame)
 
 
+def letterbox(frames: Sequence[np.ndarray]) -> np.ndarray:
+    """Frames of any shapes in one array, to be looked at: each in the middle of the largest height and width, on white.
+
+    Shape: n times uint8 (h, w, 3) -> uint8 (n, H, W, 3); frames of one shape stay as they are.
+    """
+    height, width = (max(frame.shape[axis] for frame in frames) for axis in (0, 1))
+    out = np.full((len(frames), height, width, 3), 255, np.uint8)
+    for place, frame in zip(out, frames, strict=True):
+        h, w = frame.shape[:2]
+        place[(height - h) // 2 :, (width - w) // 2 :][:h, :w] = frame
+    return out
+
+
 def write_video(
     path: str | Path,
     frames: Iterable[np.ndarray],

@@ -9,7 +9,7 @@ import pytest
 
 from spact_lib import cli
 from spact_lib.apps import anonymize as app
-from spact_lib.apps.anonymize import Method, Settings, anonymize, load_method, plan
+from spact_lib.apps.anonymize import Settings, VideoMethod, anonymize, load_method, plan
 from spact_lib.errors import UserError
 from spact_lib.video import probe, read_frames, write_video
 
@@ -76,9 +76,9 @@ def test_an_interrupted_run_continues(folder: Path, tmp_path: Path) -> None:
 
     pairs = plan(folder, out)
     with pytest.raises(KeyboardInterrupt):
-        anonymize(pairs, Method("m", "m", None, stop_at_the_second), Settings())
+        anonymize(pairs, VideoMethod("m", "m", None, stop_at_the_second), Settings())
     assert len(files(out)) == 1 and files(out) < outputs()
-    done, failed = anonymize(pairs, Method("m", "m", None, lambda frames: 255 - frames), Settings())
+    done, failed = anonymize(pairs, VideoMethod("m", "m", None, lambda frames: 255 - frames), Settings())
     assert len(done) == len(AWKWARD) - 1 and not failed and files(out) == outputs()
 
 
@@ -124,7 +124,7 @@ def test_refusals(folder: Path, tmp_path: Path) -> None:
         plan(folder, tmp_path / "out")
     with pytest.raises(UserError, match="unknown anonymizer 'blur'; choose one of: a folder that .*, downsample_2x"):
         load_method("blur")
-    f_A = Method("f_A", "key", 32, lambda frames: frames)
+    f_A = VideoMethod("f_A", "key", 32, lambda frames: frames)
     with pytest.raises(UserError, match="short side of 8 pixels; give at least 16"):
         anonymize([], f_A, Settings(short_side=8))
     with pytest.raises(UserError, match="0 videos at a time"):
@@ -132,7 +132,7 @@ def test_refusals(folder: Path, tmp_path: Path) -> None:
 
 
 def test_another_frame_size_than_the_judged_one_is_said(folder: Path, tmp_path: Path, caplog) -> None:
-    f_A = Method("f_A", "key", 32, lambda frames: frames)
+    f_A = VideoMethod("f_A", "key", 32, lambda frames: frames)
     pairs = [(folder / "-dash.mp4", tmp_path / "out.mp4")]
     with caplog.at_level("INFO", app.log.name):
         done, _ = anonymize(pairs, f_A, Settings())

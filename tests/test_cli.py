@@ -70,9 +70,9 @@ def test_reproduce_runs_everything_and_sums_up(site, capsys):
 
 
 def test_promote_commits_a_mini_run_and_no_smoke_run(site, capsys):
-    assert status("promote", "mini") == 2
+    assert status("promote") == 2
     assert "no notebook at" in capsys.readouterr().err
-    assert status("reproduce", "--profile", "smoke") == 0 and status("promote", "smoke") == 2
+    assert status("reproduce", "--profile", "smoke") == 0 and status("promote", "--profile", "smoke") == 2
     assert "with its defaults" in capsys.readouterr().err
     assert status("reproduce", "--profile", "mini") == 0
     write_text(site.runs / "records" / "mini" / "04.jsonl", '{"key": "new"}\n')
@@ -80,7 +80,7 @@ def test_promote_commits_a_mini_run_and_no_smoke_run(site, capsys):
     records = site.notebook.parent / "records"
     write_text(records / "04.jsonl", '{"key": "old"}\n')
     write_text(records / "data.json", '{"gestures": "0", "mini": "1"}')
-    assert status("promote", "mini") == 0
+    assert status("promote") == 0
     assert (records / "04.jsonl").read_text() == '{"key": "new"}\n'
     assert json.loads((records / "data.json").read_text()) == {"gestures": "0", "mini": "2"}
     assert [cell.execution_count for cell in nbformat.read(site.notebook, 4).cells] == [1, 2]

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
+from spact_lib import tables
 from spact_lib.baselines import BASELINES, baseline
 from spact_lib.config import PROFILES, Profile, Schedule, profile
 from spact_lib.errors import UserError
@@ -156,6 +157,40 @@ def test_unknown_names_and_data_are_refused_before_any_training(tiny_csv: Path, 
         Study(SMOKE, protocol(f"{tiny_csv}:action/person"), Store(tmp_path, read_only=False))
     with pytest.raises(UserError, match="unknown person to leave out 'c'; choose one of: a, b"):
         study(tiny_csv, leave_out=("person", "c"))
+    one = study(tiny_csv)
+    learned = "choose one of: frozen_f_B, larger_f_B, .*, spact, spatiotemporal_f_B, supervised$"
+    with pytest.raises(UserError, match=f"unknown learned method 'raw'; {learned}"):
+        one.choose_omega("raw")
+    with pytest.raises(UserError, match=f"unknown learned method 'spct'; {learned}"):
+        one.anonymizer("spct", 0.5)
+    with pytest.raises(UserError, match="unknown method 'spct'"):
+        tables.table("table1", one, methods=["spact", "spct"])
+    assert not one.store.root.exists()
+
+
+def test_the_printed_form_of_eq_5_and_its_temperature_are_settings_of_a_profile(tiny_csv: Path) -> None:
+    other = study(tiny_csv, profile("smoke", both_directions=False, temperature=0.5))
+    for name, expected in {"spact": (0.5, False), "moco": (0.5, True), "supervised": (0.1, True)}.items():
+        branch = METHODS[name].branch(other)
+        assert (branch.temperature, branch.both_directions) == expected, name
+    assert METHODS["supervised"].branch(other) == METHODS["supervised"].branch(study(tiny_csv))
+    with pytest.raises(UserError, match="profile setting temperature: .* greater than 0"):
+        profile("smoke", temperature=0)
+
+
+def test_moco_with_two_encoders_is_refused_at_the_start(tiny_csv: Path) -> None:
+    with pytest.raises(UserError, match=r"MoCo keeps one queue .* not 'slim4\+slim8'; name one"):
+        study(tiny_csv, profile("smoke", f_B="slim4+slim8")).check(["spact", "moco"])
+
+
+def test_a_single_training_video_is_refused_at_the_start(tiny_csv: Path) -> None:
+    header, *rows = tiny_csv.read_text().splitlines()
+    few = [row for row in rows if "right" in row and (",train," not in row or row.startswith("clips/00"))]
+    (path := tiny_csv.with_name("few.csv")).write_text("\n".join([header, *few]) + "\n")
+    with pytest.raises(UserError, match="needs at least two; dataset 'few' has 1 of split 'train'"):
+        study(path)
+    with pytest.raises(UserError, match="the profile's smallest batch holds 1$"):
+        study(tiny_csv, profile("smoke", minimax=Schedule(steps=1, batch=1, lr=1e-3)))
 
 
 def test_what_is_not_prepared_says_how_to_prepare_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

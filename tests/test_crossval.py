@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from spact_lib import cli, config, crossval
+from spact_lib import cli, config, crossval, notebook_setup
 from spact_lib.config import Profile, Schedule, profile
 from spact_lib.errors import UserError
 from spact_lib.experiments import Store, manifest_of, predictions
@@ -18,12 +18,13 @@ QUICK = Schedule(steps=2, batch=4, lr=1e-3).model_dump()
 
 @pytest.fixture(scope="module")
 def takes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twelve noise clips: two gestures, two persons, three takes."""
+    """Twelve noise clips, upright and across: two gestures, two persons, three takes."""
     folder = tmp_path_factory.mktemp("takes")
     rng = np.random.default_rng(0)
     lines = ["path,split,take,gesture:single,person:single,traits:multi"]
     for n in range(12):
-        write_video(folder / f"{n}.avi", rng.integers(0, 255, (20, 32, 32, 3), dtype=np.uint8), 25, codec="mpeg4")
+        shape = (20, 32, 40, 3) if n % 2 else (20, 40, 32, 3)
+        write_video(folder / f"{n}.avi", rng.integers(0, 255, shape, dtype=np.uint8), 25, codec="mpeg4")
         lines.append(f"{n}.avi,train,{n // 4},g{n % 2},p{n // 2 % 2},a|b")
     (folder / "takes.csv").write_text("\n".join(lines))
     return folder / "takes.csv"
@@ -52,7 +53,12 @@ def test_every_row_is_predicted_once_by_networks_that_never_saw_its_take(takes: 
     assert table.loc[0, "correct"] == hits
     assert ((table["low"] <= table["accuracy"]) & (table["accuracy"] <= table["high"])).all()
     frames = crossval.released_frames(studies, ["raw", "spact"], per_fold=2)
-    assert frames["raw"].shape == frames["spact"].shape == (6, 32, 32, 3)
+    assert frames["raw"].shape == frames["spact"].shape == (6, 40, 40, 3)  # one size to look at, the rest is white
+    assert [(frame[:4] == 255).all() or (frame[:, :4] == 255).all() for frame in frames["spact"]] == [True] * 6
+    study = studies["0"]
+    shown = notebook_setup.strips(study, study.method("spact"))
+    assert [name for name in shown] == ["raw", "iteration 1", "iteration 2"]
+    assert {row.shape for row in shown.values()} == {(4, 40, 40, 3)}
 
 
 def test_the_command_writes_a_table_and_a_figure(

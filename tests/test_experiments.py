@@ -85,6 +85,8 @@ def specs(one: Study) -> dict[str, Spec]:
         "f_B": spact.f_B,
         "supervised f_B": one.anonymizer("supervised", 0.5).f_B,
         "spact": spact,
+        "moco f_B": one.anonymizer("moco", 0.5).f_B,
+        "moco": one.anonymizer("moco", 0.5),
         "release": one.release(spact, one.protocol.action),
         "f'_T": one.target_spec(spact, "action"),
         "f'_B": one.target_spec(spact, "privacy"),
@@ -278,7 +280,10 @@ class Killed(BaseException):
     """Not an Exception: nothing may catch it."""
 
 
-@pytest.mark.parametrize("kind", ["frames", "f_A", "f_T", "f_B", "supervised f_B", "spact", "release", "f'_T", "f'_B"])
+@pytest.mark.parametrize(
+    "kind",
+    ["frames", "f_A", "f_T", "f_B", "supervised f_B", "spact", "moco f_B", "moco", "release", "f'_T", "f'_B"],
+)
 def test_killed_at_any_moment_ends_as_if_undisturbed(
     finished: tuple[Study, dict], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: str
 ) -> None:

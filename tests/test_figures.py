@@ -50,6 +50,14 @@ def test_frame_grid_keeps_the_aspect_and_refuses_unequal_rows():
         figures.frame_grid({})
 
 
+def test_frame_grid_stretches_no_row():
+    upright, across = np.zeros((1, 20, 10, 3), np.uint8), np.zeros((1, 10, 20, 3), np.uint8)
+    _, ax = figures.frame_grid({"a": across, "b": upright}, side=32)
+    canvas = ax.images[0].get_array()
+    assert (canvas[:32, :64] == 0).all() and (canvas[34:, 24:40] == 0).all()
+    assert (canvas[34:, :24] == 255).all() and (canvas[34:, 40:] == 255).all()
+
+
 def test_enlarge_repeats_pixels_and_adds_none():
     frames = np.arange(4, dtype=np.uint8).reshape(1, 2, 2, 1).repeat(3, axis=3)
     large = figures.enlarge(frames, 5, 4)
@@ -65,7 +73,8 @@ def test_smoothed_is_the_running_mean():
 def test_training_curves_draw_the_uninformative_value():
     names = ("L_T_step1", "L_B_step1", "spread", "L_T", "L_B")
     rows = [{"step": step} | {name: step + k for k, name in enumerate(names)} for step in range(4)]
-    _, (left, middle, right) = figures.training_curves(rows, uninformative=3.8)
+    fig, (left, middle, right) = figures.training_curves(rows, uninformative=3.8)
+    assert [text.get_text() for text in fig.legends[0].get_texts()][2] == "uninformative"
     assert any(np.allclose(line.get_ydata(), 3.8) for line in middle.lines)
     assert left.lines[2].get_xdata().tolist() == [1, 2, 3, 4] and left.lines[2].get_ydata().tolist() == [3, 4, 5, 6]
     assert right.get_ylim()[0] == 0
@@ -76,7 +85,9 @@ def test_training_curves_draw_the_uninformative_value():
 @pytest.mark.parametrize("replicated", [False, True])
 def test_trade_off_plots_the_table(replicated):
     index = pd.MultiIndex.from_product([["action top-1", "privacy cMAP"], ["raw", "spact"]], names=["metric", "method"])
-    table = pd.DataFrame({"here": [90.0, 88.0, 80.0, 50.0], "chance": [10.0, 10.0, 30.0, 30.0]}, index=index)
+    table = pd.DataFrame(
+        {"here": [90.0, 88.0, 80.0, 50.0], "chance": [10.0, 10.0, 30.0, 30.0], "boxes": ""}, index=index
+    )
     if replicated:
         table["sd"] = 1.0
     _, ax = figures.trade_off(table)

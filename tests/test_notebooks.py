@@ -57,6 +57,14 @@ def test_cells_are_short_and_use_the_installed_library(path):
 
 
 @each
+def test_figures_of_other_runs_get_other_names(path):
+    """Else a run with another draw or seed overwrites the figures that are to be committed."""
+    for cell in code_cells(path):
+        for call in re.findall(r"figures\.save\(.*\)|watch\(.*\)", cell.source):
+            assert "{other}" in call, call
+
+
+@each
 def test_nbval_markers_are_seen_and_have_something_to_compare(path):
     """nbval ignores a marker that is not a line of its own, and passes a marked cell that was stripped."""
     for cell in code_cells(path):

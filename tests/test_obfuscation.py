@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from spact_lib import obfuscation
-from spact_lib.config import DataSpec, FramesSpec, ObfuscationSpec, ReleaseSpec
+from spact_lib import obfuscation, tables
+from spact_lib.config import DataSpec, FramesSpec, ObfuscationSpec, ReleaseSpec, Schedule, profile
 from spact_lib.errors import UserError
 from spact_lib.experiments import Store
 from spact_lib.manifest import read_manifest
 from spact_lib.obfuscation import OBFUSCATIONS, mask
-from spact_lib.protocols import fingerprint
+from spact_lib.protocols import fingerprint, protocol
+from spact_lib.study import Study, released
 from spact_lib.video import read_frames
 
 
@@ -60,7 +61,7 @@ def test_a_release_follows_the_stored_boxes_frame_by_frame(tiny_csv: Path, tmp_p
     data = DataSpec(name="tiny", folder=tiny_csv, fingerprint=fingerprint(tiny_csv))
     frames = FramesSpec(data=data, stored_side=20)
     spec = ReleaseSpec(method=ObfuscationSpec(name="obf_blackening", boxes="oracle"), frames=frames)
-    with pytest.raises(UserError, match="only the built-in data store oracle boxes"):
+    with pytest.raises(UserError, match="only the built-in data store boxes; elsewhere say boxes='coco'"):
         Store(tmp_path / "none", read_only=False).release(spec)
     folder = tmp_path / "prepared"
     folder.mkdir()
@@ -73,13 +74,42 @@ def test_a_release_follows_the_stored_boxes_frame_by_frame(tiny_csv: Path, tmp_p
         assert frame[:, :6, x : x + 6].sum() == 0 and frame[:, :6, x + 7].sum() > 0
 
 
-def test_persons_of_a_detector_become_boxes(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Network(torch.nn.Module):
-        def forward(self, images: list[torch.Tensor]) -> list[dict[str, torch.Tensor]]:
-            box = torch.tensor([[3.0, 5.0, 15.0, 15.0], [0.0, 0.0, 9.0, 9.0], [0.0, 0.0, 1.0, 1.0]])
-            seen = {"boxes": box, "labels": torch.tensor([1, 2, 1]), "scores": torch.tensor([0.9, 0.9, 0.2])}
-            return [seen for _ in images]
+class Network(torch.nn.Module):
+    """Stands for the COCO detector: sees one person, one other thing, and doubts a second person."""
 
+    def forward(self, images: list[torch.Tensor]) -> list[dict[str, torch.Tensor]]:
+        box = torch.tensor([[3.0, 5.0, 15.0, 15.0], [0.0, 0.0, 9.0, 9.0], [0.0, 0.0, 1.0, 1.0]])
+        seen = {"boxes": box, "labels": torch.tensor([1, 2, 1]), "scores": torch.tensor([0.9, 0.9, 0.2])}
+        return [seen for _ in images]
+
+
+def test_ones_own_videos_are_obfuscated_where_the_detector_sees_persons(
+    tiny_csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    quick = Schedule(steps=1, batch=2, lr=1e-3)
+    settings = profile("mini", target_action=quick, target_privacy=quick, evaluations=1)
+    assert settings.boxes == "oracle"
+    study = Study(settings, protocol(f"{tiny_csv}:action/attributes"), Store(tmp_path / "store", read_only=False))
+
+    def refuse(weights: object) -> None:
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(obfuscation, "fasterrcnn_mobilenet_v3_large_320_fpn", refuse)
+    with pytest.raises(UserError, match="cannot be downloaded .no route to host.; put https://.* at .*/torch/.*.pth"):
+        tables.table("table1", study, methods=["raw", "obf_blackening"])
+    assert not study.store.root.exists()  # refused before anything is made
+
+    monkeypatch.setattr(obfuscation, "fasterrcnn_mobilenet_v3_large_320_fpn", lambda weights: Network())
+    found = tables.table("table1", study, methods=["raw", "obf_blackening"])
+    assert list(found["boxes"]) == ["", "coco"] * 3
+    method = study.method("obf_blackening")
+    assert study.target(method, "privacy").metrics["boxes"] == "coco"  # the committed record leaves the spec out
+    shown = released(study, {"raw": study.method("raw"), "black": method}, study.protocol.action, [0])
+    assert (shown["black"][0, 5:15, 3:15] == 0).all() and np.array_equal(shown["black"][0, 15:], shown["raw"][0, 15:])
+
+
+def test_persons_of_a_detector_become_boxes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(obfuscation, "fasterrcnn_mobilenet_v3_large_320_fpn", lambda weights: Network())
     find = obfuscation.detector("coco", Path("nowhere"), None)
     found = find(0, np.arange(17), np.zeros((17, 20, 30, 3), np.uint8))

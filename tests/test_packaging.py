@@ -47,6 +47,13 @@ def test_every_source_folder_is_installed(package):
     assert [f for f in folders if not (f / "__init__.py").exists()] == []
 
 
+def test_the_readme_names_every_module():
+    text = (ROOT / "README.md").read_text()
+    listed = text[text.index("```\nnotebooks/ ") : text.index("tests/\n```")]
+    modules = [path.name for path in (ROOT / "spact_lib").rglob("*.py") if not path.name.startswith("__")]
+    assert [name for name in modules if not re.search(rf"\b{name}\b", listed)] == [], "add them to 'Where to find what'"
+
+
 def test_ci_calls_make_test():
     script = ROOT / ".ci" / "run"
     assert script.stat().st_mode & 0o111 and "make test" in script.read_text()

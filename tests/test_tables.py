@@ -5,11 +5,12 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 
-from spact_lib import readme, results, tables
+from spact_lib import figures, readme, results, tables
 from spact_lib.config import DataSpec, profile
 from spact_lib.errors import UserError
 from spact_lib.experiments import NotTrainedError, Store
@@ -23,6 +24,7 @@ SCORES = {
     "identity": (90.0, 76.0, 0.78),
     "downsample_2x": (85.0, 72.0, 0.7),
     "downsample_4x": (70.0, 60.0, 0.6),
+    "obf_blackening": (60.0, 64.0, 0.6),
     "supervised": (88.0, 50.0, 0.4),
     "spact": (89.0, 60.0, 0.5),
 }
@@ -57,7 +59,7 @@ def made_up_records(study: Study, shift: float) -> dict[str, dict]:
         records[spec.key()] = content | {"environment": environment}
 
     for name, (top1, cmap, f1) in SCORES.items():
-        if name in ("raw", "downsample_2x", "downsample_4x"):
+        if name in ("raw", "downsample_2x", "downsample_4x", "obf_blackening"):
             candidates = [(study.method(name), 90.0)]
         elif name == "identity":
             candidates = [(study.init_f_A, 90.0)]
@@ -128,6 +130,26 @@ def test_table1_from_committed_records_alone(committed):
     assert table.loc[("privacy cMAP", "raw"), "minutes"] == pytest.approx(3)
     assert np.isnan(table.loc[("privacy F1", "identity"), "paper"])
     assert table.loc[("action top-1", "raw"), "omega"] == ""
+
+
+def test_the_raw_row_is_always_there_because_drops_are_from_it(committed):
+    table = tables.table("table1", committed[0], methods=["supervised"])
+    assert list(table.index.unique("method")) == ["raw", "supervised"]
+    assert table.loc[("privacy cMAP", "supervised"), "drop"] == pytest.approx(100 * (1 - 50 / 80))
+    assert tables.gap(table).count("\n") == 1  # how many replicates; Supervised [41]
+
+
+def test_oracle_boxes_are_named_wherever_a_method_is(committed):
+    named = "Obf-Blackening (oracle boxes)"
+    table = tables.table("table1", committed[0], methods=["raw", "obf_blackening"])
+    text = tables.printable(table)
+    assert list(table["boxes"]) == ["", "oracle"] * 3 and "boxes" not in text
+    assert list(text.index.unique("method")) == ["Raw data", named] and named in tables.Shown(table)._repr_html_()
+    assert list(tables.labelled(committed[0], ["raw", "obf_blackening"])) == ["Raw data", named]
+    assert tables.label("obf_blackening", "coco") == "Obf-Blackening"
+    _, ax = figures.trade_off(table)
+    assert named in [entry.get_text() for entry in ax.get_legend().get_texts()]
+    plt.close("all")
 
 
 def test_replicates_are_averaged_and_their_spread_stated(committed):

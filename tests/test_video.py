@@ -436,3 +436,12 @@ def test_frames_of_real_clips_equal_a_plain_decode(shared_data: Path, name: str)
         }
     assert count == len(plain)
     assert np.array_equal(read_frames(path, wanted), [plain[i] for i in wanted])
+
+
+def test_frames_of_several_shapes_are_shown_whole_in_one_size() -> None:
+    upright, across = np.full((6, 3, 3), 10, np.uint8), np.full((4, 5, 3), 20, np.uint8)
+    both = video.letterbox([upright, across])
+    assert both.shape == (2, 6, 5, 3)
+    assert (both[0, :, 1:4] == 10).all() and (both[0, :, [0, 4]] == 255).all()
+    assert (both[1, 1:5] == 20).all() and (both[1, [0, 5]] == 255).all()
+    assert np.array_equal(video.letterbox([across, across]), np.stack([across, across]))

@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Method:
+class VideoMethod:
     """A function of frames, uint8 RGB (n, h, w, 3) -> uint8 RGB (n, h', w', 3).
 
     ``key`` names it with its weights; ``short_side`` is the frame size it was learned and judged at (baselines: None).
@@ -56,7 +56,7 @@ class Settings:
     overwrite: bool = False
 
 
-def load_method(name: str) -> Method:
+def load_method(name: str) -> VideoMethod:
     """A baseline by name, or the f_A of a folder that ``spact export`` made.
 
     Raises:
@@ -65,13 +65,13 @@ def load_method(name: str) -> Method:
     if name == "raw":
         raise UserError("raw hides nothing, so its output would only look safe; choose another anonymizer")
     if name in BASELINES:
-        return Method(name, name, None, lambda frames: to_uint8(BASELINES[name](to_tensor(frames))))
+        return VideoMethod(name, name, None, lambda frames: to_uint8(BASELINES[name](to_tensor(frames))))
     if not Path(name).is_dir():
         legal = [*sorted(BASELINES.keys() - {"raw"}), "a folder that `spact export` made"]
         raise unknown_name("anonymizer", name, legal)
     config, f_A = read_config(name), Anonymizer.from_pretrained(name).to(pick_device())
     key = hashlib.sha256((Path(name) / WEIGHTS).read_bytes()).hexdigest()[:16]
-    return Method(
+    return VideoMethod(
         f"{config.get('method')} ({name})",
         key,
         config["short_side"],
@@ -116,7 +116,7 @@ def plan(source: Path, target: Path) -> list[tuple[Path, Path]]:
 
 
 def anonymize(
-    pairs: list[tuple[Path, Path]], method: Method, settings: Settings, jobs: int = 1
+    pairs: list[tuple[Path, Path]], method: VideoMethod, settings: Settings, jobs: int = 1
 ) -> tuple[dict[Path, Result], dict[Path, str]]:
     """Write the videos of a ``plan``, several at a time, each complete or not at all; log a line for each.
 
