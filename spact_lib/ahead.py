@@ -16,7 +16,7 @@ from spact_lib.errors import UserError
 from spact_lib.experiments import BusyError
 from spact_lib.notebooks import about
 from spact_lib.paths import committed_notebooks
-from spact_lib.study import TABLES, open_study
+from spact_lib.study import METHODS, TABLES, LearnedMethod, open_study
 
 log = logging.getLogger(__name__)
 
@@ -32,18 +32,20 @@ def work(profile: str) -> None:
     """Train and score all targets of ``tables``, with everything that they need, in whatever order is free."""
     study = open_study(profile)
     study.store.wait = False
-    rows = dict.fromkeys(row for table in tables() for row in TABLES[table])
+    rows = list(dict.fromkeys(row for table in tables() for row in TABLES[table]))
+    rows.sort(key=lambda row: not isinstance(METHODS[row], LearnedMethod))  # longest first
     left = [(row, role) for row in rows for role in ("action", "privacy")]
     while left:
-        before, left = left, []
-        for row, role in before:
+        for row, role in left:
             try:
                 for seed in study.profile.target_seeds:
                     study.target(study.method(row), role, seed)
-                log.info("ahead: the %s target of %s is ready", role, row)
             except BusyError:
-                left.append((row, role))
-        if left == before:
+                continue
+            log.info("ahead: the %s target of %s is ready", role, row)
+            left.remove((row, role))
+            break
+        else:
             time.sleep(PAUSE)
 
 
