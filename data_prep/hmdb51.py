@@ -3,7 +3,7 @@
 Official archives: ``hmdb51_org.rar``, which holds a .rar for each class, and ``test_train_splits.rar`` (the split files
 may also lie directly in the root). A line of a split file is a video and its code: 1 train, 2 test, 0 unused. Each
 split has 3,570 training, 1,530 test and 1,666 unused videos of 51 classes. Validation videos are cut from the training
-ones by source, for each class.
+ones by source (a film, often of several classes): no source has clips in both.
 """
 
 import logging
@@ -77,8 +77,8 @@ def prepare(root: Path, *, split: int = 1, lists: Path | None = None, without_pa
     )
     rows: dict[str, tuple] = {}
     classes = []
-    for path in sorted(folder.glob(f"*{ending}")):
-        name = path.name.removesuffix(ending)
+    files = {path.name.removesuffix(ending): path for path in folder.glob(f"*{ending}")}
+    for name, path in sorted(files.items()):  # by class, as PA-HMDB51's files: climb comes before climb_stairs
         if not is_name(name):
             raise UserError(f"{str(path)!r} is not named as a class, in plain UTF-8; rename it")
         classes.append(name)

@@ -3,6 +3,7 @@
 import csv
 import json
 import shlex
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NoReturn
@@ -154,23 +155,34 @@ def check_class_folders(folder: Path, classes: Iterable[str], lists: Path) -> No
         raise UserError(f"{folder / name} holds videos, but {lists} lists no class {name!r}; move the folder away")
 
 
-def cut_validation(rows: pd.DataFrame, within: str | None = None) -> pd.DataFrame:
-    """Turn about a sixth of the training rows into validation rows, by whole groups, never touching test rows.
+def cut_validation(rows: pd.DataFrame, within: str | None = None, source: tuple[str, ...] = ("group",)) -> pd.DataFrame:
+    """Turn about a sixth of the training rows into validation rows, by whole films, never touching test rows.
 
-    Groups (column "group": videos from one source) go over from the smallest on, for each value of column ``within``
-    separately, as long as a group is left to train on; so each class with two groups has rows of both kinds.
+    Rows that agree in the columns ``source`` come from one film: they go over together, whatever their classes. Class
+    by class (column ``within``; without it all rows are one class), films go over from the smallest on until a sixth
+    of the class has, what earlier classes took along included; but of no class the last film that is left to train on.
+    So each class with two films of its own has rows of both kinds.
     """
-    split = rows["split"].copy()
     train = rows[rows["split"] == "train"]
-    parts = [part for _, part in train.groupby(within)] if within else [train]
-    for part in parts:
-        sizes = part["group"].value_counts().to_dict()
-        order = sorted(sizes, key=lambda group: (sizes[group], group))
-        cut, chosen = 0, []
-        for group in order[:-1]:
-            if cut >= VALIDATION_SHARE * len(part):
+    films = list(zip(*(train[column] for column in source), strict=True))
+    classes = train[within].tolist() if within else [""] * len(train)
+    sizes, held = Counter(films), defaultdict(Counter)  # class -> film -> its rows of this class
+    for name, film in zip(classes, films, strict=True):
+        held[name][film] += 1
+    of_film = defaultdict(set)
+    for name, counts in held.items():
+        for film in counts:
+            of_film[film].add(name)
+    left, chosen = {name: len(counts) for name, counts in held.items()}, set()
+    for name in sorted(held):
+        cut = sum(n for film, n in held[name].items() if film in chosen)
+        for film in sorted(held[name].keys() - chosen, key=lambda film: (sizes[film], film)):
+            if cut >= VALIDATION_SHARE * held[name].total():
                 break
-            chosen.append(group)
-            cut += sizes[group]
-        split[part.index[part["group"].isin(chosen)]] = "val"
-    return rows.assign(split=split)
+            if all(left[shown] > 1 for shown in of_film[film]):
+                chosen.add(film)
+                cut += held[name][film]
+                for shown in of_film[film]:
+                    left[shown] -= 1
+    gone = train.index[[film in chosen for film in films]]
+    return rows.assign(split=rows["split"].where(~rows.index.isin(gone), "val"))

@@ -57,4 +57,5 @@ def prepare(root: Path, *, split: int = 1, lists: Path | None = None) -> Manifes
     check_class_folders(root / "UCF-101", classes, lists / "classInd.txt")
     table = pd.DataFrame(rows.values(), columns=["path", "split", "group", "action"])
     name = "ucf101" if split == 1 else f"ucf101_split{split}"
-    return Manifest(name, root, {"action": Task("action", "single", tuple(classes))}, cut_validation(table, "action"))
+    tasks = {"action": Task("action", "single", tuple(classes))}
+    return Manifest(name, root, tasks, cut_validation(table, "action", ("action", "group")))

@@ -1,8 +1,8 @@
 """VISPR: ``<split>2017.txt`` lists ``annotations/<split>2017/<id>.json``, each with ``image_path`` and ``labels``.
 
 10,000 training, 4,167 validation and 8,000 test images; the official archives unpack to the lists, ``annotations`` and
-``images``. Task ``attributes`` has all 68 attributes; ``vispr1`` and ``vispr2`` have seven of them
-each: the paper's known and novel privacy attributes.
+``images``. Task ``attributes`` has all 68 attributes; ``vispr1`` and ``vispr2`` have seven of them each: the paper's
+known and novel privacy attributes. With it ``vispr_pa`` is written: the same images with PA-HMDB51's attributes.
 """
 
 import re
@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from data_prep import pa_hmdb51
 from data_prep.official import absent, is_name, malformed, read_json, read_lines
 from spact_lib.errors import UserError
 from spact_lib.manifest import Manifest, Task
@@ -39,7 +40,6 @@ VISPR1 = (
     "a64_rel_personal",
     "a65_rel_social",
 )
-# To be confirmed: the paper names only the tattoo; no source at hand names the other six.
 VISPR2 = (
     "a6_hair_color",
     "a16_race",
@@ -49,6 +49,7 @@ VISPR2 = (
     "a73_landmark",
     "a11_tattoo",
 )
+TO_BE_CONFIRMED = "six of its attributes are to be confirmed: the paper names only the tattoo, no source the others"
 
 
 def read_list(root: Path, split: str) -> list[str]:
@@ -84,4 +85,10 @@ def prepare(root: Path) -> Manifest:
                     raise UserError(f"{root / name}: label {label!r} is none of VISPR's 68; replace the file")
             cells = ["|".join(c for c in task.classes if c in labels) for task in tasks.values()]
             rows.append((image, split, *cells))
-    return Manifest("vispr", root, tasks, pd.DataFrame(rows, columns=["path", "split", *tasks]))
+    table = pd.DataFrame(rows, columns=["path", "split", *tasks])
+    return Manifest("vispr", root, tasks, table, {"vispr2": TO_BE_CONFIRMED})
+
+
+def derived(manifest: Manifest) -> list[Manifest]:
+    """The datasets that are written with this one: ``vispr_pa``."""
+    return [pa_hmdb51.from_vispr(manifest)]
