@@ -7,6 +7,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+from data_prep.archives import Absent
+from data_prep.sources import how_to_get
 from spact_lib.errors import UserError, unknown_name
 
 if TYPE_CHECKING:
@@ -42,7 +44,10 @@ def read(name: str, root: str | Path, **options) -> "Manifest":
         if option not in legal:
             known = ", ".join(map(flag, legal)) or "none"
             raise UserError(f"{name} has no option {flag(option)}; its options: {known}")
-    manifest = reader(Path(root), **options)
+    try:
+        manifest = reader(Path(root), **options)
+    except Absent as error:
+        raise UserError("; ".join(filter(None, (str(error), how_to_get(name))))) from error
     if not _any_media(manifest):
         log.warning(
             "%s: no file of the %s rows is under %s; prepared from the annotations alone, to train put the media there",

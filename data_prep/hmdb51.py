@@ -8,7 +8,6 @@ ones by source (a film, often of several classes): no source has clips in both.
 
 import logging
 import re
-import shlex
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,15 +15,8 @@ from pathlib import Path
 import pandas as pd
 
 from data_prep import pa_hmdb51
-from data_prep.official import (
-    annotation_folder,
-    check_class_folders,
-    cut_validation,
-    is_name,
-    malformed,
-    read_lines,
-    refuse_packed,
-)
+from data_prep.archives import annotation_folder, refuse_packed, unpack_each
+from data_prep.official import check_class_folders, cut_validation, is_name, malformed, read_lines
 from spact_lib.errors import UserError, unknown_name
 from spact_lib.manifest import Manifest, Task
 
@@ -82,6 +74,7 @@ def prepare(root: Path, *, split: int = 1, lists: Path | None = None, without_pa
         if not is_name(name):
             raise UserError(f"{str(path)!r} is not named as a class, in plain UTF-8; rename it")
         classes.append(name)
+        codes = set()
         for number, line in read_lines(path):
             video, _, code = line.rpartition(" ")
             if not video.endswith(".avi") or not is_name(video) or code not in _CODES:
@@ -91,6 +84,9 @@ def prepare(root: Path, *, split: int = 1, lists: Path | None = None, without_pa
             # <source>_<class>_<six more marks>: clips of one source video must not be in both train and val.
             source = re.split(rf"_{re.escape(name)}_[ufhlt]_", video)[0]
             rows[f"{name}/{video}"] = (f"{name}/{video}", _CODES[code], source, name)
+            codes.add(code)
+        if "1" not in codes:
+            raise UserError(f"{path} lists no training video (code 1); replace the split files")
     if not rows:
         raise UserError(f"there is no file *{ending} with videos in {folder}; unpack the official split files there")
     _refuse_packed_classes(root, classes)
@@ -106,8 +102,8 @@ def prepare(root: Path, *, split: int = 1, lists: Path | None = None, without_pa
 def _refuse_packed_classes(root: Path, classes: list[str]) -> None:
     packed = [name for name in classes if (root / f"{name}.rar").exists() and not (root / name).is_dir()]
     if packed:
-        how = f'cd {shlex.quote(str(root))} && for name in *.rar; do unrar x -o- "$name"; done'
-        raise UserError(f"{len(packed)} classes are still packed, as {root / packed[0]}.rar; unpack them: {how}")
+        where = f"{len(packed)} classes are still packed, as {root / packed[0]}.rar"
+        raise UserError(f"{where}; unpack them: {unpack_each(root, '.rar')}")
     if not any((root / name).is_dir() for name in classes):
         refuse_packed(root / classes[0], "hmdb51_org")
 

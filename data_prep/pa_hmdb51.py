@@ -23,7 +23,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from data_prep.official import absent, annotation_folder, is_name, read_json
+from data_prep.archives import absent, annotation_folder
+from data_prep.official import Json, is_name
 from spact_lib.errors import UserError
 from spact_lib.manifest import Manifest, Task
 
@@ -54,9 +55,7 @@ def prepare(root: Path, *, annotations: Path | None = None) -> Manifest:
     ``root`` holds the videos of HMDB51; ``annotations`` is the folder of the json files if they are not in ``root``.
     The values themselves are kept in columns ``<attribute>_value`` (several: joined by "+").
     """
-    folder = annotations or annotation_folder(
-        root, "PrivacyAttributes", "*.json", "pa-hmdb51-master", "pa-hmdb51", "privacyattributes"
-    )
+    folder = annotations or annotation_folder(root, "PrivacyAttributes", "*.json", "pa-hmdb51", "privacyattributes")
     published = read_annotations(folder)
     rows = [
         (path, "test", start, end, part["action"].iloc[0], *values)
@@ -91,7 +90,7 @@ def read_annotations(folder: Path) -> pd.DataFrame:
     """The ranges as they are published, a row for each range of each attribute of each video.
 
     Columns: path (``<action>/<video>``), action, attribute, start, end (frames [start, end)), value (a text; several
-    values joined by "+"). Raises UserError naming file, video and attribute.
+    values joined by "+"). Raises UserError naming file and line.
     """
     files = sorted(folder.glob("*.json"))
     if not files:
@@ -100,13 +99,22 @@ def read_annotations(folder: Path) -> pd.DataFrame:
     for file in files:
         if not is_name(file.stem):
             raise UserError(f"{str(file)!r} is not named as an action, in plain UTF-8; rename it")
-        for video, content in read_json(file).items():
+        whole = Json(file)
+        for video, content in whole.items():
             if not is_name(video):
-                raise UserError(f"{file}: {video!r} is not the name of a video file; replace the file")
+                raise UserError(f"{whole.where(video)}: {video!r} is not the name of a video file; replace the file")
             for attribute in ATTRIBUTES:
                 ranges = content.get(attribute) if isinstance(content, dict) else None
-                for given in ranges if isinstance(ranges, list) and ranges else [None]:
-                    first, last, values = _range(given, f"{file}, video {video!r}: {attribute}")
+                if not isinstance(ranges, list) or not ranges:
+                    place = (video, attribute) if isinstance(content, dict) and attribute in content else (video,)
+                    what = f"{attribute} of {video!r} is not a list of [first, last, value]"
+                    raise UserError(f"{whole.where(*place)}: {what}; replace the file")
+                for n, given in enumerate(ranges):
+                    if fault := _fault(given, attribute):
+                        where = whole.where(video, attribute, n)
+                        raise UserError(f"{where}: {attribute} of {video!r}, {str(given)[:60]}, {fault}")
+                    first, last, values = given
+                    values = values if isinstance(values, list) else [values]
                     value = "+".join(map(str, values))
                     rows.append((f"{file.stem}/{video}", file.stem, attribute, first, last + 1, value))
     if not rows:
@@ -114,15 +122,19 @@ def read_annotations(folder: Path) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["path", "action", "attribute", "start", "end", "value"])
 
 
-def _range(given: object, where: str) -> tuple[int, int, list[int]]:
-    if isinstance(given, list) and len(given) == 3:
-        first, last, values = given
-        values = values if isinstance(values, list) else [values]
-        if values and all(type(number) is int and 0 <= number < _LAST_FRAME for number in (first, last, *values)):
-            if last < first:
-                raise UserError(f"{where} {given} ends before it starts; correct it")
-            return first, last, values
-    raise UserError(f"{where} {str(given)[:60]} is not [first, last, value]; replace the file")
+def _fault(given: object, attribute: str) -> str | None:
+    """What is wrong with a range and what to do, if anything is."""
+    if not isinstance(given, list) or len(given) != 3:
+        return "is not [first, last, value]; replace the file"
+    first, last, values = given
+    values = values if isinstance(values, list) else [values]
+    if not values or not all(type(number) is int and 0 <= number < _LAST_FRAME for number in (first, last, *values)):
+        return "is not [first, last, value]; replace the file"
+    if last < first:
+        return "ends before it starts; correct it"
+    if max(values) > _GREATEST[attribute]:
+        return f"has a value above {_GREATEST[attribute]}, which means nothing; correct it"
+    return None
 
 
 def _common_ranges(part: pd.DataFrame) -> list[tuple[int, int, list[str]]]:

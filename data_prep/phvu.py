@@ -45,6 +45,8 @@ def prepare(root: Path) -> Manifest:
     for line, row in read_table(path, ("Tag", "Category")):
         if not row["Tag"] or row["Tag"] in listed:
             raise UserError(f"{path}, line {line}: tag {row['Tag']!r} is empty or there twice; replace the file")
+        if not row["Category"]:
+            raise UserError(f"{path}, line {line}: tag {row['Tag']!r} has no category; replace the file")
         listed[row["Tag"]] = row["Category"]
     tasks = {c: Task(c, "multi", tuple(t for t, category in listed.items() if category == c)) for c in CATEGORIES}
     rows, candidates = [], {}

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 import data_prep
 from data_prep import hmdb51, pa_hmdb51, phvu, ucf101, vispr
 from data_prep.official import cut_validation
+from data_prep.sources import SOURCES, cards, how_to_get
 from spact_lib import cli
 from spact_lib.dataset_report import write_report
 from spact_lib.errors import UserError
@@ -73,11 +74,11 @@ def test_hmdb51_without_pa_asks_for_the_same_videos(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "broken",
-    [{"face": None}, {"face": [[0, 9]]}, {"face": [[0, 9, "1"]]}, {"face": [[9, 0, 1]]}, {"face": [[0, 9, []]]}],
+    [None, [], [[0, 9]], [[0, 9, "1"]], [[9, 0, 1]], [[0, 9, []]], [[0, 9, 3]], [[0, 9, [0, 3]]], [[0, 9, True]]],
 )
-def test_pa_hmdb51_refuses_what_is_no_segment(tmp_path: Path, broken: dict) -> None:
-    folder = annotations(tmp_path / "a", {"x.avi": segments(**broken)})
-    with pytest.raises(UserError, match=r"wave\.json, video 'x\.avi': face"):
+def test_pa_hmdb51_refuses_what_is_no_segment(tmp_path: Path, broken: object) -> None:
+    folder = annotations(tmp_path / "a", {"x.avi": segments(face=broken)})
+    with pytest.raises(UserError, match=r"wave\.json, line 1: face of 'x\.avi'"):
         pa_hmdb51.prepare(tmp_path, annotations=folder)
 
 
@@ -153,9 +154,13 @@ def test_ucf101_names_file_and_line(tmp_path: Path, files: dict[str, str], said:
 
 
 def test_missing_official_files_say_where_to_unpack_them(tmp_path: Path) -> None:
-    for module in (ucf101, hmdb51, pa_hmdb51, vispr, phvu):
-        with pytest.raises(UserError, match="unpack the official"):
-            module.prepare(tmp_path)
+    for name in data_prep.DATASETS:
+        with pytest.raises(UserError, match="unpack the official files there; to get .* https://") as error:
+            data_prep.prepare(name, tmp_path, tmp_path / "out")
+        assert str(error.value).endswith(how_to_get(name)) and SOURCES[name].url in how_to_get(name)
+    assert how_to_get("vp_ucf101_split2") == how_to_get("vp_hmdb51") != how_to_get("ucf101_split2")
+    assert how_to_get("hmdb51_without_pa") == how_to_get("hmdb51") and how_to_get("mine") == ""
+    assert all(len(line.split("|")) == 7 for line in cards().splitlines()) and "(Code, Download ZIP)" in cards()
     with pytest.raises(UserError, match="unknown split of UCF101 '4'"):
         ucf101.prepare(tmp_path, split=4)
 
@@ -173,8 +178,8 @@ def test_hmdb51_names_file_and_line(tmp_path: Path) -> None:
     [
         ("train2017.txt", "annotations/train2017/1.json\nimages/2.jpg\n", r"train2017\.txt, line 2: 'images/2\.jpg'"),
         ("annotations/train2017/1.json", "{", r"1\.json, line 1: not valid JSON"),
-        ("annotations/train2017/1.json", '{"labels": []}', r"1\.json lacks 'image_path'"),
-        ("annotations/train2017/1.json", "[]", r"1\.json holds a JSON list"),
+        ("annotations/train2017/1.json", '{"labels": []}', r"1\.json, line 1: no 'image_path'"),
+        ("annotations/train2017/1.json", "[]", r"1\.json, line 1: holds a JSON list"),
     ],
 )
 def test_vispr_names_the_file(tmp_path: Path, name: str, text: str, said: str) -> None:
