@@ -1,5 +1,6 @@
 """Where each dataset comes from, its licence, what it is used for: errors, ``spact doctor`` and notebook 01 say it."""
 
+import re
 from dataclasses import dataclass
 
 
@@ -70,15 +71,24 @@ SOURCES = {
 }
 
 
-def how_to_get(name: str) -> str:
-    """Which files of a dataset to get, and from where; "" for one that has no card.
+def how_to_prepare(name: str) -> str:
+    """The command that writes a dataset, or its variant: ``ucf101_split2``, ``hmdb51_without_pa``, ``vispr_pa``."""
+    known = _known(name) or name
+    split = re.search(r"_split([23])", name)
+    options = (f" --split {split[1]}" if split else "") + (" --without-pa DIR" if name.endswith("_without_pa") else "")
+    return f"spact prepare {known} --root DIR{options}"
 
-    ``name`` may be a variant, such as ``ucf101_split2``, ``hmdb51_without_pa``, ``vispr_pa``.
-    """
-    fitting = [known for known in SOURCES if name == known or name.startswith(f"{known}_")]
-    if not fitting:
+
+def _known(name: str) -> str | None:
+    return max((known for known in SOURCES if name == known or name.startswith(f"{known}_")), key=len, default=None)
+
+
+def how_to_get(name: str) -> str:
+    """Which files of a dataset or its variant to get, and from where; "" for one that has no card."""
+    known = _known(name)
+    if known is None:
         return ""
-    source = SOURCES[max(fitting, key=len)]
+    source = SOURCES[known]
     return f"to get {source.title}: {source.files}" + (f", from {source.url}" if source.url else "")
 
 

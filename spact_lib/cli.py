@@ -95,7 +95,9 @@ def cache(args: argparse.Namespace) -> int:
     say(f"cache: {args.dataset} into {args.out}; stop it whenever you like, the same command continues")
     made = build_cache(dataset(args.dataset), args.out, short_side=args.short_side, fps=args.fps)
     sizes = f"{made['source_bytes'] / 1e6:,.1f} MB became {made['bytes'] / 1e6:,.1f} MB"
-    say(f"  {made['files']:,} files in {made['seconds'] / 60:.1f} minutes, all read back; {sizes}")
+    minutes = f"{made['seconds'] / 60:.1f} minutes"
+    say(f"  {made['files']:,} files, {made['new']:,} of them written now, in {minutes}; {sizes}")
+    say("  each was read back when it was written; those written before were compared with their checksums")
     clip = made["decode"]
     times = f"in {clip['copy_ms']} ms instead of {clip['source_ms']} ms"
     say(f"  a clip of 16 frames decodes {times}: {clip['ratio']} times as fast (one process, {clip['clips']} clips)")
