@@ -4,8 +4,11 @@ import logging
 from importlib import import_module
 from inspect import signature
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
+from data_prep.archives import Absent
+from data_prep.sources import how_to_get
 from spact_lib.errors import UserError, unknown_name
 
 if TYPE_CHECKING:
@@ -22,41 +25,62 @@ READERS = {name: (name, "prepare") for name in (*DATASETS, "custom")} | {
 
 
 def prepare(name: str, root: str | Path, out: str | Path, **options) -> Path:
-    """Read the official files of dataset ``name`` under ``root``; write a folder in ``out``; returns its manifest.csv.
+    """``read``, then ``write``: official files under ``root`` become a folder in ``out``; returns its manifest.csv."""
+    return write(name, read(name, root, **options), out)
 
-    The folder is called as the dataset, and after options that make another dataset of it: ``ucf101_split2``,
-    ``hmdb51_without_pa``. ``options`` are the reader's keywords, such as ``split``. The media need not be there.
-    A reader's module may have a function ``beside``, manifest -> file name -> table: they are written there too.
 
-    Raises UserError for an unknown name or option, and naming file and line where the official files cannot be read;
-    what lies in ``out`` is then as it was.
+def read(name: str, root: str | Path, **options) -> "Manifest":
+    """The manifest of the official files of dataset ``name`` under ``root``. The media need not be there.
+
+    ``options`` are the reader's keywords, such as ``split``.
+
+    Raises UserError for an unknown name or option, and naming file and line where the official files cannot be read.
     """
     if name not in READERS:
         raise unknown_name("dataset", name, [*READERS, "mini"])
-    # Imported here: the processes that draw the mini datasets need no tables.
-    from spact_lib.files import atomic_path
-    from spact_lib.manifest import check, write_manifest
-
-    module_name, function = READERS[name]
-    module = import_module(f"data_prep.{module_name}")
-    reader = getattr(module, function)
+    reader = getattr(*_reader(name))
     legal = [parameter for parameter in signature(reader).parameters if parameter != "root"]
     for option in options:
         if option not in legal:
             known = ", ".join(map(flag, legal)) or "none"
             raise UserError(f"{name} has no option {flag(option)}; its options: {known}")
-    manifest = reader(Path(root), **options)
-    check(manifest, manifest.name)
+    try:
+        manifest = reader(Path(root), **options)
+    except Absent as error:
+        raise UserError("; ".join(filter(None, (str(error), how_to_get(name))))) from error
     if not _any_media(manifest):
         log.warning(
             "%s: no file of the %s rows is under %s; prepared from the annotations alone, to train put the media there",
             *(manifest.name, f"{len(manifest):,}", manifest.root),
         )
-    folder = Path(out) / manifest.name
-    for file, table in (module.beside(manifest) if hasattr(module, "beside") else {}).items():
-        with atomic_path(folder / file) as temporary:
-            table.to_csv(temporary, index=False, lineterminator="\n")
-    return write_manifest(manifest, folder)
+    return manifest
+
+
+def write(name: str, manifest: "Manifest", out: str | Path) -> Path:
+    """Write what ``read`` has read of dataset ``name`` to a folder in ``out``; returns its manifest.csv.
+
+    The folder is called as the manifest: as the dataset, and after options that make another dataset of it
+    (``ucf101_split2``, ``hmdb51_without_pa``). The reader's module may have functions ``beside``, manifest -> file name
+    -> table (written into that folder), and ``derived``, manifest -> manifests (written to folders of their own).
+
+    Raises UserError where ``manifest.check`` finds a fault; what lies in ``out`` is then as it was.
+    """
+    # Imported here: the processes that draw the mini datasets need no tables.
+    from spact_lib.manifest import check, write_manifest
+
+    module, _ = _reader(name)
+    others = module.derived(manifest) if hasattr(module, "derived") else []
+    for each in (manifest, *others) if others else ():  # before anything is written
+        check(each, each.name)
+    for each in others:
+        write_manifest(each, Path(out) / each.name)
+    beside = module.beside(manifest) if hasattr(module, "beside") else {}
+    return write_manifest(manifest, Path(out) / manifest.name, beside)
+
+
+def _reader(name: str) -> tuple[ModuleType, str]:
+    module, function = READERS[name]
+    return import_module(f"data_prep.{module}"), function
 
 
 def flag(option: str) -> str:

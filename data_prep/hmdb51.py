@@ -3,12 +3,11 @@
 Official archives: ``hmdb51_org.rar``, which holds a .rar for each class, and ``test_train_splits.rar`` (the split files
 may also lie directly in the root). A line of a split file is a video and its code: 1 train, 2 test, 0 unused. Each
 split has 3,570 training, 1,530 test and 1,666 unused videos of 51 classes. Validation videos are cut from the training
-ones by source, for each class.
+ones by source (a film, often of several classes): no source has clips in both.
 """
 
 import logging
 import re
-import shlex
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,15 +15,8 @@ from pathlib import Path
 import pandas as pd
 
 from data_prep import pa_hmdb51
-from data_prep.official import (
-    annotation_folder,
-    check_class_folders,
-    cut_validation,
-    is_name,
-    malformed,
-    read_lines,
-    refuse_packed,
-)
+from data_prep.archives import annotation_folder, refuse_packed, unpack_each
+from data_prep.official import check_class_folders, cut_validation, is_name, malformed, read_lines
 from spact_lib.errors import UserError, unknown_name
 from spact_lib.manifest import Manifest, Task
 
@@ -77,11 +69,12 @@ def prepare(root: Path, *, split: int = 1, lists: Path | None = None, without_pa
     )
     rows: dict[str, tuple] = {}
     classes = []
-    for path in sorted(folder.glob(f"*{ending}")):
-        name = path.name.removesuffix(ending)
+    files = {path.name.removesuffix(ending): path for path in folder.glob(f"*{ending}")}
+    for name, path in sorted(files.items()):  # by class, as PA-HMDB51's files: climb comes before climb_stairs
         if not is_name(name):
             raise UserError(f"{str(path)!r} is not named as a class, in plain UTF-8; rename it")
         classes.append(name)
+        codes = set()
         for number, line in read_lines(path):
             video, _, code = line.rpartition(" ")
             if not video.endswith(".avi") or not is_name(video) or code not in _CODES:
@@ -91,6 +84,9 @@ def prepare(root: Path, *, split: int = 1, lists: Path | None = None, without_pa
             # <source>_<class>_<six more marks>: clips of one source video must not be in both train and val.
             source = re.split(rf"_{re.escape(name)}_[ufhlt]_", video)[0]
             rows[f"{name}/{video}"] = (f"{name}/{video}", _CODES[code], source, name)
+            codes.add(code)
+        if "1" not in codes:
+            raise UserError(f"{path} lists no training video (code 1); replace the split files")
     if not rows:
         raise UserError(f"there is no file *{ending} with videos in {folder}; unpack the official split files there")
     _refuse_packed_classes(root, classes)
@@ -106,8 +102,8 @@ def prepare(root: Path, *, split: int = 1, lists: Path | None = None, without_pa
 def _refuse_packed_classes(root: Path, classes: list[str]) -> None:
     packed = [name for name in classes if (root / f"{name}.rar").exists() and not (root / name).is_dir()]
     if packed:
-        how = f'cd {shlex.quote(str(root))} && for name in *.rar; do unrar x -o- "$name"; done'
-        raise UserError(f"{len(packed)} classes are still packed, as {root / packed[0]}.rar; unpack them: {how}")
+        where = f"{len(packed)} classes are still packed, as {root / packed[0]}.rar"
+        raise UserError(f"{where}; unpack them: {unpack_each(root, '.rar')}")
     if not any((root / name).is_dir() for name in classes):
         refuse_packed(root / classes[0], "hmdb51_org")
 

@@ -1,7 +1,8 @@
 """The built-in mini datasets: real video and image files in the official layouts, read by the official readers.
 
 ``draw`` writes ``official/<dataset>`` (what a download of the real dataset would look like, tiny) and from it, by the
-readers of this package, ``<dataset>/manifest.csv``; beside it ``boxes.npz``, where the critter is in every frame.
+readers of this package, ``<dataset>/manifest.csv``; beside it ``boxes.npz``, where the critter is in every frame. The
+same files are read as further datasets too (``FURTHER``).
 Labels of a split are dealt, not tossed: each mark, ground, object and action goes to its exact share of the items, by
 a shuffle of its own. So all labels are independent of each other, and small splits have positives. In one video of
 sixteen the critter rests, whatever the label says, as untrimmed clips of real datasets do: no action column can reach
@@ -29,6 +30,15 @@ from data_prep import mini_world as world
 from spact_lib.errors import UserError, unknown_name
 from spact_lib.files import atomic_path, write_json, write_text
 from spact_lib.video import write_video
+
+# Dataset that is read from the files of another one -> that one.
+FURTHER = {
+    "hmdb51_without_pa": "hmdb51",
+    "pa_hmdb51_videos": "hmdb51",
+    "vispr_pa": "vispr",
+    "vp_ucf101": "ucf101",
+    "vp_hmdb51": "hmdb51",
+}
 
 VERSION = 3  # of everything that is written; another version is drawn anew
 
@@ -84,8 +94,9 @@ class Item:
 def draw(out: str | Path, draw: int, scale: str) -> dict[str, Path]:
     """Draw all mini datasets into ``out``; returns the folder of each one's manifest.
 
-    Continues a drawing that was interrupted and returns at once when it is finished. Two processes draw; ``scale``
-    is "mini" (about 5,500 videos and 2,900 images, 140 MB) or "smoke" (about 150 videos).
+    Continues a drawing that was interrupted and returns at once when it is finished; a dataset that an older drawing
+    does not have is read from its files. Two processes draw; ``scale`` is "mini" (about 5,500 videos and 2,900 images,
+    140 MB) or "smoke" (about 150 videos).
     """
     if scale not in SIZES:
         raise unknown_name("scale of the mini data", scale, SIZES)
@@ -96,10 +107,10 @@ def draw(out: str | Path, draw: int, scale: str) -> dict[str, Path]:
     folders = {name: out / name for name in DATASETS}
     done = {"version": VERSION, "draw": draw, "scale": scale}
     with FileLock(out / ".lock"):
-        if _marker(out) == done and all((folder / "manifest.csv").exists() for folder in folders.values()):
+        if _marker(out) == done and all((out / name / "manifest.csv").exists() for name in (*DATASETS, *FURTHER)):
             return folders
         if _marker(out, "begun.json") != done:
-            for name in (*DATASETS, "official"):
+            for name in (*DATASETS, *FURTHER, "official"):
                 shutil.rmtree(out / name, ignore_errors=True)
             write_json(out / "begun.json", done)
         items = {name: plan(name, draw, scale) for name in SIZES[scale]}
@@ -108,6 +119,10 @@ def draw(out: str | Path, draw: int, scale: str) -> dict[str, Path]:
         for name in DATASETS:
             root = "hmdb51" if name == "pa_hmdb51" else name
             prepare(name, out / "official" / root, out)
+        hmdb51 = out / "official" / "hmdb51"
+        prepare("hmdb51", hmdb51, out, without_pa=hmdb51 / "PrivacyAttributes")
+        for name in ("vp_ucf101", "vp_hmdb51"):
+            prepare(name, out / "official" / FURTHER[name], out)
         write_json(out / "drawn.json", done)
     return folders
 
@@ -239,9 +254,9 @@ def _draw_files(out: Path, items: dict[str, list[Item]]) -> None:
         parts = [np.load(path) for path in sorted((out / name / "boxes").glob("[0-9]*.npy"))]
         with atomic_path(out / name / "boxes.npz") as temporary:
             np.savez_compressed(temporary, path=[item.path for item in listed], boxes=np.concatenate(parts))
-    # The frame ranges of PA-HMDB51 lie in videos of HMDB51.
-    (out / "pa_hmdb51").mkdir(exist_ok=True)
-    shutil.copyfile(out / "hmdb51" / "boxes.npz", out / "pa_hmdb51" / "boxes.npz")
+    for name, source in {"pa_hmdb51": "hmdb51", **FURTHER}.items():
+        (out / name).mkdir(exist_ok=True)
+        shutil.copyfile(out / source / "boxes.npz", out / name / "boxes.npz")
 
 
 def _draw_chunk(job: tuple[Path, list[Item], Path]) -> None:
@@ -287,7 +302,8 @@ def _tracks(look: world.Look, rng: np.random.Generator) -> tuple[dict[str, list]
     return tracks, replace(look, marks=tuple((t, frozenset(marks[t])) for t in changes))
 
 
-# Attribute of PA-HMDB51 -> the marks that stand for it, the first one present tells the value -> values to choose from.
+# Attribute of PA-HMDB51 and of VP -> the marks that stand for it, the first one present tells the value -> values of
+# PA-HMDB51 to choose from.
 _PA_VALUES = {
     "skin_color": {"a17_color": [1, 2, 3, [1, 2], [1, 3], [2, 3]]},
     "face": {"a9_face_complete": [2], "a10_face_partial": [1]},
@@ -298,7 +314,7 @@ _PA_VALUES = {
 
 
 def _write_annotations(official: Path, items: dict[str, list[Item]]) -> None:
-    """The list files, split files, json and csv files of the five datasets."""
+    """The list files, split files, json and csv files of the five datasets, and VP's."""
     lists = official / "ucf101" / "ucfTrainTestlist"
     numbers = {action: n for n, action in enumerate(world.KNOWN_ACTIONS, 1)}
     _write_lines(lists / "classInd.txt", (f"{n} {action}" for action, n in numbers.items()))
@@ -335,6 +351,14 @@ def _write_annotations(official: Path, items: dict[str, list[Item]]) -> None:
             (official / "vispr" / name).parent.mkdir(parents=True, exist_ok=True)
             (official / "vispr" / name).write_text(json.dumps(content))
         _write_lines(official / "vispr" / f"{split}2017.txt", names)
+
+    for name in ("ucf101", "hmdb51"):
+        lines = ["video,p0,p1,p2,p3,p4"]
+        for item in items[name]:
+            shown = set().union(*(marks for _, marks in item.look.marks))
+            bits = ",".join(str(int(bool(shown & set(marks)))) for marks in _PA_VALUES.values())
+            lines.append(f"{'/'.join(Path(item.path).with_suffix('.mp4').parts[-2:])},{bits}")
+        _write_lines(official / name / f"vp_{name}.csv", lines)
 
     # The marks stand among the tags too, as "attribute", a category that P-HVU does not use.
     categories = {

@@ -2,73 +2,26 @@
 
 import csv
 import json
-import shlex
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
 import pandas as pd
 
+from data_prep.archives import absent
 from spact_lib.errors import UserError
+from spact_lib.files import utf8_lines
 
 VALIDATION_SHARE = 1 / 6
-
-# How an archive is unpacked, by the ending of its name. Nothing is unpacked here: archives of others can name files
-# outside the folder, and the tools made for them know how to refuse that.
-_UNPACK = {
-    ".rar": "unrar x {file} {folder}/",
-    ".zip": "unzip {file} -d {folder}",
-    ".tar.gz": "tar -xzf {file} -C {folder}",
-    ".tgz": "tar -xzf {file} -C {folder}",
-    ".tar": "tar -xf {file} -C {folder}",
-}
-
-
-def absent(path: Path, *archives: str) -> UserError:
-    """The error for a part of the official layout that is not there; it says how to unpack it if its archive is.
-
-    ``archives`` are the names, without ending, that the official archive may have; it is looked for beside ``path``
-    and in it.
-    """
-    for folder in (path.parent, path):
-        for file in sorted(folder.glob("*")):
-            for ending, command in _UNPACK.items():
-                if file.name.lower().endswith(ending) and file.name[: -len(ending)].lower() in archives:
-                    how = command.format(file=shlex.quote(str(file)), folder=shlex.quote(str(path.parent)))
-                    return UserError(f"{file} is still packed; unpack it so that {path} is there: {how}")
-    return UserError(f"there is no {path}; unpack the official files there")
-
-
-def refuse_packed(path: Path, *archives: str) -> None:
-    """Raise UserError where the media folder ``path`` is not there, or empty, but its archive is."""
-    if not any(file.is_dir() or file.suffix == ".avi" for file in path.glob("*")):
-        error = absent(path, *archives)
-        if "still packed" in str(error):
-            raise error
-
-
-def annotation_folder(root: Path, name: str, pattern: str, *archives: str) -> Path:
-    """The folder of the files ``pattern``: ``root/name``, as the archive makes it, or ``root`` itself."""
-    for folder in (root / name, root):
-        if any(folder.glob(pattern)):
-            return folder
-    raise absent(root / name, *archives)
 
 
 def read_text(path: Path) -> str:
     """A UTF-8 text file, without its byte order mark."""
     try:
-        content = path.read_bytes()
+        return "".join(utf8_lines(path))
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}; unpack the official files there") from error
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        _not_utf8(path, content.count(b"\n", 0, error.start) + 1, error)
-
-
-def _not_utf8(path: Path, line: int, error: UnicodeDecodeError) -> NoReturn:
-    raise UserError(f"{path}, line {line}: {error.object[error.start]:#04x} is no UTF-8; replace the file") from error
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:
@@ -79,58 +32,102 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
             yield number, line.strip()
 
 
-def read_json(path: Path) -> dict:
-    """The object in a JSON file. A name that stands twice in an object is a fault: one of the two would be lost."""
+class Json(dict):
+    """The object in a JSON file, which knows in which line of the file each of its values stands.
 
-    def unique(pairs: list[tuple[str, object]]) -> dict:
-        names = [name for name, _ in pairs]
-        if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise UserError(f"{path} has {twice[0]!r} twice; remove one of them")
-        return dict(pairs)
+    A name that stands twice in an object is a fault: one of the two would be lost. Raises UserError with file and line.
+    """
 
-    text = read_text(path)
-    try:
-        content = json.loads(text, object_pairs_hook=unique)
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}, line {error.lineno}: not valid JSON ({error.msg}); replace the file") from error
-    except (ValueError, RecursionError) as error:  # a number too long, brackets too deep
-        raise UserError(f"{path} is not valid JSON ({error}); replace the file") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path} holds a JSON {type(content).__name__}; an object is expected")
-    return content
+    def __init__(self, path: Path) -> None:
+        self.path, self._text = path, read_text(path)
+        twice: list[str] = []
+
+        def unique(pairs: list[tuple[str, object]]) -> dict:
+            names = [name for name, _ in pairs]
+            twice.extend(name for name in names if names.count(name) > 1)
+            return dict(pairs)
+
+        try:
+            content = json.loads(self._text, object_pairs_hook=unique)
+        except json.JSONDecodeError as error:
+            raise UserError(f"{path}, line {error.lineno}: not valid JSON ({error.msg}); replace the file") from error
+        except (ValueError, RecursionError) as error:  # a number too long, brackets too deep
+            raise UserError(f"{path} is not valid JSON ({error}); replace the file") from error
+        if twice:
+            seen: set[tuple] = set()
+            place = next(place for place, _ in self._places() if place in seen or seen.add(place))
+            raise UserError(f"{path}, line {self.line(*place, last=True)}: {place[-1]!r} is there twice; remove one")
+        if not isinstance(content, dict):
+            raise UserError(f"{path}, line 1: holds a JSON {type(content).__name__}; an object is expected")
+        super().__init__(content)
+
+    def where(self, *place: str | int) -> str:
+        """File and line of the value at ``place``, a path of names and of positions in lists."""
+        return f"{self.path}, line {self.line(*place)}"
+
+    def line(self, *place: str | int, last: bool = False) -> int:
+        """The line of the value at ``place`` (of the last one, where a name stands twice)."""
+        offsets = [offset for found, offset in self._places() if found == place]
+        return self._text.count("\n", 0, offsets[-1 if last else 0]) + 1
+
+    def _places(self) -> Iterator[tuple[tuple, int]]:
+        """(place, offset in the text) of every value, in order; the text is known to be valid."""
+        text, scan = self._text, json.JSONDecoder().raw_decode
+        stack: list[list] = []  # of each open object or list: its place and what the next value is called
+        at, after_value = 0, False
+        while True:
+            while at < len(text) and text[at] in " \t\n\r:":
+                at += 1
+            if after_value and at < len(text) and text[at] == ",":
+                at, after_value = at + 1, False
+                continue
+            if at < len(text) and text[at] in "]}":
+                stack.pop()
+                at, after_value = at + 1, True
+                continue
+            if after_value or at >= len(text):
+                return
+            place: tuple = ()
+            if stack:
+                outer, name = stack[-1]
+                if name is None:
+                    name, at = scan(text, at)
+                    while text[at] in " \t\n\r:":
+                        at += 1
+                else:
+                    stack[-1][1] += 1
+                place = (*outer, name)
+            yield place, at
+            if text[at] in "[{":
+                stack.append([place, 0 if text[at] == "[" else None])
+                at += 1
+            else:
+                _, at = scan(text, at)
+                after_value = True
 
 
 def read_table(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
     """(line number, row) of a CSV file that has at least ``columns``; one row in memory at a time."""
     number = 1
     try:
-        with open(path, "rb") as file:
-            rows = csv.reader(_decoded(path, file), strict=True)
-            header = next(rows, [])
-            for column in columns:
-                if header.count(column) != 1:
-                    what = "there are several columns" if column in header else "there is no column"
-                    raise UserError(f"{path}, line 1: {what} {column!r}; expected {', '.join(columns)}")
-            for cells in rows:
-                number = rows.line_num
-                if cells and len(cells) != len(header):
-                    malformed(path, number, ",".join(cells), ",".join(header))
-                if cells:
-                    yield number, dict(zip(header, cells, strict=True))
+        rows = csv.reader(utf8_lines(path), strict=True)
+        header = next(rows, [])
+        for column in columns:
+            if header.count(column) != 1:
+                what = "there are several columns" if column in header else "there is no column"
+                raise UserError(f"{path}, line 1: {what} {column!r}; expected {', '.join(columns)}")
+        for cells in rows:
+            number = rows.line_num
+            if cells and len(cells) != len(header):
+                malformed(path, number, ",".join(cells), ",".join(header))
+            if cells:
+                yield number, dict(zip(header, cells, strict=True))
     except FileNotFoundError as error:
         raise absent(path, path.stem.lower()) from error
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}; unpack the official files there") from error
     except csv.Error as error:
         raise UserError(f"{path}, line {number + 1}: not a table ({error}); replace the file") from error
-
-
-def _decoded(path: Path, lines: Iterable[bytes]) -> Iterator[str]:
-    for number, line in enumerate(lines, 1):
-        try:
-            yield line.decode("utf-8-sig" if number == 1 else "utf-8")
-        except UnicodeDecodeError as error:
-            _not_utf8(path, number, error)
 
 
 def malformed(path: Path, line: int, found: str, expected: str) -> NoReturn:
@@ -154,23 +151,34 @@ def check_class_folders(folder: Path, classes: Iterable[str], lists: Path) -> No
         raise UserError(f"{folder / name} holds videos, but {lists} lists no class {name!r}; move the folder away")
 
 
-def cut_validation(rows: pd.DataFrame, within: str | None = None) -> pd.DataFrame:
-    """Turn about a sixth of the training rows into validation rows, by whole groups, never touching test rows.
+def cut_validation(rows: pd.DataFrame, within: str | None = None, source: tuple[str, ...] = ("group",)) -> pd.DataFrame:
+    """Turn about a sixth of the training rows into validation rows, by whole films, never touching test rows.
 
-    Groups (column "group": videos from one source) go over from the smallest on, for each value of column ``within``
-    separately, as long as a group is left to train on; so each class with two groups has rows of both kinds.
+    Rows that agree in the columns ``source`` come from one film: they go over together, whatever their classes. Class
+    by class (column ``within``; without it all rows are one class), films go over from the smallest on until a sixth
+    of the class has, what earlier classes took along included; but of no class the last film that is left to train on.
+    So each class with two films of its own has rows of both kinds.
     """
-    split = rows["split"].copy()
     train = rows[rows["split"] == "train"]
-    parts = [part for _, part in train.groupby(within)] if within else [train]
-    for part in parts:
-        sizes = part["group"].value_counts().to_dict()
-        order = sorted(sizes, key=lambda group: (sizes[group], group))
-        cut, chosen = 0, []
-        for group in order[:-1]:
-            if cut >= VALIDATION_SHARE * len(part):
+    films = list(zip(*(train[column] for column in source), strict=True))
+    classes = train[within].tolist() if within else [""] * len(train)
+    sizes, held = Counter(films), defaultdict(Counter)  # class -> film -> its rows of this class
+    for name, film in zip(classes, films, strict=True):
+        held[name][film] += 1
+    of_film = defaultdict(set)
+    for name, counts in held.items():
+        for film in counts:
+            of_film[film].add(name)
+    left, chosen = {name: len(counts) for name, counts in held.items()}, set()
+    for name in sorted(held):
+        cut = sum(n for film, n in held[name].items() if film in chosen)
+        for film in sorted(held[name].keys() - chosen, key=lambda film: (sizes[film], film)):
+            if cut >= VALIDATION_SHARE * held[name].total():
                 break
-            chosen.append(group)
-            cut += sizes[group]
-        split[part.index[part["group"].isin(chosen)]] = "val"
-    return rows.assign(split=split)
+            if all(left[shown] > 1 for shown in of_film[film]):
+                chosen.add(film)
+                cut += held[name][film]
+                for shown in of_film[film]:
+                    left[shown] -= 1
+    gone = train.index[[film in chosen for film in films]]
+    return rows.assign(split=rows["split"].where(~rows.index.isin(gone), "val"))

@@ -3,8 +3,15 @@
 A json file maps a video to, for each attribute, a list of [first frame, last frame, value or list of values]. The 515
 videos have 52,413 annotated frames. The attributes change at different frames, and two frames are annotated for some of
 them only: a row of the manifest is a range [start, end) in which no annotation starts or ends and all five attributes
-are annotated, 52,411 frames in all. All rows are test rows: f'_B learns on VISPR (``from_vispr``), f'_T on the other
-videos of HMDB51 (``hmdb51`` with ``without_pa``).
+are annotated, 52,411 frames in all. All rows are test rows. What a protocol needs, and which command writes it:
+
+- ``pa_hmdb51`` (``spact prepare pa_hmdb51``), tasks ``action`` (single), ``pa_attributes``, ``pa_attributes_nudity2``
+  (multi): the ranges. Every frame of a range has its labels: per frame, weigh a range with its length.
+- ``pa_hmdb51_videos`` (the same command), the same tasks: a row per video.
+- ``hmdb51_without_pa`` (``spact prepare hmdb51 --without-pa DIR``), task ``action``: what f'_T learns on.
+- ``vispr_pa`` (``spact prepare vispr``), tasks ``pa_attributes`` and ``pa_attributes_nudity2``: what f'_B learns on.
+
+The two attribute tasks are the two readings of nudity (``NUDITY_FROM``). Classes and their order are the same in all.
 
 What the values mean, 0 being "not to be seen": skin color 1 white, 2 brown or yellow, 3 black; face 1 partial, 2
 complete; gender 1 male, 2 female; nudity 1 partial, 2 semi; relationship 1. Several persons have several values.
@@ -16,7 +23,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from data_prep.official import absent, annotation_folder, is_name, read_json
+from data_prep.archives import absent, annotation_folder
+from data_prep.official import Json, is_name
 from spact_lib.errors import UserError
 from spact_lib.manifest import Manifest, Task
 
@@ -37,6 +45,7 @@ NUDITY_FROM = {"pa_attributes": 1, "pa_attributes_nudity2": 2}
 TASKS = {name: Task(name, "multi", ATTRIBUTES) for name in NUDITY_FROM}
 
 _VALUES = [f"{attribute}_value" for attribute in ATTRIBUTES]
+_GREATEST = {"skin_color": 3, "face": 2, "gender": 2, "nudity": 2, "relationship": 1}
 _LAST_FRAME = 1_000_000  # no clip of HMDB51 has more than about a thousand
 
 
@@ -46,9 +55,7 @@ def prepare(root: Path, *, annotations: Path | None = None) -> Manifest:
     ``root`` holds the videos of HMDB51; ``annotations`` is the folder of the json files if they are not in ``root``.
     The values themselves are kept in columns ``<attribute>_value`` (several: joined by "+").
     """
-    folder = annotations or annotation_folder(
-        root, "PrivacyAttributes", "*.json", "pa-hmdb51-master", "pa-hmdb51", "privacyattributes"
-    )
+    folder = annotations or annotation_folder(root, "PrivacyAttributes", "*.json", "pa-hmdb51", "privacyattributes")
     published = read_annotations(folder)
     rows = [
         (path, "test", start, end, part["action"].iloc[0], *values)
@@ -59,14 +66,31 @@ def prepare(root: Path, *, annotations: Path | None = None) -> Manifest:
         raise UserError(f"no frame in {folder} is annotated for all of {', '.join(ATTRIBUTES)}; replace the files")
     table = pd.DataFrame(rows, columns=["path", "split", "start", "end", "action", *_VALUES])
     tasks = {"action": Task("action", "single", tuple(published["action"].unique()))} | TASKS
-    return Manifest("pa_hmdb51", root, tasks, _labelled(table))
+    return Manifest("pa_hmdb51", root, tasks, _labelled(table), _count_frames(published))
+
+
+def derived(manifest: Manifest) -> list[Manifest]:
+    """The datasets that are written with this one: ``pa_hmdb51_videos``."""
+    return [per_video(manifest)]
+
+
+def _count_frames(annotations: pd.DataFrame) -> dict[str, object]:
+    """Frames that are annotated at all, for each attribute, and that show it."""
+    values = frame_values(annotations)
+    annotated, shown = values != "", (values != "") & (values != "0")
+    return {
+        "annotated frames": len(values),
+        "frames annotated for": {a: int(annotated[a].sum()) for a in ATTRIBUTES},
+        "frames that show": {a: int(shown[a].sum()) for a in ATTRIBUTES}
+        | {"nudity, value 2": int((values["nudity"] == "2").sum())},
+    }
 
 
 def read_annotations(folder: Path) -> pd.DataFrame:
     """The ranges as they are published, a row for each range of each attribute of each video.
 
     Columns: path (``<action>/<video>``), action, attribute, start, end (frames [start, end)), value (a text; several
-    values joined by "+"). Raises UserError naming file, video and attribute.
+    values joined by "+"). Raises UserError naming file and line.
     """
     files = sorted(folder.glob("*.json"))
     if not files:
@@ -75,13 +99,22 @@ def read_annotations(folder: Path) -> pd.DataFrame:
     for file in files:
         if not is_name(file.stem):
             raise UserError(f"{str(file)!r} is not named as an action, in plain UTF-8; rename it")
-        for video, content in read_json(file).items():
+        whole = Json(file)
+        for video, content in whole.items():
             if not is_name(video):
-                raise UserError(f"{file}: {video!r} is not the name of a video file; replace the file")
+                raise UserError(f"{whole.where(video)}: {video!r} is not the name of a video file; replace the file")
             for attribute in ATTRIBUTES:
                 ranges = content.get(attribute) if isinstance(content, dict) else None
-                for given in ranges if isinstance(ranges, list) and ranges else [None]:
-                    first, last, values = _range(given, f"{file}, video {video!r}: {attribute}")
+                if not isinstance(ranges, list) or not ranges:
+                    place = (video, attribute) if isinstance(content, dict) and attribute in content else (video,)
+                    what = f"{attribute} of {video!r} is not a list of [first, last, value]"
+                    raise UserError(f"{whole.where(*place)}: {what}; replace the file")
+                for n, given in enumerate(ranges):
+                    if fault := _fault(given, attribute):
+                        where = whole.where(video, attribute, n)
+                        raise UserError(f"{where}: {attribute} of {video!r}, {str(given)[:60]}, {fault}")
+                    first, last, values = given
+                    values = values if isinstance(values, list) else [values]
                     value = "+".join(map(str, values))
                     rows.append((f"{file.stem}/{video}", file.stem, attribute, first, last + 1, value))
     if not rows:
@@ -89,15 +122,19 @@ def read_annotations(folder: Path) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["path", "action", "attribute", "start", "end", "value"])
 
 
-def _range(given: object, where: str) -> tuple[int, int, list[int]]:
-    if isinstance(given, list) and len(given) == 3:
-        first, last, values = given
-        values = values if isinstance(values, list) else [values]
-        if values and all(type(number) is int and 0 <= number < _LAST_FRAME for number in (first, last, *values)):
-            if last < first:
-                raise UserError(f"{where} {given} ends before it starts; correct it")
-            return first, last, values
-    raise UserError(f"{where} {str(given)[:60]} is not [first, last, value]; replace the file")
+def _fault(given: object, attribute: str) -> str | None:
+    """What is wrong with a range and what to do, if anything is."""
+    if not isinstance(given, list) or len(given) != 3:
+        return "is not [first, last, value]; replace the file"
+    first, last, values = given
+    values = values if isinstance(values, list) else [values]
+    if not values or not all(type(number) is int and 0 <= number < _LAST_FRAME for number in (first, last, *values)):
+        return "is not [first, last, value]; replace the file"
+    if last < first:
+        return "ends before it starts; correct it"
+    if max(values) > _GREATEST[attribute]:
+        return f"has a value above {_GREATEST[attribute]}, which means nothing; correct it"
+    return None
 
 
 def _common_ranges(part: pd.DataFrame) -> list[tuple[int, int, list[str]]]:
@@ -148,7 +185,7 @@ def per_frame(manifest: Manifest) -> Manifest:
 
 
 def per_video(manifest: Manifest) -> Manifest:
-    """PA-HMDB51 with a row for each video, from its first annotated frame to its last: what a video shows.
+    """``pa_hmdb51_videos``: a row for each video, from its first annotated frame to its last: what a video shows.
 
     Ours, for the paper does not say how it evaluates: an attribute is present in a video if it is in any of its frames,
     because one frame is enough to give it away. The columns of values hold every value that occurs.
@@ -157,11 +194,11 @@ def per_video(manifest: Manifest) -> Manifest:
         {"split": "first", "start": "min", "end": "max", "group": "first", "action": "first"}
         | {column: lambda cells: "+".join(sorted(set("+".join(cells).split("+")))) for column in _VALUES}
     )
-    return replace(manifest, rows=_labelled(rows))
+    return Manifest(f"{manifest.name}_videos", manifest.root, manifest.tasks, _labelled(rows))
 
 
 def from_vispr(vispr: Manifest) -> Manifest:
-    """VISPR, labelled with PA-HMDB51's attributes: what f'_B learns to be tested on PA-HMDB51.
+    """``vispr_pa``: VISPR, labelled with PA-HMDB51's attributes: what f'_B learns to be tested on PA-HMDB51.
 
     Both tasks have the same labels here. ``vispr`` is a manifest with the task ``vispr1``.
     """

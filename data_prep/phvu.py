@@ -11,8 +11,9 @@ the last underscore first: a download that was stopped leaves such films behind)
 
 Beside the manifest: ``selected.csv``, the list of all selected clips for others to use; ``missing.csv``, those of them
 that are not on disk, because films vanish from YouTube; ``counts.csv``, how many there are. Missing clips are of the
-split "unused", so that training never asks for them; validation rows are cut before, so that what is missing moves no
-other clip. With no clip on disk at all, every clip keeps its split and none is listed as missing.
+split "unused", so that training never asks for them, and a column ``missing_from`` keeps the split they were set aside
+from; validation rows are cut before, so that what is missing moves no other clip. With no clip on disk at all, every
+clip keeps its split and none is listed as missing.
 """
 
 import logging
@@ -44,23 +45,26 @@ def prepare(root: Path) -> Manifest:
     for line, row in read_table(path, ("Tag", "Category")):
         if not row["Tag"] or row["Tag"] in listed:
             raise UserError(f"{path}, line {line}: tag {row['Tag']!r} is empty or there twice; replace the file")
+        if not row["Category"]:
+            raise UserError(f"{path}, line {line}: tag {row['Tag']!r} has no category; replace the file")
         listed[row["Tag"]] = row["Category"]
     tasks = {c: Task(c, "multi", tuple(t for t, category in listed.items() if category == c)) for c in CATEGORIES}
-    rows = []
+    rows, candidates = [], {}
     for split, part in (("train", "Train"), ("test", "Val")):
         path = root / f"HVU_{part}_V1.0.csv"
         if split == "train" and not path.exists():
             log.warning("phvu: there is no %s; prepared without training rows", path)
             continue
         before = len(rows)
-        n = _read_clips(path, split, f"videos_{part.lower()}", listed, rows)
-        log.info("phvu: %s of %s rows of %s have all three kinds of tags", f"{len(rows) - before:,}", f"{n:,}", path)
+        candidates[split] = _read_clips(path, split, f"videos_{part.lower()}", listed, rows)
+        found = f"{len(rows) - before:,}", f"{candidates[split]:,}"
+        log.info("phvu: %s of %s rows of %s have all three kinds of tags", *found, path)
     table = cut_validation(
         pd.DataFrame(rows, columns=["path", "split", "group", *CATEGORIES, "time_start", "time_end"])
     )
     if {c: task.n_classes for c, task in tasks.items()} == OFFICIAL_CLASSES:
         _compare_with_paper(table)
-    return Manifest("phvu", root, tasks, _mark_missing(table, root))
+    return Manifest("phvu", root, tasks, _mark_missing(table, root), {"rows of HVU's csv files": candidates})
 
 
 def _read_clips(path: Path, split: str, folder: str, listed: dict[str, str], rows: list[tuple]) -> int:
@@ -107,7 +111,7 @@ def _mark_missing(table: pd.DataFrame, root: Path) -> pd.DataFrame:
     if missing.all() or not missing.any():
         return table
     log.warning("phvu: %s of %s clips are not on disk; missing.csv lists them", f"{missing.sum():,}", f"{len(table):,}")
-    return table.assign(split=table["split"].where(~missing, "unused"))
+    return table.assign(split=table["split"].where(~missing, "unused"), missing_from=table["split"].where(missing, ""))
 
 
 def beside(manifest: Manifest) -> dict[str, pd.DataFrame]:
@@ -115,7 +119,7 @@ def beside(manifest: Manifest) -> dict[str, pd.DataFrame]:
 
     ``selected.csv``: split (train or test, as the paper has it), youtube_id, time_start, time_end (seconds, as in HVU's
     csv), path; ``missing.csv``: the same columns; ``counts.csv``: a row per split with its clips, films, missing clips,
-    and for each category the classes that have a clip which is not missing.
+    and for each category the classes that have a selected clip, and those that have one which is not missing.
     """
     rows = manifest.rows
     selected = pd.DataFrame(
@@ -130,9 +134,12 @@ def beside(manifest: Manifest) -> dict[str, pd.DataFrame]:
     missing = rows["split"] == "unused"
     counts = []
     for split, part in selected.groupby("split"):
-        there = rows.loc[part.index][~missing[part.index]]
-        shown = {c: len(set("|".join(there[c]).split("|")) - {""}) for c in CATEGORIES}
+        parts = {"selected": rows.loc[part.index], "left": rows.loc[part.index][~missing[part.index]]}
         films = part["youtube_id"].nunique()
         counts.append({"split": split, "clips": len(part), "films": films, "missing": int(missing[part.index].sum())})
-        counts[-1] |= {f"{category}_classes": n for category, n in shown.items()}
+        counts[-1] |= {
+            f"{category}_classes_{which}": len(set("|".join(chosen[category]).split("|")) - {""})
+            for category in CATEGORIES
+            for which, chosen in parts.items()
+        }
     return {"selected.csv": selected, "missing.csv": selected[missing], "counts.csv": pd.DataFrame(counts)}

@@ -1,6 +1,7 @@
 """The published numbers of each dataset, so that an incomplete download is noticed when it is prepared."""
 
-from spact_lib.manifest import Manifest
+from data_prep.phvu import OFFICIAL_CLASSES, PAPER_CLIPS
+from spact_lib.manifest import Manifest, listed_splits
 
 _UCF101 = {1: (9_537, 3_783), 2: (9_586, 3_734), 3: (9_624, 3_696)}
 _HMDB51 = (3_570, 1_530)  # of each split
@@ -18,16 +19,15 @@ CLASSES = {
     "hmdb51": {"action": 51},
     "vp_hmdb51": {"action": 51},
     "pa_hmdb51": {"action": 51},
-    "phvu": {"action": 739, "object": 1_678, "scene": 248},
+    "phvu": OFFICIAL_CLASSES,
 }
-PA_VIDEOS, PA_FRAMES = 515, 52_411  # 52,413 annotated frames, two of them not for all five attributes
+PA_VIDEOS, PA_ANNOTATED, PA_FRAMES = 515, 52_413, 52_411  # two frames are not annotated for all five attributes
+# Rows of HVU's official csv files; the training csv was not at hand.
+PHVU_CANDIDATES = {"test": 31_171}
 
 
 def compare(manifest: Manifest) -> list[str]:
-    """A line for each published number of this dataset: it is met, or by how much it is not; none for others.
-
-    P-HVU's clips are compared where its csv files are read (``phvu``).
-    """
+    """A line for each published number of this dataset: it is met, or by how much it is not; none for others."""
     rows, name = manifest.rows, manifest.name
     found = rows["split"].value_counts()
     lines = []
@@ -42,7 +42,15 @@ def compare(manifest: Manifest) -> list[str]:
         lines += [_line(f"{split} images:", int(found.get(split, 0)), expected) for split, expected in VISPR.items()]
     if name == "pa_hmdb51":
         lines.append(_line("videos:", rows["path"].nunique(), PA_VIDEOS))
+        lines.append(_line("annotated frames:", manifest.facts["annotated frames"], PA_ANNOTATED))
         lines.append(_line("frames with all five attributes:", int((rows["end"] - rows["start"]).sum()), PA_FRAMES))
+    if name == "phvu":
+        candidates = manifest.facts["rows of HVU's csv files"]
+        clips = listed_splits(manifest).replace("val", "train").value_counts()
+        for split, n in candidates.items():
+            if split in PHVU_CANDIDATES:
+                lines.append(_line(f"{split} csv, rows:", n, PHVU_CANDIDATES[split]))
+            lines.append(_line(f"{split} csv, rows that the rule selects:", int(clips[split]), PAPER_CLIPS[split]))
     for task, expected in CLASSES.get(name.split("_split")[0], {}).items():
         lines.append(_line(f"classes of {task}:", manifest.tasks[task].n_classes, expected))
     return lines

@@ -11,15 +11,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from data_prep.official import (
-    absent,
-    annotation_folder,
-    check_class_folders,
-    cut_validation,
-    malformed,
-    read_lines,
-    refuse_packed,
-)
+from data_prep.archives import absent, annotation_folder, refuse_packed
+from data_prep.official import check_class_folders, cut_validation, malformed, read_lines
 from spact_lib.errors import UserError, unknown_name
 from spact_lib.manifest import Manifest, Task
 
@@ -36,25 +29,34 @@ def prepare(root: Path, *, split: int = 1, lists: Path | None = None) -> Manifes
     if not (lists / "classInd.txt").exists():
         raise absent(lists / "classInd.txt")
     refuse_packed(root / "UCF-101", "ucf101", "ucf-101")
-    classes = {}
+    classes, lines = {}, {}
     for number, line in read_lines(lists / "classInd.txt"):
         index, _, name = line.partition(" ")
         if not index.isdigit() or not name or name in classes or index in classes.values():
             malformed(lists / "classInd.txt", number, line, "1 ApplyEyeMakeup")
-        classes[name] = index
+        classes[name], lines[name] = index, number
     rows: dict[str, tuple] = {}
     for part in ("train", "test"):
         path = lists / f"{part}list0{split}.txt"
         for number, line in read_lines(path):
             video, _, index = line.partition(" ")
             match = _VIDEO.fullmatch(video)
+            if match and match["name"] not in classes:
+                where = f"{path}, line {number}: class {match['name']!r}"
+                raise UserError(f"{where} is not in {lists / 'classInd.txt'}; replace the lists")
             # The test lists give no class number.
-            if not match or match["name"] not in classes or index not in ("", classes[match["name"]]):
+            if not match or index not in ("", classes[match["name"]]):
                 malformed(path, number, line, "<Class>/v_<Class>_gXX_cYY.avi <number in classInd.txt>")
             if video in rows:
                 raise UserError(f"{path}, line {number}: {video} is listed before; replace the lists")
             rows[video] = (f"UCF-101/{video}", part, match["group"], match["name"])
+    trained = {name for _, part, _, name in rows.values() if part == "train"}
+    for name, line in lines.items():
+        if name not in trained:
+            where = f"{lists / 'classInd.txt'}, line {line}: class {name!r}"
+            raise UserError(f"{where} has no video in the training list; replace the lists")
     check_class_folders(root / "UCF-101", classes, lists / "classInd.txt")
     table = pd.DataFrame(rows.values(), columns=["path", "split", "group", "action"])
     name = "ucf101" if split == 1 else f"ucf101_split{split}"
-    return Manifest(name, root, {"action": Task("action", "single", tuple(classes))}, cut_validation(table, "action"))
+    tasks = {"action": Task("action", "single", tuple(classes))}
+    return Manifest(name, root, tasks, cut_validation(table, "action", ("action", "group")))

@@ -1,8 +1,8 @@
 """VISPR: ``<split>2017.txt`` lists ``annotations/<split>2017/<id>.json``, each with ``image_path`` and ``labels``.
 
 10,000 training, 4,167 validation and 8,000 test images; the official archives unpack to the lists, ``annotations`` and
-``images``. Task ``attributes`` has all 68 attributes; ``vispr1`` and ``vispr2`` have seven of them
-each: the paper's known and novel privacy attributes.
+``images``. Task ``attributes`` has all 68 attributes; ``vispr1`` and ``vispr2`` have seven of them each: the paper's
+known and novel privacy attributes. With it ``vispr_pa`` is written: the same images with PA-HMDB51's attributes.
 """
 
 import re
@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from data_prep.official import absent, is_name, malformed, read_json, read_lines
+from data_prep import pa_hmdb51
+from data_prep.archives import absent, refuse_packed
+from data_prep.official import Json, is_name, malformed, read_lines
 from spact_lib.errors import UserError
 from spact_lib.manifest import Manifest, Task
 
@@ -39,7 +41,6 @@ VISPR1 = (
     "a64_rel_personal",
     "a65_rel_social",
 )
-# To be confirmed: the paper names only the tattoo; no source at hand names the other six.
 VISPR2 = (
     "a6_hair_color",
     "a16_race",
@@ -49,6 +50,7 @@ VISPR2 = (
     "a73_landmark",
     "a11_tattoo",
 )
+TO_BE_CONFIRMED = "six of its attributes are to be confirmed: the paper names only the tattoo, no source the others"
 
 
 def read_list(root: Path, split: str) -> list[str]:
@@ -70,18 +72,31 @@ def prepare(root: Path) -> Manifest:
     tasks = {task: Task(task, "multi", classes) for task, classes in sets.items()}
     rows = []
     for split in ("train", "val", "test"):
-        for name in read_list(root, split):
-            if not (root / "annotations" / f"{split}2017").is_dir():
-                raise absent(root / "annotations" / f"{split}2017", "vispr_annotations", "annotations", f"{split}2017")
-            content = read_json(root / name)
+        part = f"{split}2017"
+        listed = read_list(root, split)
+        if not (root / "annotations" / part).is_dir():
+            raise absent(root / "annotations" / part, "vispr", "vispr_annotations", "annotations", part, root=root)
+        refuse_packed(root / "images" / part, "vispr", "vispr_images", "images", part, root=root)
+        for name in listed:
+            content = Json(root / name)
             image, labels = content.get("image_path"), content.get("labels")
             if not isinstance(image, str) or not isinstance(labels, list):
-                raise UserError(f"{root / name} lacks 'image_path' (a text) or 'labels' (a list); replace the file")
+                raise UserError(
+                    f"{content.where()}: no 'image_path' (a text) or no 'labels' (a list); replace the file"
+                )
             if not all(map(is_name, image.split("/"))):
-                raise UserError(f"{root / name}: image_path {image!r} is no path under {root}; replace the file")
-            for label in labels:
+                where = content.where("image_path")
+                raise UserError(f"{where}: image_path {image!r} is no path under {root}; replace the file")
+            for n, label in enumerate(labels):
                 if label not in ATTRIBUTES:
-                    raise UserError(f"{root / name}: label {label!r} is none of VISPR's 68; replace the file")
+                    where = content.where("labels", n)
+                    raise UserError(f"{where}: label {label!r} is none of VISPR's 68; replace the file")
             cells = ["|".join(c for c in task.classes if c in labels) for task in tasks.values()]
             rows.append((image, split, *cells))
-    return Manifest("vispr", root, tasks, pd.DataFrame(rows, columns=["path", "split", *tasks]))
+    table = pd.DataFrame(rows, columns=["path", "split", *tasks])
+    return Manifest("vispr", root, tasks, table, {"vispr2": TO_BE_CONFIRMED})
+
+
+def derived(manifest: Manifest) -> list[Manifest]:
+    """The datasets that are written with this one: ``vispr_pa``."""
+    return [pa_hmdb51.from_vispr(manifest)]

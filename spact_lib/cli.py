@@ -12,7 +12,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 from spact_lib.errors import UserError, unknown_name
@@ -33,14 +33,6 @@ def say(text: str) -> None:
     print(text, flush=True)
 
 
-def show_data(folders: Iterable[Path]) -> None:
-    """Print and keep the report of each prepared dataset, for comparison with the numbers in the README."""
-    from spact_lib.dataset_report import write_report
-
-    for folder in folders:
-        write_report(folder, tell=say)
-
-
 def dataset(name: str) -> Path:
     """A prepared dataset: a CSV file, a folder with manifest.csv, or the name of an official one."""
     path, official = Path(name), prepared(official_folder())
@@ -55,7 +47,7 @@ def prepare(args: argparse.Namespace) -> int:
     """Turn official files (or the drawing of the built-in data) into manifests."""
     import data_prep
     from data_prep import published
-    from spact_lib.manifest import read_manifest
+    from spact_lib.dataset_report import write_report
 
     # Options that were given; the reader knows which of them it has.
     options = {name: getattr(args, name) for name in ("split", "lists", "annotations", "without_pa")}
@@ -70,7 +62,8 @@ def prepare(args: argparse.Namespace) -> int:
         out = args.out or mini_folder(args.scale, args.draw)
         say(f"prepare: drawing the built-in data (scale {args.scale}, draw {args.draw}) into {out}")
         mini.draw(out, draw=args.draw, scale=args.scale)
-        made = [out / name for name in prepared(out)]
+        for name in prepared(out):
+            write_report(out / name, tell=say)
     else:
         if args.root is None:
             what = "your table lies: spact prepare custom --root FILE.csv"
@@ -78,10 +71,13 @@ def prepare(args: argparse.Namespace) -> int:
             raise UserError(f"say where {what}")
         out = args.out or official_folder()
         say(f"prepare: reading {args.name} from {args.root} into {out}")
-        made = [data_prep.prepare(args.name, args.root, out, **options).parent]
-        for line in published.compare(read_manifest(made[0])):
+        began = time.perf_counter()
+        manifest = data_prep.read(args.name, args.root, **options)
+        folder = data_prep.write(args.name, manifest, out).parent
+        reading = time.perf_counter() - began
+        for line in published.compare(manifest):
             say(f"  {line}")
-    show_data(made)
+        write_report(folder, tell=say, read=(manifest, reading))
     return 0
 
 
@@ -100,7 +96,9 @@ def cache(args: argparse.Namespace) -> int:
     say(f"cache: {args.dataset} into {args.out}; stop it whenever you like, the same command continues")
     made = build_cache(dataset(args.dataset), args.out, short_side=args.short_side, fps=args.fps)
     sizes = f"{made['source_bytes'] / 1e6:,.1f} MB became {made['bytes'] / 1e6:,.1f} MB"
-    say(f"  {made['files']:,} files in {made['seconds'] / 60:.1f} minutes, all read back; {sizes}")
+    minutes = f"{made['seconds'] / 60:.1f} minutes"
+    say(f"  {made['files']:,} files, {made['new']:,} of them written now, in {minutes}; {sizes}")
+    say("  each was read back when it was written; those written before were compared with their checksums")
     clip = made["decode"]
     times = f"in {clip['copy_ms']} ms instead of {clip['source_ms']} ms"
     say(f"  a clip of 16 frames decodes {times}: {clip['ratio']} times as fast (one process, {clip['clips']} clips)")

@@ -5,6 +5,7 @@
 Without any media file the report is of the annotations alone, and says so.
 """
 
+import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -15,12 +16,13 @@ import pandas as pd
 
 from spact_lib.chance import chance_average_precision
 from spact_lib.files import atomic_path, write_json
-from spact_lib.manifest import SPLITS, Manifest, Task, read_manifest
+from spact_lib.manifest import SPLITS, Manifest, Task, listed_splits, read_manifest
 from spact_lib.probing import encoding_faults, is_still, probe_files, used_paths
 
 QUANTILES = (0, 5, 25, 50, 75, 95, 100)  # percent
 TOGETHER = 12  # classes whose co-occurrence is reported: the most frequent ones
 FIRST_FEW = 5  # names in a text, all of them in problems.csv
+PARTS = {"reading": "reading", "labels": "labels", "probing": "files"}  # of the seconds -> as the text calls them
 
 
 def beside(dataset: str | Path, name: str) -> Path:
@@ -31,12 +33,15 @@ def beside(dataset: str | Path, name: str) -> Path:
     return path.with_name(name if path.name == "manifest.csv" else f"{path.stem}.{name}")
 
 
-def write_report(dataset: str | Path, tell: Callable[[str], None] = lambda text: None) -> dict:
+def write_report(
+    dataset: str | Path, tell: Callable[[str], None] = lambda text: None, read: tuple[Manifest, float] | None = None
+) -> dict:
     """Describe a prepared dataset (a folder with manifest.csv, or a CSV) and probe its files.
 
     Args:
         tell: gets the text of each part as soon as it is known; probing many files takes long, and continues in the
             next call when it is stopped.
+        read: the manifest, where it has just been made from official files, and the seconds that reading those took.
 
     Returns:
         The content of report.json.
@@ -45,12 +50,13 @@ def write_report(dataset: str | Path, tell: Callable[[str], None] = lambda text:
         UserError: the manifest cannot be read.
     """
     began = time.perf_counter()
-    manifest = read_manifest(dataset)
+    manifest, reading = read or (read_manifest(dataset), time.perf_counter() - began)
+    began = time.perf_counter()
     report = {"manifest": str(Path(dataset).resolve())} | describe(manifest)
-    report["seconds"] = {"annotations": round(time.perf_counter() - began, 1)}
+    report["seconds"] = {"reading": round(reading, 1), "labels": round(time.perf_counter() - began, 1)}
     tell(labels_text(report))
     began = time.perf_counter()
-    probes = probe_files(manifest, beside(dataset, "probes.jsonl"))
+    probes = probe_files(manifest, _probe_log(dataset, manifest))
     report["media"], problems = examine_media(manifest, probes)
     report["seconds"]["probing"] = round(time.perf_counter() - began, 1)
     with atomic_path(beside(dataset, "problems.csv")) as temporary:
@@ -61,10 +67,24 @@ def write_report(dataset: str | Path, tell: Callable[[str], None] = lambda text:
     return report
 
 
+def _probe_log(dataset: str | Path, manifest: Manifest) -> Path:
+    """The dataset's own log or, while it has none, that of a dataset beside it with the same root: the same files."""
+    own = beside(dataset, "probes.jsonl")
+    if own.exists() or not Path(dataset).is_dir():
+        return own
+    for log in sorted(own.parent.parent.glob("*/probes.jsonl")):
+        described = log.with_name("tasks.json")
+        stored = json.loads(described.read_text(encoding="utf-8")).get("root") if described.exists() else None
+        if stored and (log.parent / stored).resolve() == manifest.root.resolve():
+            return log
+    return own
+
+
 def describe(manifest: Manifest) -> dict:
     """Rows, files, labels and chance lines: everything that needs no media file.
 
-    Prevalences are over rows; where every row of a split is a frame range, ``frames`` has them over frames.
+    Prevalences are over rows; where every row of a split is a frame range, ``frames`` has them over frames. Where rows
+    are set aside because their files are missing, ``selected`` has them over all rows that the dataset lists.
     """
     rows, parts = manifest.rows, {}
     lengths = (rows["end"] - rows["start"].fillna(0)).astype("Float64").to_numpy(float, na_value=np.nan)
@@ -72,6 +92,10 @@ def describe(manifest: Manifest) -> dict:
         chosen = (rows["split"] == split).to_numpy()
         if chosen.any():
             parts[split] = (chosen, lengths[chosen] if np.isfinite(lengths[chosen]).all() else None)
+    listed = listed_splits(manifest)
+    set_aside = (listed != rows["split"]).to_numpy()
+    selected = {split: (listed == split).to_numpy() for split in SPLITS[:-1] if set_aside.any()}
+    selected = {split: chosen for split, chosen in selected.items() if chosen.any()}
     return {
         "dataset": manifest.name,
         "root": str(manifest.root.resolve()),
@@ -79,11 +103,14 @@ def describe(manifest: Manifest) -> dict:
         "rows": {split: int(chosen.sum()) for split, (chosen, _) in parts.items()},
         "files": {split: int(rows.loc[chosen, "path"].nunique()) for split, (chosen, _) in parts.items()},
         "frames": {split: int(weights.sum()) for split, (_, weights) in parts.items() if weights is not None},
-        "tasks": {name: _describe_task(manifest, task, parts) for name, task in manifest.tasks.items()},
+        "selected": {split: int(chosen.sum()) for split, chosen in selected.items()},
+        "set_aside": {split: int((chosen & set_aside).sum()) for split, chosen in selected.items()},
+        "facts": manifest.facts,
+        "tasks": {name: _describe_task(manifest, task, parts, selected) for name, task in manifest.tasks.items()},
     }
 
 
-def _describe_task(manifest: Manifest, task: Task, parts: dict) -> dict:
+def _describe_task(manifest: Manifest, task: Task, parts: dict, selected: dict) -> dict:
     cells, found = manifest.rows[task.name].to_numpy(), {}
     for split, (chosen, weights) in parts.items():
         if split == "unused":
@@ -92,6 +119,10 @@ def _describe_task(manifest: Manifest, task: Task, parts: dict) -> dict:
         if weights is not None:
             found[split]["frames"] = _chance(task, _count(task, cells[chosen], weights), int(weights.sum()))
     described = {"kind": task.kind, "n_classes": task.n_classes, "splits": found}
+    if selected:
+        described["selected"] = {
+            split: _chance(task, _count(task, cells[chosen]), int(chosen.sum())) for split, chosen in selected.items()
+        }
     if task.kind == "multi":
         used = (manifest.rows["split"] != "unused").to_numpy()
         described["together"] = _together(task, cells[used])
@@ -137,13 +168,24 @@ def examine_media(manifest: Manifest, probes: pd.DataFrame) -> tuple[dict, pd.Da
     Args:
         probes: of ``probing.probe_files``.
     """
-    paths = used_paths(manifest)
-    there = set(probes.index)
-    problems = [(path, "missing", "") for path in paths if path not in there] if there else []
+    there, listed = set(probes.index), listed_splits(manifest)
+    splits = {split: manifest.rows.loc[listed == split, "path"].unique().tolist() for split in SPLITS[:-1]}
+    paths = manifest.rows.loc[listed != "unused", "path"].unique().tolist()
+    set_aside = set(paths) - set(used_paths(manifest))
+    problems = [
+        (path, "missing", "its rows are set aside; prepare again once it is there" if path in set_aside else "")
+        for path in (paths if there else ())
+        if path not in there
+    ]
     failed = probes[probes["error"] != ""]
     problems += [(path, "unreadable", error) for path, error in failed["error"].items()]
     sound = probes[probes["error"] == ""].convert_dtypes()  # a column with gaps held floats
     media = {"files": len(paths), "present": len(there), "newly_probed": probes.attrs["new"]}
+    media["splits"] = {
+        split: {"selected": len(files), "on disk": (found := len(there & set(files))), "missing": len(files) - found}
+        for split, files in splits.items()
+        if files
+    }
     if len(sound):
         problems += [(path, "wrongly encoded", fault) for path, fault in encoding_faults(sound).items()]
         problems += _ranges_beyond_the_end(manifest, sound)
@@ -241,24 +283,43 @@ def media_table(reports: Mapping[str, dict]) -> pd.DataFrame:
 
 
 def labels_text(report: dict) -> str:
-    """Rows, classes and chance lines, a line each."""
-    rows = ", ".join(f"{n:,} {split}" for split, n in report["rows"].items())
+    """Rows, classes, chance lines and what the dataset's reader has to tell, a line each."""
+    rows = _listed(report["rows"])
     tasks = ", ".join(f"{name} ({task['kind']}, {task['n_classes']})" for name, task in report["tasks"].items())
     lines = [f"  {report['dataset']}: {rows}; tasks: {tasks}"]
     if report["files"] != report["rows"]:
-        lines.append("    files: " + ", ".join(f"{n:,} {split}" for split, n in report["files"].items()))
+        lines.append(f"    files: {_listed(report['files'])}")
     if report["frames"]:
-        lines.append("    frames in ranges: " + ", ".join(f"{n:,} {split}" for split, n in report["frames"].items()))
+        lines.append(f"    frames in ranges: {_listed(report['frames'])}")
+    if report["selected"]:
+        lines.append(
+            f"    selected: {_listed(report['selected'])}; not on disk, and set aside as unused: "
+            f"{_listed(report['set_aside'])}"
+        )
+    lines += [f"    {what}: {_fact_text(fact)}" for what, fact in report["facts"].items()]
+    rows = "rows on disk" if report["selected"] else "rows"
     for name, task in report["tasks"].items():
-        lines.append(f"    {name}: {_task_text(task['splits'])}")
+        lines.append(f"    {name}: {_task_text(task['splits'], rows)}")
+        if "selected" in task:
+            lines.append(f"    {name}, over all selected: {_task_text(task['selected'], 'selected rows')}")
         over_frames = {split: found["frames"] for split, found in task["splits"].items() if "frames" in found}
         if over_frames:
-            lines.append(f"    {name}, over frames: {_task_text(over_frames)}")
+            lines.append(f"    {name}, over frames: {_task_text(over_frames, 'frames')}")
     return "\n".join(lines)
 
 
-def _task_text(splits: dict[str, dict]) -> str:
-    """Chance of every split, and how frequent the classes are in the last one: test, where there is one."""
+def _listed(counts: dict[str, int]) -> str:
+    return ", ".join(f"{n:,} {split}" for split, n in counts.items())
+
+
+def _fact_text(fact: object) -> str:
+    if isinstance(fact, dict):
+        return ", ".join(f"{name} {_fact_text(value)}" for name, value in fact.items())
+    return f"{fact:,}" if isinstance(fact, int) else str(fact)
+
+
+def _task_text(splits: dict[str, dict], items: str) -> str:
+    """Chance of every split over its ``items``, and how frequent the classes are in the last one: test, if there is."""
     labelled = {split: found for split, found in splits.items() if found["chance"]}
     if not labelled:
         return "no labelled row"
@@ -274,7 +335,8 @@ def _task_text(splits: dict[str, dict]) -> str:
     absent = len(found["positives"]) - len(ranked)
     shown = ", ".join(shares) if len(shares) <= 8 else f"{len(shares)} classes from {shares[0]} to {shares[-1]}"
     without = f"; {absent} of {len(found['positives'])} do not occur" if absent else ""
-    return f"chance {', '.join(scores)} ({' / '.join(labelled)}); in {last}: {shown}{without}"
+    over = " / ".join(f"{each['items']:,}" for each in labelled.values())
+    return f"chance {', '.join(scores)} ({' / '.join(labelled)}, over {over} {items}); in {last}: {shown}{without}"
 
 
 def media_text(report: dict, problems: Path) -> str:
@@ -287,6 +349,8 @@ def media_text(report: dict, problems: Path) -> str:
         ]
     else:
         lines = [f"    media: {media['present']:,} of {media['files']:,} files under {report['root']}"]
+    if media["present"] < media["files"]:
+        lines += [f"    {split} files: {_fact_text(counts)}" for split, counts in media["splits"].items()]
     for kind in ("videos", "stills"):
         if measures := media.get(kind, {"files": 0}):
             lines += _measures_text(kind, measures) if measures["files"] else []
@@ -298,7 +362,7 @@ def media_text(report: dict, problems: Path) -> str:
         lines.append(f"    all of them: {problems}")
     elif media["present"]:
         lines.append("    no file is missing, unreadable, wrongly encoded or the same as another (sha256 of its bytes)")
-    took = f"annotations {seconds['annotations']:.1f} s, files {seconds['probing']:.1f} s"
+    took = ", ".join(f"{what} {seconds[name]:.1f} s" for name, what in PARTS.items())
     lines.append(f"    took: {took} ({media['newly_probed']:,} probed anew)")
     return "\n".join(lines)
 

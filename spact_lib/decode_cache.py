@@ -2,9 +2,12 @@
 
 Every file becomes a small H.264 video with frequent keyframes, at a short side and a frame rate of one's choice; a
 still becomes a video of one frame. The copy is a dataset like any other, with frame ranges converted. Its manifest.csv
-is written last: what is half done is never read, and the same command continues it.
+is written last: what is half done is never read, and the same command continues it. Run again on a finished copy, it
+compares every file with its checksum and makes those anew that are gone, damaged, or whose source has changed; the
+manifest stays meanwhile.
 """
 
+import hashlib
 import json
 import time
 from functools import partial
@@ -45,21 +48,20 @@ def build_cache(dataset: str | Path, out: str | Path, *, short_side: int, fps: f
     settings = {"source": str(source.root.resolve()), "short_side": short_side, "fps": fps}
     _claim(out, settings)
     convert = partial(_convert, str(source.root), str(out / "files"), short_side, fps)
-    done = work_through(convert, source.root, used_paths(source), out / "cache.jsonl", f"cache {source.name}")
+    done = work_through(
+        convert, source.root, used_paths(source), out / "cache.jsonl", f"cache {source.name}", partial(_holds, out)
+    )
     good = done[done["error"] == ""]
     if good.empty:
         why = f"; first: {done['error'].iloc[0]}" if len(done) else ""
         raise UserError(f"no file of {source.name!r} under {source.root} could be converted{why}")
-    for path, size in good["bytes"].items():
-        file = _target(out / "files", path)
-        if not file.exists() or file.stat().st_size != size:
-            raise UserError(f"{file} is gone or altered since it was verified; delete {out} and build it again")
     rows, problems = _converted_rows(source, done)
     with atomic_path(out / "problems.csv") as temporary:
         problems.to_csv(temporary, index=False, lineterminator="\n")
     copy = Manifest(source.name, out / "files", source.tasks, rows)
     made = {
         "files": len(good),
+        "new": done.attrs["new"],
         "problems": int(problems["path"].nunique()),
         "bytes": int(good["bytes"].sum()),
         "source_bytes": int(good["size"].sum()),
@@ -72,10 +74,13 @@ def build_cache(dataset: str | Path, out: str | Path, *, short_side: int, fps: f
 
 
 def _claim(out: Path, settings: dict) -> None:
-    """Refuse a folder that holds anything but a copy with these settings; take away its manifest meanwhile."""
+    """Refuse a folder that holds anything but a copy with these settings."""
     note = out / "cache.json"
     if note.exists():
-        found = json.loads(note.read_text(encoding="utf-8"))
+        try:
+            found = dict(json.loads(note.read_text(encoding="utf-8")))
+        except (ValueError, TypeError) as error:
+            raise UserError(f"{note} is damaged ({error}); delete {out}, or name another --out") from error
         for name, value in settings.items():
             if found.get(name) != value:
                 raise UserError(
@@ -83,8 +88,19 @@ def _claim(out: Path, settings: dict) -> None:
                 )
     elif out.exists() and any(out.iterdir()):
         raise UserError(f"{out} is not empty and holds no copy of a dataset; name another --out")
-    (out / "manifest.csv").unlink(missing_ok=True)
-    write_json(note, settings)
+    else:
+        write_json(note, settings)
+
+
+def _holds(out: Path, path: str, record: Record) -> bool:
+    """Whether the copy of a file is there and every byte of it as it was when it was verified."""
+    file = _target(out / "files", path)
+    return file.is_file() and file.stat().st_size == record["bytes"] and _sha256(file) == record.get("sha256")
+
+
+def _sha256(file: Path) -> str:
+    with open(file, "rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def _target(files: Path, path: str) -> Path:
@@ -114,6 +130,7 @@ def _convert(root: str, files: str, short_side: int, fps: float | None, path: st
         "frames": expected,
         "fps": rate,
         "bytes": target.stat().st_size,
+        "sha256": _sha256(target),
     }
 
 

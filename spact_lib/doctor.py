@@ -15,6 +15,7 @@ def examine(profile_name: str) -> list[str]:
     if to_do := _packages():
         return to_do  # the rest cannot be imported reliably
 
+    from data_prep.sources import how_to_get, how_to_prepare
     from spact_lib.config import profile as named
     from spact_lib.notebooks import needs
 
@@ -26,10 +27,13 @@ def examine(profile_name: str) -> list[str]:
     nothing = "none yet; `spact reproduce` draws them" if profile.source == "mini" else "none yet"
     print(f"data of profile {profile.name} in {folder}:{'' if have else f' {nothing}'}")
     mend = {name: fault for name in have if (fault := _dataset(folder / name))}
-    for path in committed_notebooks():
-        wanted = [] if profile.source == "mini" else needs(path)
-        missing = [name for name in wanted if name not in have or name in mend]
-        to_do += [mend.get(name, f"spact prepare {name} --root DIR") for name in missing]
+    wanted = {path: [] if profile.source == "mini" else needs(path) for path in committed_notebooks()}
+    for name in dict.fromkeys(name for names in wanted.values() for name in names if name not in have):
+        print(f"  {name}: not prepared")
+        mend[name] = "; ".join(filter(None, (how_to_prepare(name), how_to_get(name))))
+    for path, names in wanted.items():
+        missing = [name for name in names if name in mend]
+        to_do += [mend[name] for name in missing]
         has_run = (runs_root() / "notebooks" / profile.name / path.name).exists()
         state = f"needs {', '.join(missing)}" if missing else "has run" if has_run else "can run"
         print(f"{path.name}: {state}")
@@ -64,17 +68,22 @@ def _weights(boxes: str) -> None:
 
 def _dataset(folder: Path) -> str | None:
     """Print what is there of a prepared dataset; return what to do when it cannot be trained on."""
-    from spact_lib.manifest import missing_files, read_manifest
+    from data_prep.sources import how_to_prepare
+    from spact_lib.manifest import listed_splits, missing_files, read_manifest
 
     try:
         manifest = read_manifest(folder)
     except UserError as error:
         print(f"  {folder.name}: {error}")
-        return f"spact prepare {folder.name} --root DIR"
+        return how_to_prepare(folder.name)
     gone = len(missing_files(manifest))
     files = manifest.rows.loc[manifest.rows["split"] != "unused", "path"].nunique()
     state = "all there" if not gone else f"{gone:,} missing"
-    print(f"  {folder.name}: {len(manifest):,} rows, {files:,} files, {state}")
+    listed = listed_splits(manifest)
+    aside = int((listed != manifest.rows["split"]).sum())
+    if aside:  # P-HVU's, when it was prepared
+        state += f"; {aside:,} of {int((listed != 'unused').sum()):,} selected clips are not on disk, and set aside"
+    print(f"  {folder.name}: {len(manifest):,} rows, {files:,} files in use, {state}")
     if gone:
         where = f"under {manifest.root.resolve()}"
         some = f"{gone:,} of {files:,} are missing {where}; spact report {folder} lists them"

@@ -5,10 +5,12 @@ last change: a replaced file is worked on again, and a killed run continues wher
 """
 
 import json
+import logging
 import multiprocessing
 import os
 import signal
 import sys
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
@@ -21,7 +23,10 @@ from tqdm import tqdm
 
 from spact_lib.errors import UserError
 
+log = logging.getLogger(__name__)
+
 FEW = 32  # files: fewer are done before the other processes have started
+SAY_EVERY = 60  # seconds, where there is no terminal for a progress bar
 Record = dict[str, object]
 
 
@@ -31,14 +36,20 @@ def cores() -> int:
 
 
 def work_through(
-    function: Callable[[str], Record], root: Path, paths: Sequence[str], log: Path, text: str
+    function: Callable[[str], Record],
+    root: Path,
+    paths: Sequence[str],
+    finished: Path,
+    text: str,
+    holds: Callable[[str, Record], bool] = lambda path, record: True,
 ) -> pd.DataFrame:
-    """``function(path)`` for every existing file of ``paths`` (relative to ``root``), as far as ``log`` lacks it.
+    """``function(path)`` for every existing file of ``paths`` (relative to ``root``), as far as ``finished`` lacks it.
 
     Args:
         function: importable or a ``functools.partial`` of such (processes are spawned); returns what is to be logged.
-        log: of this function and these settings alone; made when it is missing.
-        text: for the progress bar.
+        finished: the log of this function and these settings alone; made when it is missing.
+        text: for the progress bar or, without a terminal, a line now and then in the log of this module.
+        holds: whether what a record says is still so; where not, the file is worked on again.
 
     Returns:
         Index path (files that are not there are left out), columns size, mtime_ns, ``error`` and those of the records.
@@ -46,21 +57,25 @@ def work_through(
         ``attrs["new"]`` counts the files that this call worked on.
 
     Raises:
-        UserError: the folder of ``log`` cannot be written to.
+        UserError: the folder of ``finished`` cannot be written to.
     """
-    log.parent.mkdir(parents=True, exist_ok=True)
-    if not os.access(log.parent, os.W_OK):
-        raise UserError(f"{log.parent} cannot be written to, and {log.name} belongs there; copy the table elsewhere")
-    with FileLock(f"{log}.lock"):
+    folder = finished.parent
+    folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK):
+        raise UserError(f"{folder} cannot be written to, and {finished.name} belongs there; copy the table elsewhere")
+    with FileLock(f"{finished}.lock"):
         states = {path: state for path in dict.fromkeys(paths) if (state := _state(root / path))}
         done = _Records()
-        for path, record in _read_log(log):
+        for path, record in _read_log(finished):
             if states.get(path) == (record.get("size"), record.get("mtime_ns")):
                 done.put(path, record)
+        for path in [path for path in done.place if not holds(path, done.get(path))]:
+            del done.place[path]
         todo = [path for path in states if path not in done.place]
         progress = tqdm(total=len(states), initial=len(done.place), desc=text, unit="file", disable=None)
         # Unbuffered: a line reaches the file in one write.
-        with progress, open(log, "ab", buffering=0) as file:
+        said = time.monotonic()
+        with progress, open(finished, "ab", buffering=0) as file:
             for path, record in _each(_Guarded(function), todo):
                 size, mtime_ns = states[path]
                 record = {"size": size, "mtime_ns": mtime_ns, **record}
@@ -68,6 +83,9 @@ def work_through(
                 if not record.get("error"):
                     file.write(json.dumps({"path": path, **record}).encode() + b"\n")
                 progress.update()
+                if progress.disable and time.monotonic() - said > SAY_EVERY:
+                    said = time.monotonic()
+                    log.info("%s: %s of %s files", text, f"{len(done.place):,}", f"{len(states):,}")
     table = done.table(list(states))
     table["error"] = table["error"].fillna("") if "error" in table else ""
     table.attrs["new"] = len(todo)
@@ -93,6 +111,9 @@ class _Records:
             column.append(sys.intern(value) if isinstance(value, str) and len(value) < 40 else value)
         self.place[path] = n
 
+    def get(self, path: str) -> Record:
+        return {name: column[self.place[path]] for name, column in self.columns.items()}
+
     def table(self, paths: list[str]) -> pd.DataFrame:
         rows = [self.place[path] for path in paths]
         return pd.DataFrame({name: pd.Series(column).iloc[rows].array for name, column in self.columns.items()}, paths)
@@ -106,11 +127,11 @@ def _state(path: Path) -> tuple[int, int] | None:
     return state.st_size, state.st_mtime_ns
 
 
-def _read_log(log: Path) -> Iterator[tuple[str, Record]]:
+def _read_log(path: Path) -> Iterator[tuple[str, Record]]:
     """The records, oldest first; what a killed run has left of a last line is cut off."""
-    if not log.exists():
+    if not path.exists():
         return
-    with open(log, "rb+") as file:
+    with open(path, "rb+") as file:
         for line in file:
             if not line.endswith(b"\n"):
                 file.truncate(file.tell() - len(line))

@@ -3,25 +3,29 @@
 On disk: a folder with ``manifest.csv`` and, where the order of the classes matters, ``tasks.json``. Columns:
 ``path`` (relative to the root), ``split`` (train, val, test, unused), optional ``start`` and ``end`` (frames
 [start, end), empty = whole file) and ``group``; a task's column is headed ``NAME:single`` (one class name per
-cell) or ``NAME:multi`` (class names joined by ``|``, empty = none); all other columns are kept as extras.
+cell) or ``NAME:multi`` (class names joined by ``|``, empty = none); all other columns are kept as extras. One of
+them has a meaning: ``missing_from`` is the split of a row that is "unused" only because its file was not on the disk.
 In memory a task's column is plainly NAME. Training code knows manifests and tasks, never dataset names.
 """
 
 import csv
+import filecmp
 import hashlib
 import json
 import os
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import pandas as pd
+from filelock import FileLock
 
 from spact_lib.errors import UserError, unknown_name
-from spact_lib.files import atomic_path, write_json
+from spact_lib.files import utf8_lines, write_json
 
 SPLITS = ("train", "val", "test", "unused")
 KINDS = ("single", "multi")
@@ -56,13 +60,15 @@ class Task:
 class Manifest:
     """A dataset. ``rows`` holds the five documented columns (added if absent), the extras, a column per task.
 
-    Text columns are strings ("" = empty), ``start`` and ``end`` nullable integers (``pd.NA`` = empty).
+    Text columns are strings ("" = empty), ``start`` and ``end`` nullable integers (``pd.NA`` = empty). ``facts`` is
+    what its reader knows and the rows do not tell (what -> a number, a text, or counts by name), for the report.
     """
 
     name: str
     root: Path
     tasks: dict[str, Task]
     rows: pd.DataFrame
+    facts: dict[str, object] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         given = self.rows.reset_index(drop=True)
@@ -118,7 +124,7 @@ class Manifest:
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256 over tasks and rows; neither name nor root nor the order of the columns matters."""
+        """sha256 over tasks and rows; neither name, root, facts nor the order of the columns matters."""
         tasks = [(t.name, t.kind, t.classes) for _, t in sorted(self.tasks.items())]
         digest = hashlib.sha256(json.dumps(tasks).encode())
         for column in sorted(self.rows.columns):
@@ -161,31 +167,64 @@ def read_manifest(folder_or_csv: str | Path, root: str | Path | None = None) -> 
         rows[task] = rows[task].str.replace(r"\s*\|\s*", "|", regex=True)
     # The name of a bare manifest.csv is its folder's: "manifest" would say nothing.
     name = path.resolve().parent.name if path.name == "manifest.csv" else path.stem
-    name, stored, tasks = described or (name, ".", [_infer(task, kind, rows) for task, kind in kinds.items()])
+    name, stored, tasks, facts = described or (name, ".", [_infer(*item, rows) for item in kinds.items()], {})
     root = path.parent / stored if root is None else Path(root)
-    manifest = Manifest(name, root, {task.name: task for task in tasks}, rows)
+    manifest = Manifest(name, root, {task.name: task for task in tasks}, rows, facts)
     check(manifest, str(path))
     return manifest
 
 
-def write_manifest(manifest: Manifest, folder: str | Path) -> Path:
-    """Check ``manifest`` and write it to ``folder``; returns the path of its manifest.csv.
+def write_manifest(manifest: Manifest, folder: str | Path, beside: Mapping[str, pd.DataFrame] | None = None) -> Path:
+    """Check ``manifest`` and write it to ``folder``, with the tables ``beside`` (file name -> table).
 
+    All files are written aside and then moved in together, manifest.csv last; where one of the others changes, the old
+    manifest.csv goes first. So whoever is killed leaves the old files, the new ones, or a folder that is not a dataset.
     A root inside the folder, or beside it, is stored relative to it, so that both can be moved together.
+
+    Returns:
+        The path of manifest.csv.
     """
     folder = Path(folder)
     check(manifest, manifest.name)
     root, here = manifest.root.resolve(), folder.resolve()
     stored = Path(os.path.relpath(root, here)) if root.is_relative_to(here.parent) else root
     tasks = [{"name": t.name, "kind": t.kind, "classes": t.classes} for t in manifest.tasks.values()]
+    described = {"name": manifest.name, "root": stored.as_posix(), "tasks": tasks}
     rows = manifest.rows
     rows = rows.drop(columns=[c for c in ("start", "end", "group") if not _text(rows[c]).any()])
     rows = rows.rename(columns={t.name: f"{t.name}:{t.kind}" for t in manifest.tasks.values()})
-    # manifest.csv comes last: a folder that has one is complete.
-    write_json(folder / "tasks.json", {"name": manifest.name, "root": stored.as_posix(), "tasks": tasks})
-    with atomic_path(folder / "manifest.csv") as temporary:
-        rows.to_csv(temporary, index=False, lineterminator="\n")
+    folder.mkdir(parents=True, exist_ok=True)
+    new = folder / ".new"
+    with FileLock(folder / ".lock"):
+        shutil.rmtree(new, ignore_errors=True)  # what a killed run has left
+        try:
+            write_json(new / "tasks.json", described | ({"facts": manifest.facts} if manifest.facts else {}))
+            for name, table in [*(beside or {}).items(), ("manifest.csv", rows)]:
+                with open(new / name, "w", encoding="utf-8", newline="") as file:
+                    table.to_csv(file, index=False, lineterminator="\n")
+                    file.flush()
+                    os.fsync(file.fileno())
+            others = ["tasks.json", *(beside or {})]
+            if not all(_same(new / name, folder / name) for name in others):
+                (folder / "manifest.csv").unlink(missing_ok=True)
+            for name in [*others, "manifest.csv"]:
+                os.replace(new / name, folder / name)
+        finally:
+            shutil.rmtree(new, ignore_errors=True)
     return folder / "manifest.csv"
+
+
+def _same(one: Path, other: Path) -> bool:
+    return other.exists() and filecmp.cmp(one, other, shallow=False)
+
+
+def listed_splits(manifest: Manifest) -> pd.Series:
+    """The split of each row; of one that is set aside because its file is missing, the split it was set aside from."""
+    split = manifest.rows["split"]
+    if "missing_from" not in manifest.rows:
+        return split
+    before = manifest.rows["missing_from"]
+    return before.where((split == "unused") & before.isin(SPLITS), split)
 
 
 def missing_files(manifest: Manifest) -> list[str]:
@@ -261,9 +300,14 @@ def check(manifest: Manifest, where: str) -> None:
 def _read_csv(path: Path) -> tuple[list[str], list[list[str]]]:
     # Not pandas: it renames duplicate columns, and takes the first one as an index when lines are too long.
     try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            header, *lines = list(csv.reader(file, strict=True)) or [[]]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        reader, rows, read = csv.reader(utf8_lines(path), strict=True), [], 0
+        for row in reader:
+            rows.append(row)
+            read = reader.line_num
+        header, *lines = rows or [[]]
+    except csv.Error as error:  # an open quote is noticed at the end of the file, and stands behind the last good row
+        raise UserError(f"{path}, line {read + 1}: not a CSV table ({error}); correct it") from error
+    except OSError as error:
         raise UserError(f"cannot read {path} as a CSV table: {error}") from error
     while lines and not lines[-1]:
         lines.pop()
@@ -273,18 +317,18 @@ def _read_csv(path: Path) -> tuple[list[str], list[list[str]]]:
     return [column.strip() for column in header], lines
 
 
-def _read_tasks(path: Path) -> tuple[str, str, list[Task]] | None:
+def _read_tasks(path: Path) -> tuple[str, str, list[Task], dict] | None:
     if not path.exists():
         return None
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         tasks = [Task(t["name"], t["kind"], tuple(map(str, t["classes"]))) for t in content["tasks"]]
-        name, root = str(content["name"]), str(content["root"])
+        name, root, facts = str(content["name"]), str(content["root"]), dict(content.get("facts", {}))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} must hold name, root and tasks (name, kind, classes): {error!r}") from error
     if name in ("", ".", "..") or set(name) & set("/\\"):  # folders are called so
         raise UserError(f"{path}: the name {name!r} is no name of a folder; leave out separators and dots")
-    return name, root, tasks
+    return name, root, tasks, facts
 
 
 def _infer(name: str, kind: str, rows: pd.DataFrame) -> Task:

@@ -35,7 +35,7 @@ def used_paths(manifest: Manifest) -> list[str]:
 
 
 def probe_files(manifest: Manifest, log: Path) -> pd.DataFrame:
-    """Probe the files of rows in use; see ``filework.work_through`` for ``log`` and the returned table.
+    """Probe the files of rows in use; see ``filework.work_through`` for its log and the returned table.
 
     Columns: those of ``video.VideoInfo``, and ``sha256`` of the file's bytes.
     """

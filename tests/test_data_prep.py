@@ -5,13 +5,17 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import data_prep
 from data_prep import hmdb51, pa_hmdb51, phvu, ucf101, vispr
 from data_prep.official import cut_validation
+from data_prep.sources import SOURCES, cards, how_to_get
 from spact_lib import cli
+from spact_lib.dataset_report import write_report
 from spact_lib.errors import UserError
-from spact_lib.manifest import read_manifest
+from spact_lib.manifest import listed_splits, read_manifest
 
 
 def segments(**changed: list) -> dict[str, list]:
@@ -70,11 +74,11 @@ def test_hmdb51_without_pa_asks_for_the_same_videos(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "broken",
-    [{"face": None}, {"face": [[0, 9]]}, {"face": [[0, 9, "1"]]}, {"face": [[9, 0, 1]]}, {"face": [[0, 9, []]]}],
+    [None, [], [[0, 9]], [[0, 9, "1"]], [[9, 0, 1]], [[0, 9, []]], [[0, 9, 3]], [[0, 9, [0, 3]]], [[0, 9, True]]],
 )
-def test_pa_hmdb51_refuses_what_is_no_segment(tmp_path: Path, broken: dict) -> None:
-    folder = annotations(tmp_path / "a", {"x.avi": segments(**broken)})
-    with pytest.raises(UserError, match=r"wave\.json, video 'x\.avi': face"):
+def test_pa_hmdb51_refuses_what_is_no_segment(tmp_path: Path, broken: object) -> None:
+    folder = annotations(tmp_path / "a", {"x.avi": segments(face=broken)})
+    with pytest.raises(UserError, match=r"wave\.json, line 1: face of 'x\.avi'"):
         pa_hmdb51.prepare(tmp_path, annotations=folder)
 
 
@@ -150,9 +154,13 @@ def test_ucf101_names_file_and_line(tmp_path: Path, files: dict[str, str], said:
 
 
 def test_missing_official_files_say_where_to_unpack_them(tmp_path: Path) -> None:
-    for module in (ucf101, hmdb51, pa_hmdb51, vispr, phvu):
-        with pytest.raises(UserError, match="unpack the official"):
-            module.prepare(tmp_path)
+    for name in data_prep.DATASETS:
+        with pytest.raises(UserError, match="unpack the official files there; to get .* https://") as error:
+            data_prep.prepare(name, tmp_path, tmp_path / "out")
+        assert str(error.value).endswith(how_to_get(name)) and SOURCES[name].url in how_to_get(name)
+    assert how_to_get("vp_ucf101_split2") == how_to_get("vp_hmdb51") != how_to_get("ucf101_split2")
+    assert how_to_get("hmdb51_without_pa") == how_to_get("hmdb51") and how_to_get("mine") == ""
+    assert all(len(line.split("|")) == 7 for line in cards().splitlines()) and "(Code, Download ZIP)" in cards()
     with pytest.raises(UserError, match="unknown split of UCF101 '4'"):
         ucf101.prepare(tmp_path, split=4)
 
@@ -170,8 +178,8 @@ def test_hmdb51_names_file_and_line(tmp_path: Path) -> None:
     [
         ("train2017.txt", "annotations/train2017/1.json\nimages/2.jpg\n", r"train2017\.txt, line 2: 'images/2\.jpg'"),
         ("annotations/train2017/1.json", "{", r"1\.json, line 1: not valid JSON"),
-        ("annotations/train2017/1.json", '{"labels": []}', r"1\.json lacks 'image_path'"),
-        ("annotations/train2017/1.json", "[]", r"1\.json holds a JSON list"),
+        ("annotations/train2017/1.json", '{"labels": []}', r"1\.json, line 1: no 'image_path'"),
+        ("annotations/train2017/1.json", "[]", r"1\.json, line 1: holds a JSON list"),
     ],
 )
 def test_vispr_names_the_file(tmp_path: Path, name: str, text: str, said: str) -> None:
@@ -243,10 +251,16 @@ def test_phvu_counts_lists_and_sets_aside_what_is_not_on_disk(tmp_path: Path, ca
     assert (out / "missing.csv").read_text() == (
         header + "train,jkl,1,2,videos_train/jkl_000001_000002.mp4\ntest,d_f,0,10,videos_val/d_f_000000_000010.mp4\n"
     )
-    assert pd.read_csv(out / "counts.csv")[["split", "clips", "missing", "scene_classes"]].to_numpy().tolist() == [
-        ["test", 3, 1, 1],
-        ["train", 1, 1, 0],
+    classes = ["scene_classes_selected", "scene_classes_left"]
+    assert pd.read_csv(out / "counts.csv")[["split", "clips", "missing", *classes]].to_numpy().tolist() == [
+        ["test", 3, 1, 1, 1],
+        ["train", 1, 1, 1, 0],
     ]
+    assert manifest.rows["missing_from"].tolist() == ["train", "", "test", ""]
+    assert listed_splits(manifest).tolist() == ["train", "test", "test", "test"]
+    report = write_report(out)
+    assert report["facts"] == {"rows of HVU's csv files": {"train": 1, "test": 3}}
+    assert report["selected"] == {"train": 1, "test": 3} and report["set_aside"] == {"train": 1, "test": 1}
 
 
 def test_phvu_says_how_far_the_training_csv_is_from_the_paper(
@@ -303,3 +317,69 @@ def test_validation_is_cut_by_group_and_leaves_a_group_to_train_on() -> None:
     rows = pd.DataFrame({"group": groups, "action": ["x"] * 7 + ["y", "x"], "split": ["train"] * 8 + ["test"]})
     cut = cut_validation(rows, "action")["split"].tolist()
     assert cut == ["val", "val", "train", "train", "train", "train", "train", "train", "test"]
+
+
+@settings(deadline=None, derandomize=True)
+@given(st.lists(st.tuples(st.sampled_from("abcdef"), st.sampled_from("xyz"), st.booleans()), min_size=1, max_size=40))
+def test_no_film_is_in_train_and_val_and_every_class_keeps_training_rows(rows: list[tuple[str, str, bool]]) -> None:
+    table = pd.DataFrame(rows, columns=["group", "action", "split"]).replace({"split": {True: "train", False: "test"}})
+    cut = cut_validation(table, "action")
+    train, val = (cut[cut["split"] == split] for split in ("train", "val"))
+    assert not set(train["group"]) & set(val["group"])
+    assert set(train["action"]) == set(table.loc[table["split"] == "train", "action"])
+    assert cut.loc[table["split"] == "test", "split"].eq("test").all()
+    for action, part in table[table["split"] == "train"].groupby("action"):
+        # A class has validation rows unless each of its films is the last one of some class.
+        held = [set(train.loc[train["action"] == other, "group"]) for other in set(train["action"])]
+        needed = {film for films in held if len(films) == 1 for film in films}
+        assert action in set(val["action"]) or set(part["group"]) <= needed
+
+
+def test_hmdb51_cuts_validation_by_film_over_all_classes(tmp_path: Path) -> None:
+    lists = tmp_path / "testTrainMulti_7030_splits"
+    lists.mkdir()
+    for name, films in {"run": "aabbc", "wave": "acddd"}.items():
+        lines = (f"{film}_{name}_u_cm_np1_ba_med_{n}.avi 1\n" for n, film in enumerate(films))
+        (lists / f"{name}_test_split1.txt").write_text("".join(lines))
+    rows = hmdb51.prepare(tmp_path).rows
+    found = rows.groupby("group")["split"].unique().map(list).to_dict()
+    assert found == {"a": ["train"], "b": ["val"], "c": ["val"], "d": ["train"]}
+
+
+def test_hmdb51_orders_its_classes_as_pa_hmdb51_does(tmp_path: Path) -> None:
+    lists, names = tmp_path / "testTrainMulti_7030_splits", ["climb_stairs", "climb"]
+    lists.mkdir()
+    (tmp_path / "a").mkdir()
+    for name in names:
+        (lists / f"{name}_test_split1.txt").write_text(f"a_{name}_u_1.avi 1\nb_{name}_u_1.avi 2\n")
+        (tmp_path / "a" / f"{name}.json").write_text(json.dumps({f"b_{name}_u_1.avi": segments()}))
+    for manifest in (hmdb51.prepare(tmp_path), pa_hmdb51.prepare(tmp_path, annotations=tmp_path / "a")):
+        assert manifest.tasks["action"].classes == ("climb", "climb_stairs")
+
+
+def test_what_protocols_need_of_pa_hmdb51_is_written_with_it(tmp_path: Path) -> None:
+    content = segments(nudity=[[0, 3, 0], [4, 6, 1], [7, 9, 2]], face=[[0, 8, 0]])
+    annotations(tmp_path / "PrivacyAttributes", {"x.avi": content})
+    data_prep.prepare("pa_hmdb51", tmp_path, tmp_path / "out")
+    ranges, videos = (read_manifest(tmp_path / "out" / name) for name in ("pa_hmdb51", "pa_hmdb51_videos"))
+    assert ranges.tasks == videos.tasks and videos.name == "pa_hmdb51_videos" and videos.root == ranges.root
+    assert ranges.facts["annotated frames"] == 10
+    assert ranges.facts["frames annotated for"] == dict.fromkeys(pa_hmdb51.ATTRIBUTES, 10) | {"face": 9}
+    nothing = dict.fromkeys(pa_hmdb51.ATTRIBUTES, 0)
+    assert ranges.facts["frames that show"] == nothing | {"nudity": 6, "nudity, value 2": 3}
+    assert videos.rows[["path", "start", "end", "pa_attributes_nudity2"]].to_numpy().tolist() == [
+        ["wave/x.avi", 0, 9, "nudity"]
+    ]
+
+
+def test_vispr_is_written_with_pa_hmdb51s_attributes_too(tmp_path: Path) -> None:
+    for split in ("train", "val", "test"):
+        (tmp_path / "annotations" / f"{split}2017").mkdir(parents=True)
+        (tmp_path / f"{split}2017.txt").write_text(f"annotations/{split}2017/1.json\n")
+        content = {"image_path": f"images/{split}/1.jpg", "labels": ["a10_face_partial", "a64_rel_personal"]}
+        (tmp_path / "annotations" / f"{split}2017" / "1.json").write_text(json.dumps(content))
+    data_prep.prepare("vispr", tmp_path, tmp_path / "out")
+    learned = read_manifest(tmp_path / "out" / "vispr_pa")
+    assert learned.tasks == pa_hmdb51.TASKS and set(learned.rows["split"]) == {"train", "val", "test"}
+    assert set(learned.rows["pa_attributes"]) == set(learned.rows["pa_attributes_nudity2"]) == {"face|relationship"}
+    assert "to be confirmed" in read_manifest(tmp_path / "out" / "vispr").facts["vispr2"]

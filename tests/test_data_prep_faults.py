@@ -28,7 +28,7 @@ HMDB51 = {
     )
     for name in ("run", "wave")
 }
-PA = {a: [[0, 5, 1], [6, 9, [1, 2]]] for a in ATTRIBUTES}
+PA = {a: [[0, 5, 1], [6, 9, [1, 2]]] for a in ATTRIBUTES} | {"relationship": [[0, 5, 1], [6, 9, 0]]}
 PA_HMDB51 = {
     "PrivacyAttributes/run.json": json.dumps({"c_run_f_cm_np1_ba_med_0.avi": PA | {"review": True}}, indent=1),
     "PrivacyAttributes/wave.json": json.dumps({"d_wave_f_cm_np1_ba_med_0.avi": PA | {"note": ""}}, indent=1),
@@ -153,9 +153,50 @@ def test_a_manifest_or_one_sentence_and_nothing_half_written(
             '{"a.avi": {\n"face": [[0,',
             r"wave\.json, line 2: not valid JSON",
         ),
-        ("pa_hmdb51", "PrivacyAttributes/wave.json", '{"a.avi": 1, "a.avi": 2}', r"wave\.json has 'a\.avi' twice"),
-        ("pa_hmdb51", "PrivacyAttributes/wave.json", '{"../a.avi": {}}', r"wave\.json: '\.\./a\.avi' is not the name"),
-        ("pa_hmdb51", "PrivacyAttributes/wave.json", '{"\\ud800.avi": {}}', r"wave\.json: '\\ud800\.avi' is not"),
+        (
+            "pa_hmdb51",
+            "PrivacyAttributes/wave.json",
+            '{"a.avi": 1,\n"a.avi": 2}',
+            r"wave\.json, line 2: 'a\.avi' is there twice",
+        ),
+        ("pa_hmdb51", "PrivacyAttributes/wave.json", '{"../a.avi": {}}', r"line 1: '\.\./a\.avi' is not the name"),
+        (
+            "pa_hmdb51",
+            "PrivacyAttributes/wave.json",
+            '{"\\ud800.avi": {}}',
+            r"wave\.json, line 1: '\\ud800\.avi' is not",
+        ),
+        ("pa_hmdb51", "PrivacyAttributes/wave.json", '{"a.avi":\n{}}', r"line 2: skin_color of 'a\.avi' is not a list"),
+        (
+            "pa_hmdb51",
+            "PrivacyAttributes/wave.json",
+            json.dumps({"a.avi": PA | {"nudity": [[0, 5, 2], [6, 9, [0, 3]]]}}).replace("6, 9, [0, 3", "\n6, 9, [0, 3"),
+            r"line 1: nudity of 'a\.avi', \[6, 9, \[0, 3\]\], has a value above 2, which means nothing",
+        ),
+        (
+            "phvu",
+            "HVU_Tags_Categories_V1.0.csv",
+            "Tag,Category\nrun,action\ntree,\n",
+            "line 3: tag 'tree' has no category",
+        ),
+        (
+            "ucf101",
+            "ucfTrainTestlist/classInd.txt",
+            "1 Run\n",
+            r"trainlist01\.txt, line 3: class 'Sit' is not in .*classInd",
+        ),
+        (
+            "ucf101",
+            "ucfTrainTestlist/classInd.txt",
+            "1 Run\n2 Sit\n\n3 Hop\n",
+            r"classInd\.txt, line 4: class 'Hop' has no video in the training list",
+        ),
+        (
+            "hmdb51",
+            "testTrainMulti_7030_splits/run_test_split1.txt",
+            "",
+            r"run_test_split1\.txt lists no training video",
+        ),
         ("phvu", "HVU_Train_V1.0.csv", "Tags,youtube_id\n", r"HVU_Train_V1\.0\.csv, line 1: .* column 'time_start'"),
         ("phvu", "HVU_Train_V1.0.csv", PHVU["HVU_Train_V1.0.csv"] + "lake,x,1,2\n", r"Train.*, line 4: tag 'lake'"),
         ("phvu", "HVU_Train_V1.0.csv", PHVU["HVU_Train_V1.0.csv"] + "run,../x,1,2\n", r"line 4: '\.\./x'"),
@@ -178,9 +219,14 @@ def test_a_manifest_or_one_sentence_and_nothing_half_written(
             "vispr",
             "annotations/val2017/2017_1.json",
             '{"image_path": "../1.jpg", "labels": []}',
-            r"2017_1\.json: image",
+            r"2017_1\.json, line 1: image",
         ),
-        ("vispr", "annotations/val2017/2017_1.json", '{"image_path": "1", "labels": ["a5"]}', "label 'a5' is none"),
+        (
+            "vispr",
+            "annotations/val2017/2017_1.json",
+            '{"image_path": "1", "labels": [\n"a4_gender",\n"a5"]}',
+            r"2017_1\.json, line 3: label 'a5' is none",
+        ),
         ("vp_ucf101", "vp_ucf101.csv", "video,p0,p1,p2,p3,p4\nRun/v_Run_g08_c01.mp4,1,0,2,0,0\n", r"csv, line 2: 'Run"),
         (
             "vp_ucf101",
@@ -241,24 +287,99 @@ def test_class_lists_that_disagree_with_the_folders(tmp_path: Path, name: str, m
 @pytest.mark.parametrize(
     ("name", "files", "said"),
     [
-        ("ucf101", {"UCF101TrainTestSplits-RecognitionTask.zip": ""}, "unzip {0}/UCF101T.*zip -d {0}$"),
-        ("ucf101", UCF101 | {"UCF101.rar": ""}, "so that {0}/UCF-101 is there: unrar x {0}/UCF101.rar {0}/$"),
-        ("ucf101", UCF101 | {"UCF-101/UCF101.rar": ""}, "unrar x {0}/UCF-101/UCF101.rar {0}/$"),
-        ("hmdb51", {"test_train_splits.rar": ""}, "unrar x {0}/test_train_splits.rar {0}/$"),
-        ("hmdb51", HMDB51 | {"hmdb51_org.rar": ""}, "unrar x {0}/hmdb51_org.rar {0}/$"),
-        ("hmdb51", HMDB51 | {"run.rar": "", "wave.rar": ""}, "2 classes .*: cd {0} && for name in"),
+        ("ucf101", {"UCF101TrainTestSplits-RecognitionTask.zip": ""}, "unzip {0}/UCF101T.*zip -d {0} "),
+        ("ucf101", UCF101 | {"UCF101.rar": ""}, "so that {0}/UCF-101 is there: unrar x {0}/UCF101.rar {0}/ "),
+        (
+            "ucf101",
+            UCF101 | {"UCF101 (1).rar": ""},
+            r"unrar x '{0}/UCF101 \(1\).rar' {0}/ \(or 7z x '{0}/UCF101 .*bsdtar -xf ",
+        ),
+        ("ucf101", UCF101 | {"UCF-101/UCF101.rar": ""}, "unrar x {0}/UCF-101/UCF101.rar {0}/ "),
+        (
+            "ucf101",
+            {"mine.7z": ""},
+            r"no {0}/ucfTrainTestlist, but these archives: mine\.7z; unpack .*: 7z x {0}/mine.7z -o{0};",
+        ),
+        ("hmdb51", {"test_train_splits.rar": ""}, "unrar x {0}/test_train_splits.rar {0}/ "),
+        ("hmdb51", HMDB51 | {"hmdb51_org.rar": ""}, "unrar x {0}/hmdb51_org.rar {0}/ "),
+        (
+            "hmdb51",
+            HMDB51 | {"run.rar": "", "wave.rar": ""},
+            r'2 classes .*: cd {0} && for name in \*\.rar; do unrar x "\$name" \./; done',
+        ),
         ("pa_hmdb51", {"PA-HMDB51-master.zip": ""}, "so that {0}/PrivacyAttributes is there: unzip "),
-        ("vispr", VISPR | {"test2017.txt": None, "lists.tar.gz": ""}, "tar -xzf {0}/lists.tar.gz -C {0}$"),
-        ("phvu", PHVU | {"HVU_Val_V1.0.csv": None, "HVU_Val_V1.0.zip": ""}, "unzip {0}/HVU_Val_V1.0.zip -d {0}$"),
+        ("pa_hmdb51", {"PA-HMDB51-main copy.zip": ""}, "so that {0}/PrivacyAttributes is there: unzip "),
+        ("vispr", VISPR | {"test2017.txt": None, "lists.tar.gz": ""}, "tar -xzf {0}/lists.tar.gz -C {0};"),
+        (
+            "vispr",
+            VISPR | {"train2017.tar.gz": ""},
+            "so that {0}/images/train2017 is there: tar -xzf {0}/train2017.tar.gz -C {0}/images;",
+        ),
+        (
+            "vispr",
+            {f"{s}2017.txt": VISPR[f"{s}2017.txt"] for s in ("train", "val", "test")} | {"x.tgz": ""},
+            "these archives: x.tgz",
+        ),
+        ("phvu", PHVU | {"HVU_Val_V1.0.csv": None, "HVU_Val_V1.0.zip": ""}, "unzip {0}/HVU_Val_V1.0.zip -d {0} "),
     ],
 )
 def test_archives_are_recognised_and_left_alone(tmp_path: Path, name: str, files: dict, said: str) -> None:
     root = write(tmp_path / "official", {file: text for file, text in files.items() if text is not None})
     before = content(tmp_path)
-    with pytest.raises(UserError, match="packed") as error:
+    with pytest.raises(UserError, match="packed|archives") as error:
         prepare(name, root, tmp_path / "out")
+    if "classes are still packed" not in str(error.value):
+        assert "; to get " in str(error.value)
     assert re.search(said.format(re.escape(str(root))), str(error.value)), error.value
     assert content(tmp_path) == before
+
+
+def test_the_folder_that_github_puts_into_its_archive_is_found(tmp_path: Path) -> None:
+    folder = tmp_path / "PA-HMDB51-master"
+    write(folder, PA_HMDB51)
+    assert len(read_manifest(prepare("pa_hmdb51", tmp_path, tmp_path / "out")).rows["path"].unique()) == 2
+
+
+@st.composite
+def laid_out(draw: st.DrawFn, value: object) -> str:
+    """JSON text of ``value`` with white space drawn at random between all its parts."""
+    space = st.text(" \n\t\r", max_size=3)
+    if isinstance(value, dict):
+        parts = [f"{draw(space)}{json.dumps(k)}{draw(space)}:{draw(laid_out(v))}" for k, v in value.items()]
+        return f"{draw(space)}{{{','.join(parts)}{draw(space)}}}{draw(space)}"
+    if isinstance(value, list):
+        return f"{draw(space)}[{','.join(draw(laid_out(v)) for v in value)}{draw(space)}]{draw(space)}"
+    return f"{draw(space)}{json.dumps(value)}{draw(space)}"
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(data=st.data())
+def test_the_line_of_a_wrong_value_is_named_whatever_the_layout(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    root = tmp_path_factory.mktemp("layout")
+    labels = data.draw(st.lists(st.sampled_from(["a4_gender", "a64_rel_personal", "a0_safe"]), max_size=4))
+    labels.insert(data.draw(st.integers(0, len(labels))), "nonsense")
+    content = {"labels": labels, "id": 'a "labels": [', "image_path": "images/1.jpg"}
+    text = data.draw(laid_out(dict(data.draw(st.permutations(list(content.items()))))))
+    write(root, VISPR | {"annotations/val2017/2017_1.json": text})
+    line = text[: text.index('"nonsense"')].count("\n") + 1
+    with pytest.raises(UserError, match=rf"2017_1\.json, line {line}: label 'nonsense'"):
+        prepare("vispr", root, root / "out")
+
+    attribute, bad = (
+        data.draw(st.sampled_from(sorted(PA))),
+        data.draw(st.sampled_from([[0, 5, 4], [7, 6, 1], "bad", 77])),
+    )
+    annotated = {"x.avi": PA, "y.avi": PA | {attribute: [[0, 5, 1], bad, [6, 9, 0]]}}
+    text = data.draw(laid_out(annotated))
+    write(root, {"PrivacyAttributes/run.json": text})
+    squeezed = "".join(text.split())
+    at = squeezed.index(f'"{attribute}":[[0,5,1],' + "".join(json.dumps(bad).split()))
+    at += len(f'"{attribute}":[[0,5,1],')
+    line = [n for n, lines in enumerate(text.split("\n"), 1) for mark in lines if not mark.isspace()][at]
+    with pytest.raises(UserError, match=rf"run\.json, line {line}: {attribute} of 'y\.avi', .*; "):
+        prepare("pa_hmdb51", root, root / "out")
 
 
 def test_a_name_is_one_folder_deep() -> None:

@@ -59,7 +59,10 @@ def test_hmdb51(annotations: Path, split: int) -> None:
     assert counts(manifest) == {"train": 3570, "test": 1530, "unused": 1666}
     assert manifest.tasks["action"].n_classes == 51
     check(manifest, "HMDB51")
-    assert manifest.select("val").rows["action"].nunique() == 51
+    train, val = (manifest.select(part).rows for part in ("train", "val"))
+    assert val["action"].nunique() == 51
+    assert not set(train["group"]) & set(val["group"])  # films, of which many show several actions
+    assert 1 / 6 < len(val) / 3570 < 1 / 5
 
 
 def test_hmdb51_without_the_videos_of_pa_hmdb51(annotations: Path, pa: Manifest) -> None:
@@ -70,7 +73,7 @@ def test_hmdb51_without_the_videos_of_pa_hmdb51(annotations: Path, pa: Manifest)
     used = manifest.rows["split"] != "unused"
     assert len(tested) == 515 and not tested & set(manifest.rows.loc[used, "path"])
     assert tested <= set(manifest.rows["path"])
-    assert set(pa.tasks["action"].classes) == set(manifest.tasks["action"].classes)
+    assert pa.tasks["action"] == manifest.tasks["action"]
     check(manifest, "HMDB51")
 
 
@@ -91,6 +94,8 @@ def test_pa_hmdb51(annotations: Path, pa: Manifest) -> None:
     values = pa_hmdb51.frame_values(pa_hmdb51.read_annotations(annotations / "pa_hmdb51"))
     assert len(values) == 52_413
     annotated = (values != "").sum().to_dict()
+    assert pa.facts["annotated frames"] == 52_413 and pa.facts["frames annotated for"] == annotated
+    assert pa.facts["frames that show"]["nudity, value 2"] == (values["nudity"] == "2").sum()
     assert annotated == dict(skin_color=52_413, face=52_412, gender=52_413, nudity=52_412, relationship=52_413)
     present = 100 * ((values != "") & (values != "0")).sum() / (values != "").sum()
     assert present.round(1).tolist() == [97.2, 75.0, 98.0, 59.7, 15.7]
@@ -157,7 +162,13 @@ def test_phvu(annotations: Path, tmp_path: Path, caplog: pytest.LogCaptureFixtur
     assert "no file of the 16,012 rows" in caplog.text
     selected, counted = (pd.read_csv(tmp_path / "out" / "phvu" / f"{name}.csv") for name in ("selected", "counts"))
     assert len(selected) == 16012 and set(selected["split"]) == {"test"}
-    row = dict(split="test", clips=16012, missing=0, action_classes=724, object_classes=1516, scene_classes=248)
+    classes = {"action": 724, "object": 1516, "scene": 248}
+    row = dict(split="test", clips=16012, missing=0)
+    row |= {f"{name}_classes_{which}": n for name, n in classes.items() for which in ("selected", "left")}
+    assert published.compare(manifest)[:2] == [
+        "test csv, rows: 31,171, as published",
+        "test csv, rows that the rule selects: 16,012, as published",
+    ]
     assert counted.drop(columns="films").to_dict("records") == [row]
     assert (manifest.tasks["action"].n_classes, manifest.tasks["object"].n_classes) == (
         phvu.OFFICIAL_CLASSES["action"],
@@ -186,7 +197,7 @@ def test_published_numbers_are_met_or_the_difference_is_said(annotations: Path, 
         assert len(lines) == 3 and all(line.endswith("as published") for line in lines), lines
         lines = published.compare(hmdb51.prepare(Path("videos"), split=split, lists=annotations / "hmdb51"))
         assert len(lines) == 3 and all(line.endswith("as published") for line in lines), lines
-    assert [line.endswith("as published") for line in published.compare(pa)] == [True] * 3
+    assert [line.endswith("as published") for line in published.compare(pa)] == [True] * 4
     halved = tmp_path / "lists"
     shutil.copytree(lists, halved)
     train = halved / "trainlist01.txt"

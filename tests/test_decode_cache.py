@@ -131,13 +131,49 @@ def test_bad_settings_are_one_sentence(own: Path, tmp_path: Path, settings: dict
         build_cache(own, tmp_path / "copy", **settings)
 
 
-def test_another_folder_and_a_lost_file_are_noticed(own: Path, tmp_path: Path) -> None:
+def test_another_folder_and_a_damaged_note_are_refused(own: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is not empty and holds no copy"):
         build_cache(own, tmp_path, short_side=24)
-    build_cache(own, tmp_path / "copy", short_side=24)
-    (tmp_path / "copy" / "files" / "a.avi.mp4").write_bytes(b"x")
-    with pytest.raises(UserError, match="is gone or altered since it was verified"):
+    (tmp_path / "copy").mkdir()
+    (tmp_path / "copy" / "cache.json").write_text('{"source":')
+    with pytest.raises(UserError, match="cache.json is damaged"):
         build_cache(own, tmp_path / "copy", short_side=24)
+
+
+def test_only_what_is_gone_or_damaged_is_made_again_and_the_manifest_stays(
+    own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gray(tmp_path / "third.avi", 12, 10)
+    own.write_text(own.read_text() + "third.avi,train,,,x\n")
+    out, original = tmp_path / "copy", decode_cache._convert
+    assert build_cache(own, out, short_side=24)["new"] == 3
+    files = {name: out / "files" / f"{name}.mp4" for name in ("a.avi", "sub/a.mp4", "third.avi")}
+    before = {name: (file.read_bytes(), file.stat().st_mtime_ns) for name, file in files.items()}
+    table = (out / "manifest.csv").read_bytes()
+
+    def damage() -> None:
+        files["a.avi"].unlink()
+        content = bytearray(before["sub/a.mp4"][0])
+        content[len(content) // 2] ^= 1  # of the same size: only its content tells
+        files["sub/a.mp4"].write_bytes(content)
+
+    def killed(*settings_and_path: object) -> dict:
+        assert read_manifest(out).fingerprint and (out / "manifest.csv").read_bytes() == table
+        raise KeyboardInterrupt
+
+    damage()
+    monkeypatch.setattr(decode_cache, "_convert", killed)
+    with pytest.raises(KeyboardInterrupt):
+        build_cache(own, out, short_side=24)
+    assert (out / "manifest.csv").read_bytes() == table
+
+    again: list[str] = []
+    monkeypatch.setattr(decode_cache, "_convert", lambda *given: (again.append(given[-1]), original(*given))[1])
+    made = build_cache(own, out, short_side=24)
+    assert again == ["a.avi", "sub/a.mp4"] and made["new"] == 2 and made["files"] == 3
+    assert {name: file.read_bytes() for name, file in files.items()} == {name: b for name, (b, _) in before.items()}
+    assert files["third.avi"].stat().st_mtime_ns == before["third.avi"][1]
+    assert (out / "manifest.csv").read_bytes() == table and build_cache(own, out, short_side=24)["new"] == 0
 
 
 def test_real_clips_decode_faster_from_the_copy(shared_data: Path, tmp_path: Path) -> None:

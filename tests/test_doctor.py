@@ -4,14 +4,15 @@ from pathlib import Path
 
 import pytest
 
+from data_prep.sources import how_to_get, how_to_prepare
 from spact_lib import doctor
 
-NEEDED = ["good", "labels_only", "partly", "broken", "absent"]
+NEEDED = ["good", "labels_only", "partly", "broken", "aside", "absent", "vispr_pa"]
 
 
 @pytest.fixture
 def page(tmp_path: Path, monkeypatch, capsys) -> tuple[str, list[str]]:
-    """What is printed for the paper profile with five datasets in five states, and what is still to be done."""
+    """What is printed for the paper profile with datasets in seven states, and what is still to be done."""
     for name, files in {"good": "ab", "labels_only": "", "partly": "a", "broken": "ab"}.items():
         folder = tmp_path / "data" / name
         folder.mkdir(parents=True)
@@ -19,6 +20,12 @@ def page(tmp_path: Path, monkeypatch, capsys) -> tuple[str, list[str]]:
         (folder / "manifest.csv").write_text(f"path,split,t:single\n{rows}")
         for file in files:
             (folder / file).touch()
+    aside = tmp_path / "data" / "aside"
+    aside.mkdir()
+    rows = "a,train,x,\nb,test,x,\nc,unused,x,train\nd,unused,x,test\n"
+    (aside / "manifest.csv").write_text(f"path,split,t:single,missing_from\n{rows}")
+    for file in "ab":
+        (aside / file).touch()
     monkeypatch.setenv("SPACT_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("SPACT_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
@@ -32,9 +39,12 @@ def page(tmp_path: Path, monkeypatch, capsys) -> tuple[str, list[str]]:
 def test_each_dataset_has_a_line(page):
     text, _ = page
     for line in (
-        "  good: 3 rows, 2 files, all there\n",
-        "  labels_only: 3 rows, 2 files, 2 missing\n",
-        "  partly: 3 rows, 2 files, 1 missing\n",
+        "  good: 3 rows, 2 files in use, all there\n",
+        "  labels_only: 3 rows, 2 files in use, 2 missing\n",
+        "  partly: 3 rows, 2 files in use, 1 missing\n",
+        "  aside: 4 rows, 2 files in use, all there; 2 of 4 selected clips are not on disk, and set aside\n",
+        "  absent: not prepared\n",
+        "  vispr_pa: not prepared\n",
         "split 'exam' is unknown",
         "downloaded when a blackened or blurred row is made first\n",
     ):
@@ -44,7 +54,7 @@ def test_each_dataset_has_a_line(page):
 
 def test_notebooks_that_can_run_and_what_to_do_for_the_others(page, tmp_path):
     text, to_do = page
-    assert "00_good.ipynb: can run\n01_all.ipynb: needs labels_only, partly, broken, absent\n" in text
+    assert "00_good.ipynb: can run\n01_all.ipynb: needs labels_only, partly, broken, absent, vispr_pa\n" in text
     data = tmp_path / "data"
     assert to_do == [
         f"put the files of labels_only under {data / 'labels_only'}: none is there",
@@ -52,4 +62,19 @@ def test_notebooks_that_can_run_and_what_to_do_for_the_others(page, tmp_path):
         f"spact report {data / 'partly'} lists them",
         "spact prepare broken --root DIR",
         "spact prepare absent --root DIR",
+        f"spact prepare vispr --root DIR; {how_to_get('vispr')}",
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [
+        ("ucf101", "spact prepare ucf101 --root DIR"),
+        ("vp_hmdb51_split3", "spact prepare vp_hmdb51 --root DIR --split 3"),
+        ("hmdb51_split2_without_pa", "spact prepare hmdb51 --root DIR --split 2 --without-pa DIR"),
+        ("pa_hmdb51_videos", "spact prepare pa_hmdb51 --root DIR"),
+        ("mine", "spact prepare mine --root DIR"),
+    ],
+)
+def test_variants_are_prepared_by_the_command_of_their_dataset(name: str, command: str) -> None:
+    assert how_to_prepare(name) == command

@@ -67,6 +67,34 @@ def test_it_continues_behind_a_torn_line_and_looks_again_at_replaced_files(root:
     assert work_through(remember, root, paths, log, "letters").attrs["new"] == 0
 
 
+def test_what_no_longer_holds_is_worked_on_again(root: Path, tmp_path: Path) -> None:
+    paths, log = names(root)[:4], tmp_path / "log.jsonl"
+    work_through(letters, root, paths, log, "letters")
+    asked: list[str] = []
+
+    def remember(path: str) -> Record:
+        asked.append(path)
+        return letters(path)
+
+    def holds(path: str, record: Record) -> bool:
+        assert record["letters"] == 3
+        return path != "f02"
+
+    table = work_through(remember, root, paths, log, "letters", holds)
+    assert asked == ["f02"] and table.index.tolist() == paths and (table["letters"] == 3).all()
+
+
+def test_without_a_terminal_a_line_is_logged_now_and_then(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    work_through(letters, root, names(root)[:3], tmp_path / "quick.jsonl", "letters")
+    assert not caplog.messages
+    monkeypatch.setattr(filework, "SAY_EVERY", 0)
+    work_through(letters, root, names(root)[:3], tmp_path / "slow.jsonl", "letters")
+    assert caplog.messages[-1] == "letters: 3 of 3 files"
+
+
 def test_failures_are_told_and_tried_again(root: Path, tmp_path: Path) -> None:
     (root / "bad").touch()
     for _ in range(2):

@@ -1,12 +1,14 @@
 import json
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from spact_lib import manifest as manifest_module
 from spact_lib.errors import UserError
 from spact_lib.manifest import Manifest, Task, missing_files, read_manifest, write_manifest
 
@@ -87,7 +89,61 @@ def test_written_bytes_do_not_change_when_read_and_written_again(table: Path, tm
     first = write_manifest(read_manifest(table), tmp_path / "1")
     second = write_manifest(read_manifest(first), tmp_path / "2")
     assert first.read_bytes() == second.read_bytes()
-    assert sorted(p.name for p in second.parent.iterdir()) == ["manifest.csv", "tasks.json"]
+    assert sorted(p.name for p in second.parent.glob("[!.]*")) == ["manifest.csv", "tasks.json"]
+
+
+def test_facts_are_kept_and_are_no_part_of_the_fingerprint(table: Path, tmp_path: Path) -> None:
+    plain = read_manifest(table)
+    known = replace(plain, facts={"candidates": {"test": 3}})
+    again = read_manifest(write_manifest(known, tmp_path / "out"))
+    assert again.facts == {"candidates": {"test": 3}} and plain.facts == {}
+    assert again.fingerprint == plain.fingerprint and again.select("train").facts == again.facts
+
+
+def test_killed_at_any_moment_it_leaves_the_old_the_new_or_no_dataset(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The tables beside belong to the manifest: one of each may never be seen together."""
+    old = read_manifest(table)
+    new = replace(old, rows=old.rows.iloc[::-1])
+    tables = {"old": pd.DataFrame({"x": [1]}), "new": pd.DataFrame({"x": [2]})}
+    moments, originals = 0, {name: getattr(manifest_module.os, name) for name in ("replace", "fsync")}
+    unlink, seen = Path.unlink, set()
+    while True:
+        folder, left = tmp_path / str(moments), iter(range(moments))
+        write_manifest(old, folder, {"beside.csv": tables["old"]})
+
+        def killed(function, left=left):
+            def call(*arguments, **options):
+                if next(left, None) is None:
+                    raise KeyboardInterrupt
+                return function(*arguments, **options)
+
+            return call
+
+        with monkeypatch.context() as patch:
+            for name, function in originals.items():
+                patch.setattr(manifest_module.os, name, killed(function))
+            patch.setattr(manifest_module.Path, "unlink", killed(unlink))
+            try:
+                write_manifest(new, folder, {"beside.csv": tables["new"]})
+                finished = True
+            except KeyboardInterrupt:
+                finished = False
+        state = "none"
+        if (folder / "manifest.csv").exists():
+            state = "old" if read_manifest(folder).fingerprint == old.fingerprint else "new"
+            assert (folder / "beside.csv").read_text() == tables[state].to_csv(index=False)
+        seen.add(state)
+        assert not (folder / ".new").exists()
+        if finished:
+            break
+        moments += 1
+    assert state == "new" and seen == {"old", "none", "new"} and moments > 5
+    gone: list[str] = []
+    monkeypatch.setattr(Path, "unlink", lambda path, **options: (gone.append(path.name), unlink(path, **options)))
+    write_manifest(new, tmp_path / "0", {"beside.csv": tables["old"]})
+    assert "manifest.csv" not in gone  # nothing beside it changes: there is a manifest at every moment
 
 
 def test_the_root_can_be_inside_outside_or_given(table: Path, tmp_path: Path) -> None:
@@ -159,7 +215,7 @@ BAD_TABLES = {
     "no frame number": ("10,20", "10,end", "end in line 3 is 'end'"),
     "negative frame number": ("10,20", "-1,20", "start in line 3 is '-1'"),
     "cell too many": ("right\n", "right,\n", "line 3: 9 cells.*8 columns"),
-    "open quote": ("a/1.mp4", '"a/1.mp4', "cannot read .*mine.csv as a CSV table"),
+    "open quote": ("a/1.mp4", '"a/1.mp4', "mine.csv, line [0-9]+: not a CSV table"),
     "reserved task": ("camera", "path:single", "two columns called 'path'"),
     "nameless task": ("camera", ":single", "task cannot be called ''"),
 }
@@ -180,7 +236,9 @@ def test_bad_tables_are_refused_in_one_sentence(table: Path, fault: str) -> None
         (b"", "no column 'path'"),
         (b"path,split,c:single\n", "no rows"),
         (b"path,split,c\n1.avi,train,x\n", "no label column.*action:single"),
-        (b"\xff\xfe\x00path", "cannot read .* as a CSV table"),
+        (b"\xff\xfe\x00path", "a.csv, line 1: 0xff is no UTF-8"),
+        (b"path,split,c:single\n1.avi,train,x\n2.avi,train,\xe9\n", "a.csv, line 3: 0xe9 is no UTF-8"),
+        (b'path,split,c:single\n1.avi,train,x\n2.avi,train,"x\n3.avi,test,x\n', "a.csv, line 3: not a CSV table"),
     ],
 )
 def test_tables_without_content_are_refused(tmp_path: Path, content: bytes, message: str) -> None:

@@ -37,7 +37,7 @@ def test_a_sound_csv(tiny_csv: Path, tmp_path: Path) -> None:
     assert (media["videos"]["frames"]["0"], media["videos"]["frames"]["100"]) == (7, 9)
     assert json.loads((folder / "tiny.report.json").read_text()) == report
     assert "tiny: 6 train, 2 val, 3 test, 1 unused; tasks: action (single, 2), attributes (multi, 2)" in texts[0]
-    assert "chance top-1 50.0 / 50.0 / 66.7 % (train / val / test); in test: right" in texts[0]
+    assert "chance top-1 50.0 / 50.0 / 66.7 % (train / val / test, over 6 / 2 / 3 rows); in test: right" in texts[0]
     assert "no file is missing, unreadable, wrongly encoded" in texts[1]
     assert write_report(folder / "tiny.csv")["media"]["newly_probed"] == 0
 
@@ -84,11 +84,72 @@ def test_ten_percent_missing_is_told_with_the_first_names(tmp_path: Path) -> Non
     assert problems(tmp_path) == {"missing": ["18.png", "19.png"]}
 
 
+def test_rows_that_are_set_aside_are_counted_and_chance_says_what_it_is_over(tmp_path: Path) -> None:
+    """Two of five test files and one of two training files are not there, as P-HVU's reader marks them."""
+    lines = ["path,split,x:multi,missing_from"]
+    for n, (split, label) in enumerate([("train", "a"), ("train", "b"), *[("test", cell) for cell in "aabbc"]]):
+        missing = n in (1, 5, 6)
+        lines.append(f"{n}.png,{'unused' if missing else split},{label},{split if missing else ''}")
+        if not missing:
+            Image.new("RGB", (8, 8), (n, 0, 0)).save(tmp_path / f"{n}.png")
+    (tmp_path / "manifest.csv").write_text("\n".join(lines) + "\n")
+    tasks = {"name": "d", "root": ".", "tasks": [{"name": "x", "kind": "multi", "classes": ["a", "b", "c"]}]}
+    tasks["facts"] = {"x": "to be confirmed", "seen": {"test": 9999}}
+    (tmp_path / "tasks.json").write_text(json.dumps(tasks))
+    texts: list[str] = []
+    report = write_report(tmp_path, texts.append)
+    assert report["rows"] == {"train": 1, "test": 3, "unused": 3}
+    assert report["selected"] == {"train": 2, "test": 5} and report["set_aside"] == {"train": 1, "test": 2}
+    task = report["tasks"]["x"]
+    assert task["splits"]["test"]["positives"] == {"a": 2, "b": 1, "c": 0}
+    assert task["selected"]["test"]["positives"] == {"a": 2, "b": 2, "c": 1}
+    assert (task["splits"]["test"]["classes_present"], task["selected"]["test"]["classes_present"]) == (2, 3)
+    assert report["media"]["splits"]["test"] == {"selected": 5, "on disk": 3, "missing": 2}
+    assert (report["media"]["files"], report["media"]["present"]) == (7, 4)
+    for said in (
+        "selected: 2 train, 5 test; not on disk, and set aside as unused: 1 train, 2 test",
+        "(train / test, over 1 / 3 rows on disk)",
+        "x, over all selected: chance",
+        "(train / test, over 2 / 5 selected rows)",
+        "    x: to be confirmed\n    seen: test 9,999\n",
+    ):
+        assert said in texts[0]
+    assert "test files: selected 5, on disk 3, missing 2" in texts[1]
+    assert problems(tmp_path) == {"missing": ["1.png", "5.png", "6.png"]}
+
+
+def test_datasets_of_the_same_files_are_probed_once(tmp_path: Path) -> None:
+    (tmp_path / "media").mkdir()
+    for n in range(3):
+        Image.new("RGB", (8, 8), (n, 0, 0)).save(tmp_path / "media" / f"{n}.png")
+    table = "path,split,x:single\n0.png,train,c\n1.png,train,c\n2.png,test,c\n"
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "manifest.csv").write_text(table)
+        tasks = {"name": name, "root": "../media", "tasks": [{"name": "x", "kind": "single", "classes": ["c"]}]}
+        (tmp_path / name / "tasks.json").write_text(json.dumps(tasks))
+    assert [write_report(tmp_path / name)["media"]["newly_probed"] for name in ("other", "one", "other")] == [3, 0, 0]
+    assert not (tmp_path / "one" / "probes.jsonl").exists()
+    (tmp_path / "other" / "tasks.json").write_text(json.dumps(tasks | {"root": str(tmp_path)}))
+    assert write_report(tmp_path / "one")["media"]["newly_probed"] == 3
+
+
+def test_a_manifest_that_was_just_read_is_not_read_again(tiny_csv: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    manifest = read_manifest(tiny_csv)
+    monkeypatch.setattr("spact_lib.dataset_report.read_manifest", lambda path: pytest.fail("it was read again"))
+    texts: list[str] = []
+    report = write_report(tiny_csv, texts.append, (manifest, 12.34))
+    assert report["rows"]["train"] == 6 and set(report["seconds"]) == {"reading", "labels", "probing"}
+    assert report["seconds"]["reading"] == 12.3 and "took: reading 12.3 s, labels" in texts[1]
+
+
 def test_without_any_file_it_is_a_report_of_the_annotations(tmp_path: Path) -> None:
     (tmp_path / "my.csv").write_text("path,split,x:multi\na.mp4,test,red|blue\nb.mp4,test,\n")
     texts: list[str] = []
     report = write_report(tmp_path / "my.csv", texts.append)
-    assert report["media"] == {"files": 2, "present": 0, "newly_probed": 0, "problems": {}}
+    splits = {"test": {"selected": 2, "on disk": 0, "missing": 2}}
+    assert report["media"] == {"files": 2, "present": 0, "newly_probed": 0, "splits": splits, "problems": {}}
+    assert "test files: selected 2, on disk 0, missing 2" in texts[1]
     assert "none of the 2 files" in texts[1] and "annotations alone" in texts[1]
     assert report["tasks"]["x"]["together"]["counts"] == [[1, 1], [1, 1]]
 
