@@ -56,7 +56,7 @@ def open_notebook(
     return study
 
 
-def suffix(study: Study, protocol: str) -> str:
+def suffix(study: Study, protocol: str = "ucf101_vispr1") -> str:
     """What is added to the names of a run's tables, figures and records: nothing for the default run of a profile.
 
     So a run with another draw, seed, protocol or other target seeds does not overwrite what is to be committed.

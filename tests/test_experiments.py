@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 from safetensors.torch import load_file, load_model
 
 from spact_lib import data, experiments, files, protocols, target, training
-from spact_lib.config import FramesSpec, Profile, Schedule, Spec, View, profile
+from spact_lib.config import FramesSpec, Profile, Schedule, Spec, TargetSpec, View, profile
 from spact_lib.errors import UserError
 from spact_lib.experiments import Artifact, NotTrainedError, Store, anonymize_uint8, manifest_of, to_uint8, unfolded
 from spact_lib.losses import nt_xent_uninformative
@@ -454,11 +454,12 @@ def test_the_largest_omega_that_keeps_the_action_is_taken(
 ) -> None:
     one = Study(profile_with(omegas=(0.5, 0.9, 0.1)), finished[0].protocol, finished[0].store)
 
-    def canned(self: Study, method: object, role: str, seed: int | None = None) -> Artifact:
-        assert role == "action"
+    def canned(self: Store, spec: TargetSpec) -> Artifact:
+        assert spec.task == "action"
+        method = spec.release.method
         return Artifact({"metrics": {"val": found[method.omega] if hasattr(method, "omega") else raw}}, None)
 
-    monkeypatch.setattr(Study, "target", canned)
+    monkeypatch.setattr(Store, "run", canned)
     spec, values = one.choose_omega("supervised")
     assert spec == one.anonymizer("supervised", chosen) and list(values) == tried
 
