@@ -17,6 +17,7 @@ def examine(profile_name: str) -> list[str]:
 
     from spact_lib.config import profile as named
     from spact_lib.notebooks import needs
+    from spact_lib.protocols import how_to_prepare
 
     profile = named(profile_name)
     _machine()
@@ -29,7 +30,7 @@ def examine(profile_name: str) -> list[str]:
     for path in committed_notebooks():
         wanted = [] if profile.source == "mini" else needs(path)
         missing = [name for name in wanted if name not in have or name in mend]
-        to_do += [mend.get(name, f"spact prepare {name} --root DIR") for name in missing]
+        to_do += [mend.get(name, how_to_prepare(profile, name)) for name in missing]
         has_run = (runs_root() / "notebooks" / profile.name / path.name).exists()
         state = f"needs {', '.join(missing)}" if missing else "has run" if has_run else "can run"
         print(f"{path.name}: {state}")

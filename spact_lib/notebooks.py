@@ -38,9 +38,15 @@ def read_notebook(path: Path) -> NotebookNode:
         raise UserError(f"{path} is not a notebook") from None
 
 
-def needs(path: Path) -> list[str]:
+def needs(path: Path, full: bool = False) -> list[str]:
     """Datasets that must be prepared before the notebook can run: ``spact.needs`` in its metadata."""
-    return list(read_notebook(path).metadata.get("spact", {}).get("needs", []))
+    described = read_notebook(path).metadata.get("spact", {})
+    return [*described.get("needs", []), *(described.get("full", {}).get("needs", []) if full else [])]
+
+
+def full_parameters(path: Path) -> dict[str, object]:
+    """Parameters of ``spact reproduce --full``: ``spact.full`` in the notebook's metadata."""
+    return dict(read_notebook(path).metadata.get("spact", {}).get("full", {}).get("parameters", {}))
 
 
 def declared_parameters(path: Path) -> dict[str, object]:
