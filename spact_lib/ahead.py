@@ -23,27 +23,34 @@ log = logging.getLogger(__name__)
 PAUSE = 1.0  # seconds, while others are making everything that is left
 
 
-def tables() -> list[str]:
-    """The tables that the committed notebooks show by default, in order: ``spact.tables`` in their metadata."""
-    return list(dict.fromkeys(name for path in committed_notebooks() for name in about(path).get("tables", [])))
+def rows() -> list[tuple[str, str]]:
+    """(protocol, method) of the tables that the committed notebooks train by default, in order, learned ones first.
+
+    ``spact.trains`` in their metadata: table -> protocols.
+    """
+    shown = [item for path in committed_notebooks() for item in about(path).get("trains", {}).items()]
+    found = dict.fromkeys((protocol, row) for table, named in shown for protocol in named for row in TABLES[table])
+    return sorted(found, key=lambda item: not isinstance(METHODS[item[1]], LearnedMethod))
 
 
 def work(profile: str) -> None:
-    """Train and score all targets of ``tables``, with everything that they need, in whatever order is free."""
+    """Train and score all targets of ``rows``, with everything that they need, in whatever order is free."""
     study = open_study(profile)
     study.store.wait = False
-    rows = list(dict.fromkeys(row for table in tables() for row in TABLES[table]))
-    rows.sort(key=lambda row: not isinstance(METHODS[row], LearnedMethod))  # longest first
-    left = [(row, role) for row in rows for role in ("action", "privacy")]
+    studies = {protocol: study.under(protocol) for protocol, _ in rows()}
+    left = [
+        (studies[protocol], row, target) for protocol, row in rows() for target in studies[protocol].protocol.targets
+    ]
     while left:
-        for row, role in left:
+        for item in left:
+            own, row, target = item
             try:
-                for seed in study.profile.target_seeds:
-                    study.target(study.method(row), role, seed)
+                for seed in own.profile.target_seeds:
+                    own.scores(own.method(row), target, seed)
             except BusyError:
                 continue
-            log.info("ahead: the %s target of %s is ready", role, row)
-            left.remove((row, role))
+            log.info("ahead: target %s of %s is ready", target, row)
+            left.remove(item)
             break
         else:
             time.sleep(PAUSE)
@@ -70,7 +77,7 @@ def processes(profile: str, n: int, threads: int, devices: list[str]) -> Iterato
     """
     before, started = dict(os.environ), []
     os.environ["OMP_NUM_THREADS"] = str(threads)
-    for k in range(n if tables() else 0, -1, -1):  # this process last: its device stays
+    for k in range(n if rows() else 0, -1, -1):  # this process last: its device stays
         if devices:
             os.environ["SPACT_DEVICE"] = devices[k]
         if k:

@@ -113,9 +113,17 @@ def reproduce(args: argparse.Namespace) -> int:
     from spact_lib import config
     from spact_lib.ahead import processes
     from spact_lib.device import gpus
-    from spact_lib.notebooks import needs, run_notebook
+    from spact_lib.notebooks import full_parameters, needs, run_notebook
+    from spact_lib.protocols import how_to_prepare
 
     profile, start = config.profile(args.profile), time.perf_counter()
+    if args.plan:
+        from spact_lib import plan
+
+        text, table = plan.text(profile)
+        say(text)
+        say(f"plan: {write_text(plan.place(profile), table.to_csv(index=False))}")
+        return 0
     from_nothing = not (runs_root() / "store").exists()
     folder, notebooks = data_folder(profile), committed_notebooks()
     minutes: dict[str, float] = {}
@@ -124,10 +132,10 @@ def reproduce(args: argparse.Namespace) -> int:
 
         say(f"reproduce: profile {profile.name}; built-in data in {folder}")
         mini.draw(folder, draw=profile.draw, scale=profile.scale)
-    elif missing := sorted({name for path in notebooks for name in needs(path)} - set(prepared(folder))):
+    elif missing := sorted({name for path in notebooks for name in needs(path, args.full)} - set(prepared(folder))):
         raise UserError(
             f"profile {profile.name} needs datasets that are not prepared in {folder}: {', '.join(missing)}; "
-            "prepare each with: spact prepare NAME --root DIR"
+            "run " + ", ".join(dict.fromkeys(f"`{how_to_prepare(profile, name)}`" for name in missing))
         )
     minutes["data"] = (time.perf_counter() - start) / 60
     executed = runs_root() / "notebooks" / profile.name
@@ -138,24 +146,29 @@ def reproduce(args: argparse.Namespace) -> int:
     with processes(profile.name, jobs - 1, threads, [devices[k % len(devices)] for k in range(jobs) if devices]):
         for number, path in enumerate(notebooks, 1):
             say(f"reproduce: notebook {number} of {len(notebooks)}: {path.name}")
-            seconds = run_notebook(path, executed / path.name, {"PROFILE": profile.name}, echo=True)
-            minutes[path.name] = seconds / 60
+            given = {"PROFILE": profile.name}
+            if args.full and (more := full_parameters(path)):
+                # Before the default run, which then shows what this one has trained.
+                copy = executed.with_name(f"{profile.name}-full") / path.name
+                minutes[f"{path.name}, full"] = run_notebook(path, copy, given | more, echo=True) / 60
+            minutes[path.name] = run_notebook(path, executed / path.name, given, echo=True) / 60
     minutes["total"] = (time.perf_counter() - start) / 60
     if from_nothing:
-        keep_minutes(profile.name, minutes, f"{jobs} processes with {threads} threads each")
+        hardware = f"{jobs} processes with {threads} threads each"
+        keep_minutes(profile.name, minutes, hardware, "minutes-full.json" if args.full else "minutes.json")
     text = summary(profile.name, minutes)
     say("\n" + text)
     say(f"summary: {write_text(runs_root() / f'summary-{profile.name}.md', text)}")
     return 0
 
 
-def keep_minutes(profile: str, minutes: dict[str, float], processes: str) -> None:
+def keep_minutes(profile: str, minutes: dict[str, float], processes: str, file: str) -> None:
     """Keep what an uninterrupted run from an empty store took, for the README: a resumed one tells nothing."""
     from spact_lib.device import environment
 
     kept = {name: round(value, 2) for name, value in minutes.items()}
     hardware = f"{environment()['device']}, {processes}"
-    write_json(runs_root() / "records" / profile / "minutes.json", {"hardware": hardware, "minutes": kept})
+    write_json(runs_root() / "records" / profile / file, {"hardware": hardware, "minutes": kept})
 
 
 def csv_as_markdown(path: Path) -> list[str]:
@@ -335,6 +348,8 @@ def parser() -> argparse.ArgumentParser:
         verb.add_argument("--profile", default="mini", help="smoke, mini (default) or paper")
         if function is reproduce:
             verb.add_argument("--jobs", type=int, metavar="N", help="processes (default: one for each GPU, else two)")
+            verb.add_argument("--full", action="store_true", help="also what the notebooks' defaults leave out; hours")
+            verb.add_argument("--plan", action="store_true", help="train nothing: list all runs, cost, what is missing")
     verb = add(run)
     verb.add_argument("notebook", help="path, or the start of a name in notebooks/, such as 04")
     verb.add_argument("-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))

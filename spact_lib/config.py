@@ -180,16 +180,8 @@ class ReleaseSpec(Spec):
     frames: FramesSpec
 
 
-class TestSpec(Frozen):
-    """Test rows of another dataset than the one a target learns on, with a task of the same classes."""
-
-    release: ReleaseSpec
-    data: DataSpec
-    task: str
-
-
 class TargetSpec(Spec):
-    """A fresh f'_T or f'_B, trained and tested on a release."""
+    """A fresh f'_T or f'_B, trained on a release, and tested there if it has test rows."""
 
     kind: Literal["target"] = "target"
     release: ReleaseSpec
@@ -200,7 +192,24 @@ class TargetSpec(Spec):
     schedule: Schedule
     evaluations: int = Field(ge=1)  # how often validation chooses the checkpoint
     seed: int
-    test: TestSpec | None = later(None)  # None: the test rows of ``data``
+
+
+class ScoreSpec(Frozen):
+    """One way to score a target on test rows, see ``protocols.Column``."""
+
+    task: str
+    per: Literal["row", "frame", "video"]
+    without: tuple[str, ...]
+
+
+class TestSpec(Spec):
+    """A trained target on the test rows of any release, scored in several ways, on tasks of the classes it learned."""
+
+    kind: Literal["test"] = "test"
+    target: TargetSpec
+    release: ReleaseSpec
+    data: DataSpec
+    scores: tuple[ScoreSpec, ...]
 
 
 class Profile(Frozen):

@@ -23,10 +23,11 @@ def folds(profile: Profile, protocol: Protocol, column: str, store: Store, seed:
         UserError: the protocol has two datasets (there is no common group), a multi-label task, an unknown column, only
             one value, or a class that is then tested but not trained.
     """
-    if len({protocol.target_action.dataset, protocol.target_privacy.dataset}) > 1:
+    learned = [target.learns for target in protocol.targets.values()]
+    if len({role.dataset for role in learned}) > 1:
         raise UserError("leaving a group out needs one dataset with both tasks; this protocol has two")
     manifest = manifest_of(data_spec(profile, protocol.action.dataset))
-    for role in (protocol.target_action, protocol.target_privacy):
+    for role in learned:
         if role.task in manifest.tasks and manifest.tasks[role.task].kind != "single":
             raise UserError(f"task {role.task!r} is multi-label; leave-one-group-out needs single-label tasks")
     if column not in manifest.rows:
@@ -37,7 +38,7 @@ def folds(profile: Profile, protocol: Protocol, column: str, store: Store, seed:
         raise UserError(f"column {column!r} has the one value {values[0]!r}; leaving it out leaves nothing to train on")
     studies = {value: Study(profile, protocol, store, seed, (column, value)) for value in values}
     for study in studies.values():
-        for role in (protocol.target_action, protocol.target_privacy):
+        for role in learned:
             refuse_unlearned(manifest_of(study.data(role)), role.task)
     return studies
 
@@ -83,7 +84,7 @@ def released_frames(studies: dict[str, Study], methods: Sequence[str], per_fold:
     """Middle frames of test videos, spread over each fold, as released: method -> uint8 (n, h, w, 3)."""
     shown: dict[str, list[np.ndarray]] = {method: [] for method in methods}  # (h, w, 3); shapes may differ
     for study in studies.values():
-        role = study.protocol.target_action
+        role = study.protocol.targets["action"].learns
         specs = {method: study.method(method) for method in methods}
         for method, frames in released(study, specs, role, test_items(study, role, per_fold)).items():
             shown[method].extend(frames)

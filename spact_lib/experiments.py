@@ -33,6 +33,7 @@ from spact_lib.config import (
     ReleaseSpec,
     Spec,
     TargetSpec,
+    TestSpec,
 )
 from spact_lib.data import (
     FrameSource,
@@ -54,7 +55,7 @@ from spact_lib.networks.action import build_action_network
 from spact_lib.networks.anonymizer import Anonymizer
 from spact_lib.obfuscation import detector, mask, obfuscation
 from spact_lib.results import find_committed
-from spact_lib.target import train_target
+from spact_lib.target import score_target, train_target
 from spact_lib.training import Run, adam, running_mean, save_weights, set_norm_momentum
 from spact_lib.video import letterbox
 
@@ -245,8 +246,8 @@ def _make_init_action(spec: InitActionSpec, folder: Path, store: Store) -> dict:
 
 
 def _branch(spec: InitPrivacySpec) -> Branch:
-    tasks = manifest_of(spec.f_A.privacy).tasks
-    return build_branch(spec.branch, tasks[spec.branch.task].n_classes if spec.branch.task else 0)
+    task = spec.branch.task
+    return build_branch(spec.branch, manifest_of(spec.f_A.privacy).task(task).n_classes if task else 0)
 
 
 def _game_batches(
@@ -338,9 +339,11 @@ def uninformative_loss(f_B: InitPrivacySpec, batch: int) -> float | None:
 
 
 def snapshot_frames(spec: AnonymizerSpec, store: Store) -> list[np.ndarray]:
-    """The middle frames of the first test videos: uint8 (h, w, 3) each; shapes may differ."""
+    """The middle frames of the first test videos (training ones where none is tested): uint8 (h, w, 3) each; shapes
+    may differ."""
     source, manifest = store.raw(spec.f_A.action, spec.f_A.view.stored_side)
-    rows = rows_of(manifest, "test")[:: max(1, len(manifest) // 40)][:SNAPSHOT_FRAMES]
+    split = "test" if (manifest.rows["split"] == "test").any() else "train"
+    rows = rows_of(manifest, split)[:: max(1, len(manifest) // 40)][:SNAPSHOT_FRAMES]
     return [source.read(row, np.array([source.n_frames(row) // 2]))[0] for row in rows]
 
 
@@ -432,11 +435,20 @@ def predictions(target: Artifact) -> tuple[np.ndarray, np.ndarray]:
 
 def _make_target(spec: TargetSpec, folder: Path, store: Store) -> dict:
     source = store.release(spec.release)
-    test = (store.release(spec.test.release), manifest_of(spec.test.data)) if spec.test else None
-    metrics = train_target(spec, source, manifest_of(spec.data), folder, pick_device(), store.workers, test)
-    method = spec.release.method
+    metrics = train_target(spec, source, manifest_of(spec.data), folder, pick_device(), store.workers)
+    return metrics | _boxes(spec.release)
+
+
+def _boxes(spec: ReleaseSpec) -> dict[str, str]:
     # The committed record leaves the spec out, and "oracle" must be named wherever a result uses it.
-    return metrics | ({"boxes": method.boxes} if isinstance(method, ObfuscationSpec) else {})
+    return {"boxes": spec.method.boxes} if isinstance(spec.method, ObfuscationSpec) else {}
+
+
+def _make_test(spec: TestSpec, folder: Path, store: Store) -> dict:
+    weights, learned = store.files(spec.target) / "network.safetensors", manifest_of(spec.target.data)
+    source = store.release(spec.release)
+    metrics = score_target(spec, learned, weights, source, manifest_of(spec.data), pick_device(), store.workers)
+    return metrics | _boxes(spec.release)
 
 
 BUILDERS: dict[type[Spec], Callable[..., dict]] = {
@@ -447,4 +459,5 @@ BUILDERS: dict[type[Spec], Callable[..., dict]] = {
     AnonymizerSpec: _make_anonymizer,
     ReleaseSpec: _make_release,
     TargetSpec: _make_target,
+    TestSpec: _make_test,
 }

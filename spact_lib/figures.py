@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from spact_lib.errors import UserError
 from spact_lib.files import atomic_path
 from spact_lib.paths import runs_root
-from spact_lib.tables import label
+from spact_lib.tables import is_action, label
 
 # Okabe and Ito's palette, told apart with any colour vision.
 COLOURS = {
@@ -185,10 +185,10 @@ def trade_off(table: pd.DataFrame) -> tuple[Figure, Axes]:
     """Privacy leaked against action kept: the upper left corner is what one wants. Bars: sd over replicates.
 
     Args:
-        table: of ``tables.table``; the first metric of each role is shown.
+        table: of ``tables.table``; the first action and the first privacy metric are shown.
     """
     metrics = table.index.unique("metric")
-    action, privacy = (next(m for m in metrics if m.startswith(role)) for role in ("action", "privacy"))
+    action, privacy = (next(m for m in metrics if is_action(m) == wanted) for wanted in (True, False))
     fig, (ax,) = _new(6, 3.8)
     x, y = table.xs(privacy, level="metric"), table.xs(action, level="metric")
     for method in x.index:

@@ -90,13 +90,26 @@ class Manifest:
             raise unknown_name("split", split, SPLITS)
         return replace(self, rows=self.rows[self.rows["split"] == split])
 
+    def task(self, name: str) -> Task:
+        """A label task by name; "a+b" is one task with all classes of the multi-label tasks a and b.
+
+        Raises:
+            UserError: there is none, or two of them name a class alike.
+        """
+        if name in self.tasks:
+            return self.tasks[name]
+        parts = [self.tasks.get(part) for part in name.split("+")]
+        if len(parts) < 2 or not all(part and part.kind == "multi" for part in parts):
+            raise unknown_name(f"task of dataset {self.name!r}", name, self.tasks)
+        return Task(name, "multi", tuple(c for part in parts for c in part.classes))
+
     def labels(self, task: str) -> np.ndarray:
         """Labels in row order: int64 (N,) for a single-label task, uint8 multi-hot (N, K) for multi-label.
 
         Only a row of the split "unused" may have no known class: -1 (single), all zero (multi).
         """
-        if task not in self.tasks:
-            raise unknown_name(f"task of dataset {self.name!r}", task, self.tasks)
+        if self.task(task).name not in self.tasks:
+            return np.concatenate([self.labels(part) for part in task.split("+")], axis=1)
         index = {c: i for i, c in enumerate(self.tasks[task].classes)}
         cells = self.rows[task].tolist()
         if self.tasks[task].kind == "single":

@@ -67,6 +67,24 @@ def multi_label_metrics(probabilities: Tensor, targets: Tensor) -> dict[str, flo
     }
 
 
+def per_video(probabilities: Tensor, targets: Tensor, videos: np.ndarray) -> tuple[Tensor, Tensor]:
+    """Frames to videos: the mean probability of a video's frames; an attribute is present if it is in any of them.
+
+    Args:
+        probabilities: (N, K).
+        targets: (N, K) multi-hot.
+        videos: (N,) the name of each frame's video.
+
+    Returns:
+        The same two, (videos, K), in the order of the sorted names.
+    """
+    names, which = np.unique(videos.astype(str), return_inverse=True)
+    which = torch.from_numpy(which)[:, None].expand_as(probabilities)
+    shape = (len(names), probabilities.shape[1])
+    means = probabilities.new_zeros(shape).scatter_reduce(0, which, probabilities, "mean", include_self=False)
+    return means, targets.new_zeros(shape).scatter_reduce(0, which, targets, "amax", include_self=False)
+
+
 def score(probabilities: Tensor, targets: Tensor) -> dict[str, float]:
     """The metrics for the kind of task, by the shape of the targets."""
     metrics = single_label_metrics if targets.dim() == 1 else multi_label_metrics

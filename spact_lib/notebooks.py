@@ -43,9 +43,15 @@ def about(path: Path) -> dict[str, object]:
     return dict(read_notebook(path).metadata.get("spact", {}))
 
 
-def needs(path: Path) -> list[str]:
+def needs(path: Path, full: bool = False) -> list[str]:
     """Datasets that must be prepared before the notebook can run: ``spact.needs`` in its metadata."""
-    return list(about(path).get("needs", []))
+    described = about(path)
+    return [*described.get("needs", []), *(described.get("full", {}).get("needs", []) if full else [])]
+
+
+def full_parameters(path: Path) -> dict[str, object]:
+    """Parameters of ``spact reproduce --full``: ``spact.full`` in the notebook's metadata."""
+    return dict(about(path).get("full", {}).get("parameters", {}))
 
 
 def declared_parameters(path: Path) -> dict[str, object]:

@@ -1,4 +1,8 @@
-"""Which dataset plays which role (Sec. 4.1 to 4.3): data, not branches in code."""
+"""Which dataset plays which role (Sec. 4.1 to 4.3): data, not branches in code.
+
+A protocol says what f_A learns from, and what fresh targets learn and are tested on. Protocols whose ``action`` and
+``privacy`` are the same share their f_A's: each is learned once, whatever tables it serves.
+"""
 
 import hashlib
 import json
@@ -6,7 +10,9 @@ import os
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
+from data_prep.hmdb51 import SAME_AS_UCF101
 from spact_lib.config import DataSpec, Profile
 from spact_lib.errors import UserError, unknown_name
 from spact_lib.manifest import read_manifest
@@ -15,43 +21,160 @@ from spact_lib.paths import NOTEBOOKS, data_folder
 
 @dataclass(frozen=True)
 class Role:
-    """A task of a dataset."""
+    """A task of a dataset; several multi-label ones are joined by "+"."""
 
     dataset: str
     task: str
 
 
 @dataclass(frozen=True)
-class Protocol:
-    """``action``, ``privacy`` teach f_A; the targets are trained and tested on ``target_action``, ``target_privacy``.
+class Column:
+    """How a target is scored: a column of a table, or two (cMAP and F1).
 
-    Privacy labels reach only f'_B, and f_B of the supervised baseline. ``columns`` names the paper's columns for the
-    two targets in ``reported.csv``; ``test_action``, ``test_privacy`` say where the targets are tested if not on the
-    test rows of what they learn.
+    Args:
+        name: in tables, before the metric; with the word "action" it is utility, else privacy.
+        paper: the paper's column in ``reported.csv``; empty: it has none.
+        task: of the test rows, with the classes of the task learned; empty: the learned one.
+        per: row: the mean over a row's test clips; frame: every frame of every row, with its row's labels; video:
+            the rows of a file together, the mean over all their frames, and present what is present in any of them.
+        without: classes whose test rows are left out (single-label).
+    """
+
+    name: str
+    paper: str = ""
+    task: str = ""
+    per: Literal["row", "frame", "video"] = "row"
+    without: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Target:
+    """A fresh network: what it learns, on which dataset's test rows it is tested (empty: its own), how it is scored."""
+
+    learns: Role
+    columns: tuple[Column, ...]
+    tested: str = ""
+
+    @property
+    def tested_on(self) -> tuple[Role, ...]:
+        """The tasks of the test rows."""
+        dataset = self.tested or self.learns.dataset
+        return tuple(dict.fromkeys(Role(dataset, column.task or self.learns.task) for column in self.columns))
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """``action`` and ``privacy`` teach f_A; ``targets`` judge it: "action" is an f'_T, any other name an f'_B.
+
+    Privacy labels reach only f'_B, and f_B of the supervised baseline.
     """
 
     action: Role
     privacy: Role
-    target_action: Role
-    target_privacy: Role
-    columns: tuple[str, str] = ("", "")
-    test_action: Role | None = None
-    test_privacy: Role | None = None
+    targets: dict[str, Target]
 
     @property
     def roles(self) -> tuple[Role, ...]:
-        given = (self.action, self.privacy, self.target_action, self.target_privacy)
-        return *given, *(role for role in (self.test_action, self.test_privacy) if role)
+        """Every task that is asked for, each once."""
+        targets = (role for target in self.targets.values() for role in (target.learns, *target.tested_on))
+        return tuple(dict.fromkeys((self.action, self.privacy, *targets)))
 
 
-def known(action: Role, privacy: Role, columns: tuple[str, str] = ("", "")) -> Protocol:
+def known(action: Role, privacy: Role, paper: tuple[str, str] = ("", "")) -> Protocol:
     """Known actions and attributes: the targets learn what f_A was learned with (Sec. 4.1, 4.2)."""
-    return Protocol(action, privacy, action, privacy, columns)
+    targets = {
+        name: Target(role, (Column(name, column),))
+        for name, role, column in zip(("action", "privacy"), (action, privacy), paper, strict=True)
+    }
+    return Protocol(action, privacy, targets)
+
+
+_UCF101, _VISPR1 = Role("ucf101", "action"), Role("vispr", "vispr1")
+# HMDB51 without the videos of PA-HMDB51, on which f'_T is tested.
+_HMDB51 = Role("hmdb51_without_pa", "action")
+_PHVU = {task: Role("phvu", task) for task in ("action", "object", "scene", "object+scene")}
+
+
+def _pa_action(paper: str) -> Target:
+    return Target(_HMDB51, (Column("PA-HMDB51 action", paper),), tested="pa_hmdb51_videos")
+
+
+def _pa_attributes(paper: str) -> Target:
+    """f'_B learned on VISPR by the official mapping. Whether the paper counts frames or videos, and partial nudity, is
+    not known: all four are scored."""
+    columns = tuple(
+        Column(f"PA-HMDB51 privacy per {per}{how}", paper, task, per)
+        for per in ("frame", "video")
+        for task, how in (("pa_attributes", ""), ("pa_attributes_nudity2", ", semi nudity"))
+    )
+    return Target(Role("vispr_pa", "pa_attributes"), columns, tested="pa_hmdb51")
+
+
+def _phvu(known_to_f_A: str, columns: dict[str, Column]) -> Protocol:
+    """P-HVU, with the attributes that the supervised baseline's f_B learns."""
+    targets = {task: Target(_PHVU[task], (column,)) for task, column in columns.items()}
+    return Protocol(_PHVU["action"], _PHVU[known_to_f_A], targets)
 
 
 PROTOCOLS: dict[str, Protocol] = {
-    "ucf101_vispr1": known(Role("ucf101", "action"), Role("vispr", "vispr1"), ("ucf101", "vispr1")),
+    # Known actions and attributes: Table 1.
+    "ucf101_vispr1": known(_UCF101, _VISPR1, ("ucf101", "vispr1")),
+    "hmdb51_vispr1": Protocol(
+        _HMDB51, _VISPR1, {"action": _pa_action("pa_hmdb51"), "privacy": _pa_attributes("pa_hmdb51")}
+    ),
+    "phvu": _phvu(
+        "object+scene",
+        {
+            "action": Column("P-HVU action", "phvu_action"),
+            "object": Column("P-HVU objects", "phvu_object"),
+            "scene": Column("P-HVU scenes", "phvu_scene"),
+        },
+    ),
+    # Novel actions or attributes: Table 2. The f_A's of the first two are those of ucf101_vispr1.
+    "novel": Protocol(
+        _UCF101,
+        _VISPR1,
+        {
+            "action": Target(
+                Role("hmdb51", "action"),
+                (
+                    Column("HMDB51 action", "ucf101_to_hmdb51"),
+                    Column("HMDB51 action without UCF101's", without=tuple(sorted(SAME_AS_UCF101))),
+                ),
+            ),
+            "privacy": Target(Role("vispr", "vispr2"), (Column("VISPR2 privacy", "vispr1_to_vispr2"),)),
+        },
+    ),
+    "ucf101_to_pa_hmdb51": Protocol(_UCF101, _VISPR1, {"action": _pa_action("ucf101_to_pa_hmdb51")}),
+    "phvu_scene_to_object": _phvu(
+        "scene",
+        {
+            "action": Column("P-HVU action (scenes known)", "phvu_action"),
+            "object": Column("P-HVU scenes to objects", "phvu_scene_to_object"),
+        },
+    ),
+    "phvu_object_to_scene": _phvu(
+        "object",
+        {"action": Column("P-HVU action (objects known)"), "scene": Column("P-HVU objects to scenes")},
+    ),
+    # STPrivacy's bits: privacy of the very videos whose action is known, no second dataset.
+    "vp_ucf101": known(Role("vp_ucf101", "action"), Role("vp_ucf101", "vp_attributes")),
 }
+
+# The protocols of a table's groups of columns; a table that is not named has those of Table 3 to 6: UCF101 and VISPR1.
+TABLE_PROTOCOLS: dict[str, tuple[str, ...]] = {
+    "table1": ("ucf101_vispr1", "hmdb51_vispr1", "phvu"),
+    "table2": ("novel", "ucf101_to_pa_hmdb51", "phvu_scene_to_object", "phvu_object_to_scene"),
+}
+
+def how_to_prepare(profile: Profile, name: str) -> str:
+    """The command that prepares a dataset of a profile."""
+    if profile.source == "mini":
+        return f"spact prepare mini --draw {profile.draw} --scale {profile.scale}"
+    # Imported here: only data_prep knows which reader writes what.
+    from data_prep.sources import how_to_prepare as official
+
+    return official(name)
 
 
 def protocol(name: str) -> Protocol:
@@ -103,8 +226,7 @@ def data_spec(profile: Profile, name: str, leave_out: tuple[str, str] | None = N
     if not folder.exists():
         if folder == Path(name).resolve():
             raise UserError(f"there is no dataset at {folder}; give a CSV file or a folder with manifest.csv")
-        drawn = f"spact prepare mini --draw {profile.draw} --scale {profile.scale}"
-        how = drawn if profile.source == "mini" else f"spact prepare {name} --root DIR"
+        how = how_to_prepare(profile, name)
         raise UserError(f"dataset {name!r} is not prepared ({folder} does not exist); run `{how}`")
     return DataSpec(name=label, folder=folder, fingerprint=fingerprint(folder), leave_out=leave_out)
 

@@ -1,7 +1,7 @@
 """A study: one profile, one protocol, one seed. It turns the names of methods into specs, and specs into table rows."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
 
@@ -22,6 +22,7 @@ from spact_lib.config import (
     ObfuscationSpec,
     Profile,
     ReleaseSpec,
+    ScoreSpec,
     TargetSpec,
     TestSpec,
 )
@@ -108,11 +109,18 @@ METHODS: dict[str, LearnedMethod | str] = {
     "larger_f_B": LearnedMethod("nt_xent", f_B="larger", omega="spact"),
 }
 
-# Tables of one protocol: our method -> the paper's row, in order ("": a row that the paper does not have).
+# The rows of a table: our method -> the paper's row, in order ("": a row that the paper does not have).
 TABLES: dict[str, dict[str, str]] = {
     "table1": {
         "raw": "raw",
         "identity": "",
+        "downsample_2x": "downsample_2x",
+        "downsample_4x": "downsample_4x",
+        "supervised": "supervised",
+        "spact": "spact",
+    },
+    "table2": {
+        "raw": "raw",
         "downsample_2x": "downsample_2x",
         "downsample_4x": "downsample_4x",
         "supervised": "supervised",
@@ -158,11 +166,11 @@ class Study:
         # too few to tell apart.
         if self.seed < 0:
             raise UserError(f"the seed is {self.seed}; give an integer from 0 up")
-        for role in self.protocol.roles:
-            tasks = manifest_of(self.data(role)).tasks if not self.store.read_only else {role.task}
-            if role.task not in tasks:
-                raise unknown_name(f"task of dataset {role.dataset!r}", role.task, tasks)
         if not self.store.read_only:
+            for role in self.protocol.roles:
+                manifest_of(self.data(role)).task(role.task)
+            for role in (role for target in self.protocol.targets.values() for role in target.tested_on):
+                rows_of(manifest_of(self.data(role)), "test")
             manifest = manifest_of(self.data(self.protocol.action))
             rows, batch = len(rows_of(manifest, "train")), min(self.profile.init_f_B.batch, self.profile.minimax.batch)
             if min(rows, batch) < 2:
@@ -170,6 +178,10 @@ class Study:
                     "a self-supervised f_B tells the videos of a batch apart and needs at least two; dataset "
                     f"{manifest.name!r} has {rows} of split 'train', and the profile's smallest batch holds {batch}"
                 )
+
+    def under(self, protocol: str) -> "Study":
+        """The same replicate under another protocol, by name."""
+        return replace(self, protocol=named_protocol(protocol))
 
     def data(self, role: Role) -> DataSpec:
         """The prepared dataset of a role."""
@@ -268,52 +280,73 @@ class Study:
         if omega is not None:
             return self.anonymizer(method, omega), {}
         grid = sorted(self.profile.omegas, reverse=True)
-        raw = self.target(BaselineSpec(name="raw"), "action").metrics["val"]
+        raw = self.store.run(self.choice_spec(BaselineSpec(name="raw"))).metrics["val"]
         if raw is None:
             return self.anonymizer(method, grid[(len(grid) - 1) // 2]), {}
         tried: dict[float, float] = {}
         for omega in grid:
             spec = self.anonymizer(method, omega)
-            tried[omega] = self.target(spec, "action").metrics["val"]
+            tried[omega] = self.store.run(self.choice_spec(spec)).metrics["val"]
             if tried[omega] >= raw - KEEP_ACTION:
                 break
         return spec, tried
+
+    def choice_spec(self, method: Method) -> TargetSpec:
+        """The f'_T that chooses omega on validation rows: of the actions that f_A knows, whatever the targets are."""
+        return self._fresh(method, self.protocol.action, "action")
 
     def release(self, method: Method, role: Role) -> ReleaseSpec:
         frames = FramesSpec(data=unfolded(self.data(role)), stored_side=self.profile.action_view.stored_side)
         return ReleaseSpec(method=method, frames=frames)
 
-    def target_spec(self, method: Method, role: str, seed: int | None = None) -> TargetSpec:
-        """f'_T (role "action") or f'_B (role "privacy") on what a method releases."""
-        p = self.profile
-        action, named = role == "action", self.protocol
-        where = named.target_action if action else named.target_privacy
-        elsewhere = named.test_action if action else named.test_privacy
+    def target_spec(self, method: Method, target: str, seed: int | None = None) -> TargetSpec:
+        """A target of the protocol, by name, trained on what a method releases."""
+        return self._fresh(method, self.protocol.targets[target].learns, target, seed)
+
+    def _fresh(self, method: Method, learns: Role, target: str, seed: int | None = None) -> TargetSpec:
+        p, action = self.profile, target == "action"
         view = p.action_view if action else p.privacy_view
         shrink = SHRINKS.get(method.name, 1) if isinstance(method, BaselineSpec) else 1
         return TargetSpec(
-            release=self.release(method, where),
-            data=self.data(where),
-            task=where.task,
+            release=self.release(method, learns),
+            data=self.data(learns),
+            task=learns.task,
             network=p.target_f_T if action else p.target_f_B,
             view=view.model_copy(update={"size": max(1, round(view.size / shrink))}),
             schedule=p.target_action if action else p.target_privacy,
             evaluations=p.evaluations,
             seed=p.target_seeds[0] if seed is None else seed,
-            test=elsewhere
-            and TestSpec(release=self.release(method, elsewhere), data=self.data(elsewhere), task=elsewhere.task),
         )
 
-    def target(self, method: Method, role: str, seed: int | None = None) -> Artifact:
-        """The trained and scored target."""
-        return self.store.run(self.target_spec(method, role, seed))
+    def target(self, method: Method, target: str, seed: int | None = None) -> Artifact:
+        """The trained target, scored on its own test rows."""
+        return self.store.run(self.target_spec(method, target, seed))
 
-    def targets(self, name: str) -> dict[str, list[dict]]:
-        """Metrics of a table row for every target seed: {"action": [...], "privacy": [...]}."""
+    def score_spec(self, method: Method, target: str, seed: int | None = None) -> TargetSpec | TestSpec:
+        """What gives the scores of a target's columns: the target itself, unless they ask for more than its own test
+        rows, row by row."""
+        trained, asked = self.target_spec(method, target, seed), self.protocol.targets[target]
+        scores = tuple(
+            ScoreSpec(task=column.task or asked.learns.task, per=column.per, without=column.without)
+            for column in asked.columns
+        )
+        if not asked.tested and scores == (ScoreSpec(task=trained.task, per="row", without=()),):
+            return trained
+        where = asked.tested_on[0]
+        return TestSpec(target=trained, release=self.release(method, where), data=self.data(where), scores=scores)
+
+    def scores(self, method: Method, target: str, seed: int | None = None) -> list[dict]:
+        """Metrics of each column of a target."""
+        spec = self.score_spec(method, target, seed)
+        metrics = self.store.run(spec).metrics
+        return metrics["scores"] if isinstance(spec, TestSpec) else [metrics]
+
+    def targets(self, name: str) -> dict[str, list[list[dict]]]:
+        """Metrics of a table row: target -> for every target seed, those of its columns."""
         method = self.method(name)
         return {
-            role: [self.target(method, role, seed).metrics for seed in self.profile.target_seeds]
-            for role in ("action", "privacy")
+            target: [self.scores(method, target, seed) for seed in self.profile.target_seeds]
+            for target in self.protocol.targets
         }
 
 

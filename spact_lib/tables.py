@@ -40,7 +40,7 @@ LABELS = {
     "larger_f_B": "Larger f_B",
 }
 METRICS = {"top1": "top-1", "cmap": "cMAP", "f1": "F1"}
-TRAINED = ("init_f_A", "init_f_T", "init_f_B", "anonymizer", "target")  # kinds of specs that cost minutes
+TRAINED = ("init_f_A", "init_f_T", "init_f_B", "anonymizer", "target", "test")  # kinds of specs that cost minutes
 
 
 def label(method: str, boxes: str = "") -> str:
@@ -54,11 +54,19 @@ def labelled(study: Study, methods: Iterable[str]) -> dict[str, Method]:
     return {label(name, getattr(method, "boxes", "")): method for name, method in found.items()}
 
 
-def table(name: str, *studies: Study, methods: Iterable[str] = ()) -> pd.DataFrame:
+def is_action(metric: str) -> bool:
+    """Whether a metric of a table is utility, to be kept; else privacy."""
+    return "action" in metric.split()
+
+
+def table(
+    name: str, *studies: Study, methods: Iterable[str] = (), protocols: Iterable[str] = ()
+) -> pd.DataFrame:  # fmt: skip
     """A table of the paper (``TABLES``) for one replicate, or the mean over several.
 
     Args:
         methods: rows; none: all rows of that table. Drops are from raw, so its row is always there.
+        protocols: groups of columns, such as ``TABLE_PROTOCOLS``; none: the studies' own.
 
     Returns:
         Index (metric, method). Columns: ``here`` (top-1 and cMAP in percent, F1 in [0, 1]; mean over the target
@@ -74,13 +82,14 @@ def table(name: str, *studies: Study, methods: Iterable[str] = ()) -> pd.DataFra
     """
     if name not in TABLES:
         raise unknown_name("table", name, TABLES)
-    methods = list(methods or TABLES[name])
+    methods, protocols = list(methods or TABLES[name]), list(protocols)
     methods = methods if "raw" in methods else ["raw", *methods]
     for study in studies:
         study.check(methods)
     # Where no data are drawn, two draws with one seed are the same replicate; it must not be averaged with itself.
     studies = list({study.init_f_A.key(): study for study in studies}.values())
-    each = [pd.concat([_method_rows(name, study, method) for method in methods]) for study in studies]
+    parts = [[study.under(p) for p in protocols] if protocols else [study] for study in studies]
+    each = [pd.concat([_method_rows(name, s, method) for s in part for method in methods]) for part in parts]
     for table in each:
         raw = table["here"].xs("raw", level="method")
         table["drop"] = [relative_drop(row.here, raw[metric]) for (metric, _), row in table.iterrows()]
@@ -110,20 +119,22 @@ def _method_rows(table: str, study: Study, name: str) -> pd.DataFrame:
     specs: dict[str, Spec] = {}
     if isinstance(METHODS[name], LearnedMethod):  # what choosing omega cost belongs to the row
         for omega in study.choose_omega(name)[1]:
-            specs |= trained_parts(study.target_spec(study.anonymizer(name, omega), "action"))
+            specs |= trained_parts(study.choice_spec(study.anonymizer(name, omega)))
     rows = {}
-    for role, dataset in zip(("action", "privacy"), study.protocol.columns, strict=True):
-        targets = [study.target_spec(method, role, seed) for seed in seeds]
-        for target in targets:
-            specs |= trained_parts(target)
-        scores = pd.DataFrame([study.store.run(target).metrics for target in targets])
-        for metric in (metric for metric in METRICS if metric in scores):
-            rows[f"{role} {METRICS[metric]}", name] = {
-                "here": scores[metric].mean(),
-                "chance": scores[f"{metric}_chance"].mean(),
-                "paper": _paper_row(reported, table, name, dataset, metric),
-                "paper drop": _paper_row(reported_drop, table, name, dataset, metric),
-            }
+    for target, asked in study.protocol.targets.items():
+        for seed in seeds:
+            specs |= trained_parts(study.score_spec(method, target, seed))
+        of_columns = zip(*(study.scores(method, target, seed) for seed in seeds), strict=True)
+        for column, of_seeds in zip(asked.columns, of_columns, strict=True):
+            scores = pd.DataFrame(of_seeds)
+            # The paper has no F1 for an action.
+            for metric in (m for m in METRICS if m in scores and not (m == "f1" and is_action(column.name))):
+                rows[f"{column.name} {METRICS[metric]}", name] = {
+                    "here": scores[metric].mean(),
+                    "chance": scores[f"{metric}_chance"].mean(),
+                    "paper": _paper_row(reported, table, name, column.paper, metric),
+                    "paper drop": _paper_row(reported_drop, table, name, column.paper, metric),
+                }
     records = [study.store.run(spec).record for spec in specs.values()]
     found = pd.DataFrame.from_dict(rows, orient="index", dtype=float)
     found.index = pd.MultiIndex.from_tuples(rows, names=["metric", "method"])
@@ -147,13 +158,14 @@ def trained_parts(spec: Spec) -> dict[str, Spec]:
 
 
 def at_hand(
-    name: str, profile: str, protocol: str, replicates: Iterable[Iterable[int]], *, root: Path | None = None,
-    **changes: object,
+    name: str, profile: str, protocol: str, replicates: Iterable[Iterable[int]], *, protocols: Iterable[str] = (),
+    root: Path | None = None, **changes: object,
 ) -> list[Study]:  # fmt: skip
     """The replicates whose table needs no more training: in the store, or committed where training is forbidden.
 
     Args:
         replicates: pairs (draw, seed).
+        protocols: groups of columns, as for ``table``.
         changes: as for ``open_study``.
     """
     found = []
@@ -161,7 +173,7 @@ def at_hand(
         try:
             study = open_study(profile, draw=draw, seed=seed, protocol=protocol, **changes)
             study = replace(study, store=Store(root or study.store.root, read_only=True))
-            table(name, study)
+            table(name, study, protocols=protocols)
         except UserError:
             continue
         found.append(study)
@@ -239,24 +251,23 @@ NOTE = (
 def gap(table: pd.DataFrame) -> str:
     """What the numbers say, one sentence per line, computed from them and from nothing else."""
     metrics = list(dict.fromkeys(table.index.get_level_values("metric")))
-    action = metrics[0]
     n, seeds = int(table["replicates"].iloc[0]), len(table["seeds"].iloc[0].split())
     lines = [f"Mean of {n} replicate{'s' * (n > 1)}, {seeds} target seed{'s' * (seeds > 1)} each."]
     if n == 1:
         lines[0] += " One replicate has no interval: another draw or seed may move any number by points."
 
-    def points(method: str, column: str = "here") -> float:
-        return table.loc[(action, method), column] - table.loc[(action, "raw"), column]
+    def change(metric: str, method: str) -> str:
+        row, raw = table.loc[(metric, method)], table.loc[(metric, "raw")]
+        if is_action(metric):
+            points = (row[["here", "paper"]] - raw[["here", "paper"]]).astype(float)
+            return f"{metric} {_signed(points['here'])} points from raw{_paper(points['paper'])}"
+        return f"{metric} {_signed(-row['drop'])} %{_paper(-row['paper drop'])}"
 
     for method in ("spact", "supervised", "identity", "downsample_4x"):
-        if (action, method) not in table.index:
-            continue
-        parts = [f"{action} {_signed(points(method))} points from raw{_paper(points(method, 'paper'))}"]
-        for metric in metrics[1:]:
-            row = table.loc[(metric, method)]
-            parts.append(f"{metric} {_signed(-row['drop'])} %{_paper(-row['paper drop'])}")
-        lines.append(f"{label(method)}: {'; '.join(parts)}.")
-    for metric in (metric for metric in metrics[1:] if not metric.endswith("F1")):  # F1 at 0.5 may lie below its line
+        if method in table.index.get_level_values("method"):
+            lines.append(f"{label(method)}: {'; '.join(change(metric, method) for metric in metrics)}.")
+    privacy = [metric for metric in metrics if not is_action(metric)]
+    for metric in (metric for metric in privacy if not metric.endswith("F1")):  # F1 at 0.5 may lie below its line
         if (metric, "spact") not in table.index:
             continue
         raw, spact = table.loc[(metric, "raw")], table.loc[(metric, "spact")]

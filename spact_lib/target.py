@@ -5,15 +5,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import load_model
 from torch import Tensor, nn
 
-from spact_lib.config import TargetSpec
-from spact_lib.data import ClipDataset, FrameSource, rows_of, test_batches, to_float, training_batches
+from spact_lib.config import ScoreSpec, TargetSpec, TestSpec, View
+from spact_lib.data import ClipDataset, FrameSource, centre_crop, rows_of, test_batches, to_float, training_batches
 from spact_lib.device import autocast
 from spact_lib.errors import UserError
 from spact_lib.losses import classification_loss
 from spact_lib.manifest import Manifest
-from spact_lib.metrics import headline, score
+from spact_lib.metrics import headline, per_video, score
 from spact_lib.networks.action import ACTION_NETWORKS, build_action_network
 from spact_lib.networks.privacy import PrivacyNetwork
 from spact_lib.training import Run, adam, save_weights, seed_weights, set_learning_rate
@@ -59,39 +60,26 @@ def train_target(
     folder: Path,
     device: torch.device,
     workers: int = 0,
-    test: tuple[FrameSource, Manifest] | None = None,
 ) -> dict[str, object]:
-    """Train on the train rows, choose the checkpoint on the val rows, score the test rows once.
+    """Train on the train rows, choose the checkpoint on the val rows, score the test rows once, where there are some.
 
     Without val rows the last step is taken: nothing is ever chosen on test.
-
-    Args:
-        test: frames and manifest of ``spec.test``, whose test rows take the place of the dataset's own.
 
     Returns:
         metrics of the test rows (``metrics.score``), ``val`` (headline on validation, None without), ``chosen_step``,
         ``seconds``; the chosen weights are saved in ``network.safetensors``, test probabilities and targets in
         ``predictions.npz``.
-
-    Raises:
-        UserError: the classes of the test task are others than those learned.
     """
-    sides = {"train": (source, manifest, spec.task), "val": (source, manifest, spec.task)}
-    sides["test"] = (*test, spec.test.task) if test else sides["train"]
-    learned, asked = (sides[split][1].tasks[sides[split][2]] for split in ("train", "test"))
-    if (learned.kind, learned.classes) != (asked.kind, asked.classes):
-        raise UserError(
-            f"task {asked.name!r} of {sides['test'][1].name!r} has other classes than task {learned.name!r} of "
-            f"{manifest.name!r}; a target is tested on the classes it learned"
-        )
     # Neither the first weights (role 3) nor the batches of f_T or f_B, whatever the seeds: f_A must never have met it.
     seed = spec.seed + FRESH
+    labels = manifest.labels(spec.task)
     parts = {
-        split: ClipDataset(frames, rows_of(table, split), table.labels(task), spec.view, seed=seed)
-        for split, (frames, table, task) in sides.items()
+        split: ClipDataset(source, rows_of(manifest, split), labels, spec.view, seed=seed)
+        for split in ("train", "val", "test")
+        if split != "test" or (manifest.rows["split"] == "test").any()
     }
     seed_weights(spec.seed, 3)
-    network, dims = build_target(spec.network, manifest.tasks[spec.task].n_classes)
+    network, dims = build_target(spec.network, manifest.task(spec.task).n_classes)
     network.to(device)
     best = deepcopy(network)
     optimizer = adam(network, spec.schedule)
@@ -114,16 +102,97 @@ def train_target(
         if step in evaluate_at and (not has_val or row["val"] >= _best_val(run.rows)):
             best.load_state_dict(network.state_dict())
         run.log(step, **row)
-    probabilities, targets = predict(best, dims, parts["test"], device, workers), _targets(parts["test"])
+    tested = {}
+    if "test" in parts:
+        probabilities, targets = predict(best, dims, parts["test"], device, workers), _targets(parts["test"])
+        np.savez_compressed(folder / "predictions.npz", probabilities=probabilities.numpy(), targets=targets.numpy())
+        tested = score(probabilities, targets)
     save_weights(best, folder / "network.safetensors")
-    np.savez_compressed(folder / "predictions.npz", probabilities=probabilities.numpy(), targets=targets.numpy())
     chosen = max((r for r in run.rows if "val" in r), key=lambda r: (r["val"], r["step"]), default=None)
     return {
-        **score(probabilities, targets),
+        **tested,
         "val": chosen["val"] if chosen else None,
         "chosen_step": chosen["step"] + 1 if chosen else total,
         "seconds": run.seconds,
     }
+
+
+def score_target(
+    spec: TestSpec,
+    learned: Manifest,
+    weights: Path,
+    source: FrameSource,
+    manifest: Manifest,
+    device: torch.device,
+    workers: int = 0,
+) -> dict[str, object]:
+    """Score a trained target on the test rows of ``manifest``.
+
+    Args:
+        learned: the dataset that the target learned on.
+        weights: of the target.
+        source: frames of ``manifest``.
+
+    Returns:
+        ``scores``: a dict of metrics (``metrics.score``) for each of ``spec.scores``.
+
+    Raises:
+        UserError: a task has other classes than those learned.
+    """
+    task = learned.task(spec.target.task)
+    for name in (each.task for each in spec.scores):
+        asked = manifest.task(name)
+        if (task.kind, task.classes) != (asked.kind, asked.classes):
+            raise UserError(
+                f"task {asked.name!r} of {manifest.name!r} has other classes than task {task.name!r} of "
+                f"{learned.name!r}; a target is tested on the classes it learned"
+            )
+    network, dims = build_target(spec.target.network, task.n_classes)
+    load_model(network, weights)
+    network.to(device)
+    rows, view = rows_of(manifest, "test"), spec.target.view
+    paths = manifest.rows["path"].to_numpy()
+    predicted: dict[bool, tuple[Tensor, np.ndarray]] = {}
+
+    def prediction(every_frame: bool) -> tuple[Tensor, np.ndarray]:
+        """Probabilities, and the row that each belongs to; once for all scores."""
+        if every_frame not in predicted and every_frame:
+            predicted[True] = predict_frames(network, source, rows, view, device, task.kind == "multi")
+        elif every_frame not in predicted:
+            dataset = ClipDataset(source, rows, manifest.labels(spec.scores[0].task), view)
+            predicted[False] = predict(network, dims, dataset, device, workers), rows
+        return predicted[every_frame]
+
+    def scored(each: ScoreSpec) -> dict[str, float]:
+        probabilities, of_row = prediction(each.per != "row")
+        targets = torch.from_numpy(manifest.labels(each.task)[of_row])
+        if each.without:
+            kept = torch.from_numpy(~manifest.rows[each.task].isin(each.without).to_numpy()[of_row])
+            probabilities, targets, of_row = probabilities[kept], targets[kept], of_row[kept.numpy()]
+        if each.per == "video":
+            probabilities, targets = per_video(probabilities, targets, paths[of_row])
+        return score(probabilities, targets)
+
+    return {"scores": [scored(each) for each in spec.scores]}
+
+
+@torch.no_grad()
+def predict_frames(
+    network: nn.Module, source: FrameSource, rows: np.ndarray, view: View, device: torch.device, multi: bool
+) -> tuple[Tensor, np.ndarray]:
+    """Probabilities of every frame of the rows by a network of single frames, (frames, K), and each one's row."""
+    network.eval()
+    scores, of_row = [], []
+    for row in rows:
+        n = source.n_frames(row)
+        for at in range(0, n, 256):
+            frames = source.read(row, np.arange(at, min(at + 256, n)))
+            x = centre_crop(*frames.shape[1:3], view)(frames, view.size).to(device).float() / 255
+            with autocast(device, "float32", 2):
+                logits = network(x[:, None])  # (n, C, H, W) -> (n, 1, C, H, W)
+            scores.append((logits.sigmoid() if multi else logits.softmax(1)).cpu())
+        of_row += [row] * n
+    return torch.cat(scores), np.array(of_row)
 
 
 def _best_val(rows: list[dict[str, float]]) -> float:

@@ -22,12 +22,12 @@ ROWS = ("raw", "identity", "downsample_4x")
 
 @pytest.fixture
 def study(tiny_csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
-    monkeypatch.setattr(ahead, "tables", lambda: ["table1"])
-    monkeypatch.setattr(ahead, "TABLES", {"table1": ROWS})
+    own = f"{tiny_csv}:action/attributes"
+    monkeypatch.setattr(ahead, "rows", lambda: [(own, row) for row in ROWS])
     monkeypatch.setattr(ahead, "PAUSE", 0.01)
-    own = Study(TINY, protocol(f"{tiny_csv}:action/attributes"), Store(tmp_path / "store", read_only=False))
-    monkeypatch.setattr(ahead, "open_study", lambda profile: own)
-    return own
+    study = Study(TINY, protocol(own), Store(tmp_path / "store", read_only=False))
+    monkeypatch.setattr(ahead, "open_study", lambda profile: study)
+    return study
 
 
 def finished(study: Study) -> set[tuple[str, str]]:
@@ -53,7 +53,9 @@ def test_what_another_process_is_making_is_left_for_later_and_all_else_is_made(s
 
 
 def test_it_trains_what_the_committed_notebooks_show() -> None:
-    assert ahead.tables()[0] == "table1"
+    first = ahead.rows()
+    assert {("ucf101_vispr1", "raw"), ("ucf101_vispr1", "supervised"), ("novel", "spact")} <= set(first)
+    assert first.index(("novel", "spact")) < first.index(("ucf101_vispr1", "raw")), "the longest first"
 
 
 def test_a_killed_reproduction_leaves_no_process_behind(tmp_path: Path) -> None:
@@ -61,7 +63,7 @@ def test_a_killed_reproduction_leaves_no_process_behind(tmp_path: Path) -> None:
     script.write_text(
         "import multiprocessing, os, time\n"
         "from spact_lib import ahead\n"
-        "ahead.tables = lambda: ['table1']\n"
+        "ahead.rows = lambda: [('protocol', 'row')]\n"
         "ahead.work = lambda profile: time.sleep(600)\n"
         "if __name__ == '__main__':\n"
         "    with ahead.processes('smoke', 1, 1, []):\n"

@@ -137,10 +137,10 @@ def test_bad_profiles_are_one_sentence(name: str, changes: dict, message: str) -
 
 
 def test_a_protocol_is_a_name_or_ones_own_dataset() -> None:
-    assert protocol("ucf101_vispr1").target_privacy == Role("vispr", "vispr1")
+    assert protocol("ucf101_vispr1").targets["privacy"].learns == Role("vispr", "vispr1")
     own = protocol("/a:b/mine.csv:gesture/person")
-    assert own.action == own.target_action == Role("/a:b/mine.csv", "gesture")
-    assert own.privacy == own.target_privacy == Role("/a:b/mine.csv", "person")
+    assert own.action == own.targets["action"].learns == Role("/a:b/mine.csv", "gesture")
+    assert own.privacy == own.targets["privacy"].learns == Role("/a:b/mine.csv", "person")
     for name in ("ucf", "mine:action", "mine:a/b/c"):
         with pytest.raises(UserError, match=f"unknown protocol '{name}'; choose one of: DATASET:.*{[*PROTOCOLS][0]}"):
             protocol(name)

@@ -15,12 +15,12 @@ from filelock import FileLock, Timeout
 from safetensors.torch import load_file, load_model
 
 from spact_lib import data, experiments, files, protocols, target, training
-from spact_lib.config import FramesSpec, Profile, Schedule, Spec, View, profile
+from spact_lib.config import FramesSpec, Profile, Schedule, Spec, TargetSpec, View, profile
 from spact_lib.errors import UserError
 from spact_lib.experiments import Artifact, NotTrainedError, Store, anonymize_uint8, manifest_of, to_uint8, unfolded
 from spact_lib.losses import nt_xent_uninformative
 from spact_lib.manifest import Manifest
-from spact_lib.protocols import Role, protocol
+from spact_lib.protocols import protocol
 from spact_lib.results import find_committed, keep_records
 from spact_lib.study import METHODS, LearnedMethod, Study
 
@@ -117,11 +117,11 @@ def test_every_method_gets_its_rows(finished: tuple[Study, dict]) -> None:
     one, rows = finished
     for name, row in rows.items():
         assert [len(row[role]) for role in ("action", "privacy")] == [2, 2], name
-        for metrics in row["action"]:
+        for [metrics] in row["action"]:
             assert 0 <= metrics["top1"] <= 100 and metrics["n_test"] == 3
-        for metrics in row["privacy"]:
+        for [metrics] in row["privacy"]:
             assert 0 < metrics["cmap"] <= 100 and 0 <= metrics["f1"] <= 1 and len(metrics["ap"]) == 2
-        assert 1 <= metrics["chosen_step"] <= 4
+            assert 1 <= metrics["chosen_step"] <= 4
     kinds = {path.parent.parent.name for path in one.store.root.glob("*/*/record.json")}
     assert kinds == {"frames", "init_f_A", "init_f_T", "init_f_B", "anonymizer", "release", "target"}
     counts = {kind: len(list((one.store.root / kind).glob("*/record.json"))) for kind in kinds}
@@ -251,26 +251,6 @@ def test_without_validation_rows_the_last_step_is_taken(finished: tuple[Study, d
     fold = Study(TINY, one.protocol, one.store, leave_out=("person", "a"))
     metrics = fold.target(fold.method("raw"), "action").metrics
     assert (metrics["val"], metrics["chosen_step"], metrics["n_test"]) == (None, 4, 6)
-
-
-def test_a_target_is_tested_on_another_dataset(finished: tuple[Study, dict], tiny_csv: Path) -> None:
-    one, _ = finished
-    other, wrong = tiny_csv.with_name("other.csv"), tiny_csv.with_name("wrong.csv")
-    header, *rows = tiny_csv.read_text().splitlines()
-    rows = [row.replace(",train,", ",test,", 1) for row in rows]  # eight test rows and three
-    other.write_text("\n".join([header, *rows]) + "\n")
-    wrong.write_text(other.read_text().replace("red", "green"))
-
-    def tested_on(path: Path) -> dict:
-        elsewhere = replace(one.protocol, test_privacy=Role(str(path), "attributes"))
-        study = replace(one, protocol=elsewhere, store=Store(one.store.root, read_only=False))
-        return study.target(one.method("raw"), "privacy").metrics
-
-    own, there = one.target(one.method("raw"), "privacy").metrics, tested_on(other)
-    assert (own["n_test"], there["n_test"]) == (3, 9)
-    assert (own["val"], own["chosen_step"]) == (there["val"], there["chosen_step"])  # the same training
-    with pytest.raises(UserError, match="task 'attributes' of 'wrong' has other classes"):
-        tested_on(wrong)
 
 
 # --- killed at any moment ---
@@ -479,11 +459,12 @@ def test_the_largest_omega_that_keeps_the_action_is_taken(
 ) -> None:
     one = Study(profile_with(omegas=(0.5, 0.9, 0.1)), finished[0].protocol, finished[0].store)
 
-    def canned(self: Study, method: object, role: str, seed: int | None = None) -> Artifact:
-        assert role == "action"
+    def canned(self: Store, spec: TargetSpec) -> Artifact:
+        assert spec.task == "action"
+        method = spec.release.method
         return Artifact({"metrics": {"val": found[method.omega] if hasattr(method, "omega") else raw}}, None)
 
-    monkeypatch.setattr(Study, "target", canned)
+    monkeypatch.setattr(Store, "run", canned)
     spec, values = one.choose_omega("supervised")
     assert spec == one.anonymizer("supervised", chosen) and list(values) == tried
 

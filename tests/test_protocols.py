@@ -1,0 +1,307 @@
+"""Protocols: every one from end to end on tiny stand-ins for its datasets; what they share; how targets are scored."""
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_model
+
+from data_prep import pa_hmdb51
+from data_prep.hmdb51 import SAME_AS_UCF101, overlapping_classes
+from spact_lib import protocols, tables, target
+from spact_lib.config import DataSpec, Schedule, View, profile
+from spact_lib.data import VideoFrames, rows_of
+from spact_lib.errors import UserError
+from spact_lib.experiments import NotTrainedError, Store, manifest_of
+from spact_lib.manifest import Manifest, Task, write_manifest
+from spact_lib.metrics import multi_label_metrics, per_video
+from spact_lib.paper import reported
+from spact_lib.protocols import PROTOCOLS, TABLE_PROTOCOLS, Column, Role, Target, fingerprint, protocol
+from spact_lib.study import LearnedMethod, Study
+
+VIEW = View(stored_side=16, size=16, n_frames=4, stride=1, crop=(0.8, 1.0), test_crop=1.0, flip=0.0, test_clips=2)
+TWO = Schedule(steps=2, batch=4, lr=1e-3)
+TINY = profile(
+    "smoke", action_view=VIEW, privacy_view=VIEW.frames(), width=2, privacy_batch=3, evaluations=1,
+    **dict.fromkeys(("init_f_A", "init_f_T", "init_f_B", "minimax", "target_action", "target_privacy"), TWO),
+)  # fmt: skip
+# Task -> kind and classes of the stand-ins; their labels go round by row.
+ATTRIBUTES = ("one", "two", "three")
+TASKS = {
+    "ucf101": {"action": ("single", ("GolfSwing", "Archery", "Knitting"))},
+    "hmdb51": {"action": ("single", ("golf", "wave"))},
+    "hmdb51_without_pa": {"action": ("single", ("golf", "wave"))},
+    "pa_hmdb51": dict.fromkeys(("pa_attributes", "pa_attributes_nudity2"), ("multi", ATTRIBUTES)),
+    "pa_hmdb51_videos": {"action": ("single", ("golf", "wave"))},
+    "vispr": dict.fromkeys(("vispr1", "vispr2"), ("multi", ATTRIBUTES)),
+    "vispr_pa": dict.fromkeys(("pa_attributes", "pa_attributes_nudity2"), ("multi", ATTRIBUTES)),
+    "phvu": {
+        "action": ("multi", ("run", "sit")),
+        "object": ("multi", ("ball", "car", "cup")),
+        "scene": ("multi", ("sea", "hall")),
+    },
+    "vp_ucf101": {"action": ("single", ("GolfSwing", "Knitting")), "vp_attributes": ("multi", ATTRIBUTES)},
+}
+
+
+def stand_in(name: str, rows: pd.DataFrame, root: Path) -> Manifest:
+    """The tiny clips under the name and with the tasks of a dataset."""
+    table = rows[["path", "split"]]
+    if name.startswith("hmdb51_without"):
+        table = table[table["split"] != "test"]
+    if name.startswith("pa_"):
+        table = table[table["split"] != "unused"].assign(split="test")
+    if name == "pa_hmdb51":  # three ranges of each video, of 3, 1 and 2 frames
+        ranges = table.loc[table.index.repeat(3)]
+        table = ranges.assign(start=[0, 3, 4] * len(table), end=[3, 4, 6] * len(table))
+    tasks = {}
+    for k, (task, (kind, classes)) in enumerate(TASKS[name].items()):
+        tasks[task] = Task(task, kind, classes)
+        few = [classes[(n * (k + 1)) % len(classes) :][:2] for n in range(len(table))]
+        cells = ["|".join(c if n % 5 else c[:1]) if kind == "multi" else c[0] for n, c in enumerate(few)]
+        table = table.assign(**{task: cells})
+    return Manifest(name, root, tasks, table)
+
+
+@pytest.fixture(scope="module")
+def world(tiny_csv: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[dict[str, DataSpec], Store]]:
+    """All datasets of all protocols, tiny, and a store."""
+    before, threads = os.environ.get("SPACT_DEVICE"), torch.get_num_threads()
+    os.environ["SPACT_DEVICE"] = "cpu"
+    torch.set_num_threads(1)
+    folder, rows, data = tmp_path_factory.mktemp("world"), pd.read_csv(tiny_csv, dtype=str), {}
+    for name in TASKS:
+        write_manifest(stand_in(name, rows, tiny_csv.parent), folder / name)
+        data[name] = DataSpec(name=name, folder=folder / name, fingerprint=fingerprint(folder / name))
+    yield data, Store(folder / "store", read_only=False)
+    torch.set_num_threads(threads)
+    del os.environ["SPACT_DEVICE"]
+    if before is not None:
+        os.environ["SPACT_DEVICE"] = before
+
+
+def study(world: tuple[dict[str, DataSpec], Store], name: str) -> Study:
+    return Study(TINY, protocol(name), world[1], _data=world[0])
+
+
+# --- every protocol, from end to end ---
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_a_protocol_runs_from_end_to_end(world, name: str) -> None:
+    one = study(world, name)
+    for method in ("raw", "downsample_2x", "supervised", "spact"):
+        scores = one.targets(method)
+        assert scores.keys() == one.protocol.targets.keys()
+        for role, [of_columns] in scores.items():
+            assert len(of_columns) == len(one.protocol.targets[role].columns)
+            for metrics in of_columns:
+                value = metrics["top1"] if "top1" in metrics else metrics["cmap"]
+                assert 0 <= value <= 100 and metrics["n_test"] > 0
+
+
+def test_the_action_of_phvu_is_learned_with_bce_and_scored_by_cmap(world) -> None:
+    [[metrics]] = study(world, "phvu").targets("raw")["action"]
+    assert {"cmap", "cmap_chance", "n_classes"} < metrics.keys() and "top1" not in metrics
+
+
+def test_tables_of_several_protocols(world) -> None:
+    table = tables.table("table2", study(world, "ucf101_vispr1"), protocols=TABLE_PROTOCOLS["table2"])
+    metrics = table.index.unique("metric").tolist()
+    assert metrics[:4] == [
+        "HMDB51 action top-1",
+        "HMDB51 action without UCF101's top-1",
+        "VISPR2 privacy cMAP",
+        "VISPR2 privacy F1",
+    ]
+    assert [m for m in metrics if tables.is_action(m)] == [m for m in metrics if " action" in m]
+    assert table.loc[("VISPR2 privacy cMAP", "spact"), "paper"] == 47.1
+    assert table.loc[("P-HVU scenes to objects cMAP", "supervised"), "paper"] == 6.43
+    assert np.isnan(table.loc[("HMDB51 action without UCF101's top-1", "raw"), "paper"])
+    assert (table.xs("raw", level="method")["drop"].fillna(0) == 0).all()
+    assert "SPAct: HMDB51 action top-1" in tables.gap(table)
+    alone = tables.table("table2", study(world, "novel"))
+    pd.testing.assert_frame_equal(alone, table.loc[metrics[:4]])
+    again = tables.table("table1", study(world, "ucf101_vispr1"), methods=["raw"], protocols=TABLE_PROTOCOLS["table1"])
+    per = [m for m in again.index.unique("metric") if m.startswith("PA-HMDB51 privacy per")]
+    assert len(per) == 8 and set(again.xs("raw", level="method").loc[per[::2], "paper"]) == {70.1}
+
+
+@pytest.mark.parametrize("table", TABLE_PROTOCOLS)
+def test_every_number_of_the_paper_has_its_column(table: str) -> None:
+    """And every column that names one of the paper's finds it."""
+    columns = [c for p in TABLE_PROTOCOLS[table] for t in PROTOCOLS[p].targets.values() for c in t.columns]
+    listed = pd.read_csv(Path(protocols.__file__).with_name("reported.csv"))
+    assert {c.paper for c in columns} - {""} == set(listed.loc[listed["table"] == table, "dataset"])
+    for column in (c for c in columns if c.paper):
+        values = [reported(table, "raw", column.paper, metric) for metric in ("top1", "cmap")]
+        assert sum(value is not None for value in values) >= 1
+    assert len({c.name for c in columns}) == len(columns)
+
+
+# --- f_A is learned once ---
+
+
+def learned(one: Study, method: str) -> str:
+    return one.anonymizer(method, 0.5).key()
+
+
+@pytest.mark.parametrize("name", ["novel", "ucf101_to_pa_hmdb51"])
+def test_novel_protocols_judge_the_known_protocols_f_A(world, name: str) -> None:
+    known, novel = study(world, "ucf101_vispr1"), study(world, "ucf101_vispr1").under(name)
+    assert known.init_f_A.key() == novel.init_f_A.key()
+    for method in (m for m, kind in tables.METHODS.items() if isinstance(kind, LearnedMethod)):
+        assert learned(known, method) == learned(novel, method), method
+        # omega too is chosen by the same target.
+        assert known.choice_spec(known.anonymizer(method, 0.5)) == novel.choice_spec(novel.anonymizer(method, 0.5))
+    assert known.choice_spec(known.method("raw")) == known.target_spec(known.method("raw"), "action")
+
+
+def test_only_the_supervised_f_A_of_phvu_depends_on_the_known_attributes(world) -> None:
+    studies = [study(world, name) for name in ("phvu", "phvu_scene_to_object", "phvu_object_to_scene")]
+    assert len({learned(one, "spact") for one in studies}) == 1
+    assert len({learned(one, "supervised") for one in studies}) == 3
+    classes = [manifest_of(one.data(one.protocol.privacy)).task(one.protocol.privacy.task).n_classes for one in studies]
+    assert classes == [5, 2, 3]
+
+
+def test_two_tasks_are_one_with_all_their_classes(world) -> None:
+    manifest = manifest_of(world[0]["phvu"])
+    assert manifest.task("object+scene").classes == ("ball", "car", "cup", "sea", "hall")
+    expected = np.hstack([manifest.labels("object"), manifest.labels("scene")])
+    assert np.array_equal(manifest.labels("object+scene"), expected) and expected.any(0).all()
+    for wrong in ("object+colour", "objects", "action+"):
+        with pytest.raises(UserError, match="unknown task of dataset 'phvu' .*; choose one of: action, object, scene"):
+            manifest.labels(wrong)
+
+
+# --- how a target is scored ---
+
+
+def test_frames_and_videos_are_scored_as_a_slow_version_does(world) -> None:
+    one = study(world, "hmdb51_vispr1")
+    spec = one.score_spec(one.method("raw"), "privacy")
+    scores = world[1].run(spec).metrics["scores"]
+    assert [(s.task, s.per) for s in spec.scores] == [
+        ("pa_attributes", "frame"),
+        ("pa_attributes_nudity2", "frame"),
+        ("pa_attributes", "video"),
+        ("pa_attributes_nudity2", "video"),
+    ]
+    network, _ = target.build_target(spec.target.network, 3)
+    load_model(network, world[1].files(spec.target) / "network.safetensors")
+    network.eval()
+    manifest, source = manifest_of(spec.data), VideoFrames(manifest_of(spec.data), 16)
+    for each, got in zip(spec.scores, scores, strict=True):
+        frames, labels = {}, {}
+        for row in rows_of(manifest, "test"):
+            path, shown = manifest.rows["path"][row], set(manifest.rows[each.task][row].split("|")) - {""}
+            for t in range(source.n_frames(row)):
+                picture = torch.from_numpy(source.read(row, np.array([t])))[0]
+                left = (picture.shape[1] - 16) // 2
+                x = picture[:, left : left + 16].permute(2, 0, 1)[None, None].float() / 255
+                with torch.no_grad():
+                    frames.setdefault(path, []).append(network(x).sigmoid()[0].numpy())
+                labels.setdefault(path, []).append([name in shown for name in ATTRIBUTES])
+        assert {len(each) for each in frames.values()} == {6}
+        if each.per == "frame":
+            p, y = np.concatenate(list(frames.values())), np.concatenate(list(labels.values()))
+        else:
+            p = np.array([np.mean(each, axis=0) for each in frames.values()])
+            y = np.array([np.any(each, axis=0) for each in labels.values()])
+        expected = multi_label_metrics(torch.from_numpy(p), torch.from_numpy(y.astype(np.uint8)))
+        assert got["n_test"] == len(p) == {"frame": 66, "video": 11}[each.per]
+        assert got["ap"] == pytest.approx(expected["ap"], abs=1e-3) and got["f1"] == pytest.approx(expected["f1"])
+        assert got["cmap_chance"] == pytest.approx(expected["cmap_chance"])
+    assert scores[0] != scores[1]
+
+
+def test_per_video_by_hand() -> None:
+    p = torch.tensor([[0.2, 0.9], [0.5, 0.1], [0.4, 0.3]])
+    y = torch.tensor([[0, 1], [1, 0], [0, 0]], dtype=torch.uint8)
+    means, present = per_video(p, y, np.array(["b", "a", "b"], dtype=object))
+    assert torch.allclose(means, torch.tensor([[0.5, 0.1], [0.3, 0.6]]))
+    assert present.tolist() == [[1, 0], [0, 1]]
+
+
+def test_classes_of_the_known_set_are_left_out(world) -> None:
+    one = study(world, "novel")
+    spec = one.score_spec(one.method("raw"), "action")
+    whole, without = world[1].run(spec).metrics["scores"]
+    assert whole == {key: world[1].run(spec.target).metrics[key] for key in whole}
+    with np.load(world[1].files(spec.target) / "predictions.npz") as saved:
+        probabilities, targets = saved["probabilities"], saved["targets"]
+    kept = targets == 1  # "wave"; UCF101 has golf
+    assert without["n_test"] == kept.sum() < len(kept)
+    assert without["top1"] == pytest.approx(100 * (probabilities[kept].argmax(1) == 1).mean())
+    assert set(spec.scores[1].without) == set(SAME_AS_UCF101)
+    known, novel = (manifest_of(world[0][name]).tasks["action"].classes for name in ("ucf101", "hmdb51"))
+    assert overlapping_classes(known, novel) == [("GolfSwing", "golf")]
+
+
+def test_a_target_without_test_rows_of_its_own_is_tested_elsewhere(world) -> None:
+    one = study(world, "ucf101_to_pa_hmdb51")
+    metrics = one.target(one.method("raw"), "action").metrics
+    assert metrics.keys() == {"val", "chosen_step"}
+    [[there]] = one.targets("raw")["action"]
+    assert there["n_test"] == 11
+    own = replace(one.protocol, targets={"action": Target(Role("hmdb51_without_pa", "action"), (Column("action"),))})
+    with pytest.raises(UserError, match="'hmdb51_without_pa' has no row of split 'test'"):
+        replace(one, protocol=own)
+
+
+def test_a_target_is_tested_on_the_classes_it_learned(world) -> None:
+    one = study(world, "ucf101_to_pa_hmdb51")
+    wrong = Target(Role("ucf101", "action"), (Column("action"),), tested="pa_hmdb51_videos")
+    other = replace(one, protocol=replace(one.protocol, targets={"action": wrong}))
+    with pytest.raises(UserError, match="task 'action' of 'pa_hmdb51_videos' has other classes than task 'action' of"):
+        other.targets("raw")
+
+
+def test_a_score_alone_is_not_trained_again(world, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Records are enough to read scores; without them a read-only store refuses."""
+    one = study(world, "hmdb51_vispr1")
+    expected = one.targets("raw")
+    strict = replace(one, store=Store(tmp_path, read_only=True))
+    with pytest.raises(NotTrainedError, match="no record of test"):
+        strict.targets("raw")
+    found = {key: json.loads(json.dumps(record)) for key, record in one.store.used.items()}
+    monkeypatch.setattr("spact_lib.experiments.find_committed", lambda spec: found.get(spec.key()))
+    assert json.dumps(strict.targets("raw")) == json.dumps(expected)
+
+
+# --- the real annotations ---
+
+
+@pytest.mark.parametrize(("task", "chance"), [("pa_attributes", 69.1), ("pa_attributes_nudity2", 60.2)])
+def test_chance_lines_of_pa_hmdb51_per_frame(shared_data: Path, monkeypatch, world, task: str, chance: float) -> None:
+    """Through the code that scores f'_B, with a network that sees nothing and frames of one size."""
+    manifest = pa_hmdb51.prepare(Path("media"), annotations=shared_data / "annotations" / "pa_hmdb51")
+    lengths = (manifest.rows["end"] - manifest.rows["start"]).to_numpy(int)
+
+    class Frames:
+        def n_frames(self, row: int) -> int:
+            return lengths[row]
+
+        def read(self, row: int, indices: np.ndarray) -> np.ndarray:
+            return np.zeros((len(indices), 2, 2, 3), np.uint8)
+
+    class Blind(torch.nn.Module):
+        def forward(self, clips: torch.Tensor) -> torch.Tensor:
+            return torch.rand(len(clips), 5)
+
+    monkeypatch.setattr(target, "build_target", lambda name, n_classes: (Blind(), 2))
+    monkeypatch.setattr(target, "load_model", lambda network, path: None)
+    one = study(world, "hmdb51_vispr1")
+    spec = one.score_spec(one.method("raw"), "privacy")
+    spec = spec.model_copy(update={"scores": tuple(s for s in spec.scores if s.task == task)})
+    learns = Manifest("vispr_pa", Path("media"), dict(pa_hmdb51.TASKS), manifest.rows)
+    frame, video = target.score_target(spec, learns, Path("none"), Frames(), manifest, torch.device("cpu"))["scores"]
+    assert frame["n_test"] == 52_411 and frame["cmap_chance"] == pytest.approx(chance, abs=0.1)
+    assert frame["cmap"] == pytest.approx(chance, abs=1) and video["n_test"] == 515
