@@ -10,20 +10,22 @@ from pathlib import Path
 
 import pandas as pd
 
-from spact_lib.config import AnonymizerSpec, Spec
+from spact_lib.config import AnonymizerSpec, ObfuscationSpec, Spec
 from spact_lib.errors import UserError, unknown_name
 from spact_lib.experiments import Store
 from spact_lib.files import atomic_path
 from spact_lib.paper import relative_drop, reported, reported_drop
 from spact_lib.paths import runs_root
 from spact_lib.results import keep_records
-from spact_lib.study import METHODS, TABLES, LearnedMethod, Study, open_study
+from spact_lib.study import METHODS, TABLE_EXTRAS, TABLES, LearnedMethod, Study, open_study
 
 LABELS = {
     "raw": "Raw data",
     "identity": "Identity (Eq. 4 only)",
     "downsample_2x": "Downsample-2x",
     "downsample_4x": "Downsample-4x",
+    "downsample_2x_up": "Downsample-2x, up again",
+    "downsample_4x_up": "Downsample-4x, up again",
     "obf_blackening": "Obf-Blackening",
     "obf_strong_blur": "Obf-StrongBlur",
     "obf_weak_blur": "Obf-WeakBlur",
@@ -58,8 +60,9 @@ def table(name: str, *studies: Study, methods: Iterable[str] = ()) -> pd.DataFra
         Index (metric, method). Columns: ``here`` (top-1 and cMAP in percent, F1 in [0, 1]; mean over the target
         seeds), ``chance`` (its chance line), ``drop`` (relative, from raw, in percent), ``paper``, ``paper drop``,
         ``difference`` (of the two drops, in points), ``omega``, ``seeds`` (of the targets), ``replicates``,
-        ``minutes`` (of training this row needs, shared initialisation included), ``device``. Several replicates add
-        ``sd`` and ``drop sd``, standard deviations over replicates; drops are taken within a replicate.
+        ``minutes`` (of training this row needs, shared initialisation included), ``device``, ``boxes`` (whose boxes an
+        obfuscation trusts: "coco" or "oracle", see ``obfuscation``). Several replicates add ``sd`` and ``drop sd``,
+        standard deviations over replicates; drops are taken within a replicate.
 
     Raises:
         NotTrainedError: a record is missing where training is forbidden.
@@ -76,7 +79,7 @@ def table(name: str, *studies: Study, methods: Iterable[str] = ()) -> pd.DataFra
     stacked = pd.concat(each).groupby(level=["metric", "method"], sort=False)
     means = stacked[["here", "chance", "drop", "paper", "paper drop", "minutes"]].mean()
     means["difference"] = means["drop"] - means["paper drop"]
-    for column in ("omega", "seeds", "device"):
+    for column in ("omega", "seeds", "device", "boxes"):
         means[column] = stacked[column].agg(lambda values: ", ".join(sorted({str(v) for v in values if v != ""})))
     means["replicates"] = len(studies)
     columns = ["here", "chance", "drop", "paper", "paper drop", "difference"]
@@ -85,11 +88,11 @@ def table(name: str, *studies: Study, methods: Iterable[str] = ()) -> pd.DataFra
         columns = ["here", "sd", "chance", "drop", "drop sd", "paper", "paper drop", "difference"]
     metrics = list(dict.fromkeys(means.index.get_level_values("metric")))
     order = pd.MultiIndex.from_product([metrics, methods], names=["metric", "method"])
-    return means.loc[order, [*columns, "omega", "seeds", "replicates", "minutes", "device"]]
+    return means.loc[order, [*columns, "omega", "seeds", "replicates", "minutes", "device", "boxes"]]
 
 
 def _paper_row(lookup: Callable[..., float | None], table: str, method: str, *column: str) -> float | None:
-    row = TABLES[table].get(method, "")
+    row = (TABLES[table] | TABLE_EXTRAS.get(table, {})).get(method, "")
     return lookup(table, row, *column) if row else None
 
 
@@ -121,6 +124,7 @@ def _method_rows(table: str, study: Study, name: str) -> pd.DataFrame:
         seeds=" ".join(map(str, seeds)),
         minutes=sum(record["seconds"] for record in records) / 60,
         device=", ".join(sorted({record["environment"]["device"] for record in records})),
+        boxes=method.boxes if isinstance(method, ObfuscationSpec) else "",
     )
 
 
@@ -165,8 +169,9 @@ def printable(table: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for (metric, method), row in table.iterrows():
         digits = 3 if metric.endswith("F1") else 1
-        cells = {"metric": metric, "method": label(method)}
-        for column in table.columns:
+        found_by = f" ({row['boxes']} boxes)" if row["boxes"] else ""
+        cells = {"metric": metric, "method": label(method) + found_by}
+        for column in table.columns.drop("boxes"):
             if column in ("here", "sd", "chance", "paper"):
                 cells[column] = text(row[column], digits)
             elif column in ("drop", "drop sd", "paper drop", "difference", "minutes"):

@@ -97,7 +97,7 @@ def test_learned_rows_share_their_start_and_f_T(tiny_csv: Path) -> None:
 
 def test_targets_of_a_downsampled_release_see_small_frames(tiny_csv: Path) -> None:
     one = study(tiny_csv)
-    for name, size in {"raw": 32, "downsample_2x": 16, "downsample_4x": 8}.items():
+    for name, size in {"raw": 32, "downsample_2x": 16, "downsample_4x": 8, "downsample_4x_up": 32}.items():
         assert one.target_spec(one.method(name), "action").view.size == size
 
 

@@ -196,9 +196,9 @@ def test_a_downsampled_release_is_small(finished: tuple[Study, dict]) -> None:
     role = one.protocol.action
     shapes = [
         one.store.release(one.release(one.method(name), role)).read(0, np.array([0])).shape
-        for name in ("raw", "downsample_2x", "downsample_4x")
+        for name in ("raw", "downsample_2x", "downsample_4x", "downsample_4x_up")
     ]
-    assert shapes == [(1, 16, 19, 3), (1, 8, 10, 3), (1, 4, 5, 3)]
+    assert shapes == [(1, 16, 19, 3), (1, 8, 10, 3), (1, 4, 5, 3), (1, 16, 19, 3)]
 
 
 def test_decoding_at_every_use_changes_nothing(finished: tuple[Study, dict], tiny_csv: Path, tmp_path: Path) -> None:
