@@ -118,6 +118,14 @@ class BranchSpec(Frozen):
     momentum: float = later(0.0)  # of MoCo's key network
 
 
+class ActionLossSpec(Frozen):
+    """L_T of the game (``action_losses.ACTION_LOSSES``)."""
+
+    loss: Literal["classification", "temporally_distinct"] = "classification"
+    weight: float = Field(0.0, ge=0)  # of the term that is added to classification
+    margin: float = Field(0.0, ge=0)  # of TeD-SPAD's triplets
+
+
 class InitPrivacySpec(Spec):
     """f_B initialised on the output of f_A (Eq. 8). ``threshold``: th_B0, reached when L_B falls below it."""
 
@@ -141,6 +149,7 @@ class AnonymizerSpec(Spec):
     norm_momentum: float = Field(gt=0, le=1)  # of BatchNorm's running statistics in f_T and f_B
     seed: int
     update_f_B: bool = later(True)  # False: f_B stays as initialised (Table 3, frozen)
+    action_loss: ActionLossSpec = later(ActionLossSpec())
 
     @property
     def f_A(self) -> InitAnonymizerSpec:

@@ -8,7 +8,7 @@ that has it is complete.
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -19,6 +19,7 @@ from filelock import FileLock
 from safetensors.torch import load_model
 from torch import Tensor, nn
 
+from spact_lib.action_losses import build_action_loss
 from spact_lib.baselines import baseline
 from spact_lib.branches import BRANCHES, Branch, build_branch
 from spact_lib.config import (
@@ -239,15 +240,16 @@ def _branch(spec: InitPrivacySpec) -> Branch:
 
 
 def _game_batches(
-    f_B: InitPrivacySpec, task: str | None, batch: int, seed: int, store: Store
+    f_B: InitPrivacySpec, task: str | None, batch: int, seed: int, store: Store, further: Sequence[str] = ()
 ) -> Callable[[int, int], Iterator[dict[str, Tensor]]]:
     """(first, last) -> batches as ``minimax.Game`` takes them; without ``task`` clips have no label."""
     f_A, branch, device = f_B.f_A, f_B.branch, pick_device()
     side = f_A.view.stored_side
     sampler = None if BRANCHES[branch.loss].needs_images else branch.sampler
     clips = part(
-        *store.raw(f_A.action, side), "train", task, f_A.view, seed=seed, sampler=sampler, pair_frames=branch.n_frames
-    )
+        *store.raw(f_A.action, side), "train", task, f_A.view, seed=seed, sampler=sampler,
+        pair_frames=branch.n_frames, further=further,
+    )  # fmt: skip
     images = None
     if BRANCHES[branch.loss].needs_images:
         view = f_A.view.frames()
@@ -288,8 +290,9 @@ def open_game(spec: AnonymizerSpec, store: Store) -> tuple[Game, Callable[[int, 
     for auxiliary in (f_T, f_B):
         set_norm_momentum(auxiliary, spec.norm_momentum)
     optimizers = (adam(net, spec.schedule) for net in (f_A, f_T, f_B))
-    game = Game(f_A, f_T, f_B, branch, spec.omega, *optimizers, spec.f_A.precision, spec.update_f_B)
-    return game, _game_batches(spec.f_B, spec.f_T.task, spec.schedule.batch, spec.seed, store)
+    action = build_action_loss(spec.action_loss)
+    game = Game(f_A, f_T, f_B, branch, spec.omega, *optimizers, spec.f_A.precision, spec.update_f_B, action)
+    return game, _game_batches(spec.f_B, spec.f_T.task, spec.schedule.batch, spec.seed, store, action.further)
 
 
 def _make_anonymizer(spec: AnonymizerSpec, folder: Path, store: Store) -> dict:

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from spact_lib.action_losses import ActionLoss, Classification
 from spact_lib.branches import Branch
-from spact_lib.config import Schedule
+from spact_lib.config import ActionLossSpec, Schedule
 from spact_lib.device import autocast
-from spact_lib.losses import classification_loss
 from spact_lib.training import Run, frozen, set_learning_rate, settled_mean
 
 
@@ -19,7 +19,8 @@ class Game:
     """The players and the rules.
 
     A batch is a dict: ``clip`` (B, T, C, H, W) in [0, 1] and ``label``; ``pair`` (B, 2 * n_frames, C, H, W) for a
-    self-supervised branch; ``image`` (N, 1, C, H, W) and ``image_label`` for a supervised one.
+    self-supervised branch; ``image`` (N, 1, C, H, W) and ``image_label`` for a supervised one; ``further`` clips
+    (B, M * T, C, H, W) where L_T asks for them.
     """
 
     f_A: nn.Module
@@ -32,6 +33,7 @@ class Game:
     optimizer_B: Optimizer
     precision: str = "float32"
     update_f_B: bool = True  # False: step 2 leaves f_B as it is (Table 3)
+    action: ActionLoss = Classification(ActionLossSpec())
 
     def anonymize(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Clips and budget frames of a batch through f_A, in one pass.
@@ -39,9 +41,10 @@ class Game:
         One pass is part of the method: all frames of an iteration share f_A's BatchNorm batch.
 
         Returns:
-            The anonymized clip (B, T, C, H, W) and budget frames (N, V, C, H, W), float32 in [0, 1].
+            The anonymized clip (B, T, C, H, W), further clips behind it where L_T asks for them, and budget frames
+            (N, V, C, H, W), float32 in [0, 1].
         """
-        clip, budget = batch["clip"], self.branch.frames(batch)
+        clip, budget = self.action.frames(batch), self.branch.frames(batch)
         frames = torch.cat([clip.flatten(0, 1), budget.flatten(0, 1)])  # (B*T + N*V, C, H, W)
         with autocast(frames.device, self.precision, dims=2):
             out = self.f_A(frames)
@@ -51,10 +54,10 @@ class Game:
     def losses(self, clip: Tensor, budget: Tensor, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """(L_T, L_B) of anonymized frames."""
         with autocast(clip.device, self.precision, dims=3):
-            logits = self.f_T(clip)
+            loss_T = self.action.loss(self.f_T, clip, batch)
         with autocast(clip.device, self.precision, dims=self.branch.dims):
             loss_B = self.branch.loss(self.f_B, budget, batch)
-        return classification_loss(logits.float(), batch["label"]), loss_B
+        return loss_T, loss_B
 
 
 def anonymizer_step(game: Game, batch: dict[str, Tensor]) -> dict[str, float]:

@@ -10,6 +10,7 @@ import numpy as np
 from spact_lib.baselines import SHRINKS
 from spact_lib.branches import BRANCHES
 from spact_lib.config import (
+    ActionLossSpec,
     AnonymizerSpec,
     BaselineSpec,
     BranchSpec,
@@ -47,6 +48,7 @@ class LearnedMethod:
         omega: fixed; None: chosen by ``Study.choose_omega``; "spact": the one chosen for SPAct, so that an ablation
             changes one thing only.
         update_f_B: whether step 2 trains f_B (Table 3).
+        action_loss: L_T.
     """
 
     loss: str
@@ -54,6 +56,7 @@ class LearnedMethod:
     sampler: str = "no_constraint"
     omega: float | Literal["spact"] | None = None
     update_f_B: bool = True
+    action_loss: ActionLossSpec = ActionLossSpec()
 
     def branch(self, study: "Study") -> BranchSpec:
         profile = study.profile
@@ -102,6 +105,8 @@ METHODS: dict[str, LearnedMethod | str] = {
     # Table 6.
     "smaller_f_B": LearnedMethod("nt_xent", f_B="smaller", omega="spact"),
     "larger_f_B": LearnedMethod("nt_xent", f_B="larger", omega="spact"),
+    # Later than the paper.
+    "tedspad": LearnedMethod("nt_xent", action_loss=ActionLossSpec(loss="temporally_distinct", weight=0.1, margin=1.0)),
 }
 
 # Tables of one protocol: our method -> the paper's row, in order ("": a row that the paper does not have).
@@ -146,6 +151,7 @@ TABLE_EXTRAS: dict[str, dict[str, str]] = {
         "obf_blackening": "obf_blackening",
         "obf_strong_blur": "obf_strong_blur",
         "obf_weak_blur": "obf_weak_blur",
+        "tedspad": "",
     },
 }
 
@@ -210,6 +216,7 @@ class Study:
         return AnonymizerSpec(
             f_T=self.init_f_T(), f_B=self.init_f_B(learned), omega=omega, schedule=p.minimax,
             threshold=p.th_Bmax, norm_momentum=p.norm_momentum, seed=self.seed, update_f_B=learned.update_f_B,
+            action_loss=learned.action_loss,
         )  # fmt: skip
 
     def method(self, name: str) -> Method:

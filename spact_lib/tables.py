@@ -40,6 +40,7 @@ LABELS = {
     "rotnet": "RotNet",
     "smaller_f_B": "Smaller f_B",
     "larger_f_B": "Larger f_B",
+    "tedspad": "TeD-SPAD's L_T",
 }
 METRICS = {"top1": "top-1", "cmap": "cMAP", "f1": "F1"}
 TRAINED = ("init_f_A", "init_f_T", "init_f_B", "anonymizer", "target")  # kinds of specs that cost minutes

@@ -85,6 +85,7 @@ def specs(one: Study) -> dict[str, Spec]:
         "f_B": spact.f_B,
         "supervised f_B": one.anonymizer("supervised", 0.5).f_B,
         "spact": spact,
+        "tedspad": one.anonymizer("tedspad", 0.5),
         "release": one.release(spact, one.protocol.action),
         "f'_T": one.target_spec(spact, "action"),
         "f'_B": one.target_spec(spact, "privacy"),
@@ -127,7 +128,7 @@ def test_every_method_gets_its_rows(finished: tuple[Study, dict]) -> None:
     # it; raw frames are not written twice.
     learned = sum(isinstance(method, LearnedMethod) for method in HERE.values())
     assert counts == {
-        "frames": 1, "init_f_A": 1, "init_f_T": 1, "init_f_B": learned - 2, "anonymizer": learned,
+        "frames": 1, "init_f_A": 1, "init_f_T": 1, "init_f_B": learned - 3, "anonymizer": learned,
         "release": len(HERE) - 1, "target": 4 * len(HERE),
     }  # fmt: skip
 
@@ -278,7 +279,10 @@ class Killed(BaseException):
     """Not an Exception: nothing may catch it."""
 
 
-@pytest.mark.parametrize("kind", ["frames", "f_A", "f_T", "f_B", "supervised f_B", "spact", "release", "f'_T", "f'_B"])
+KINDS = ["frames", "f_A", "f_T", "f_B", "supervised f_B", "spact", "tedspad", "release", "f'_T", "f'_B"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_killed_at_any_moment_ends_as_if_undisturbed(
     finished: tuple[Study, dict], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: str
 ) -> None:

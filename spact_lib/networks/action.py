@@ -28,6 +28,15 @@ class ActionNetwork(nn.Module):
         clips = clips.transpose(1, 2)  # (B, T, C, H, W) -> (B, C, T, H, W)
         return self.body(clips.contiguous(memory_format=torch.channels_last_3d))
 
+    def features(self, clips: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits (B, n_classes), and the pooled features (B, D) that they are a linear function of."""
+        seen: list[Tensor] = []
+        hook = self.body.fc.register_forward_pre_hook(lambda layer, given: seen.append(given[0]))
+        try:
+            return self(clips), seen[0]
+        finally:
+            hook.remove()
+
 
 def _r3d18(n_classes: int) -> VideoResNet:
     return r3d_18(weights=None, num_classes=n_classes)
