@@ -157,6 +157,21 @@ class AnonymizerSpec(Spec):
         return self.f_T.f_A
 
 
+class NoiseFeaturesSpec(Spec):
+    """An f_A with noise on its features, learned together with f_T and without an adversary (``noise_features``)."""
+
+    kind: Literal["noise_features"] = "noise_features"
+    f_T: InitActionSpec
+    sigma: float = Field(ge=0)
+    schedule: Schedule
+    seed: int
+
+    @property
+    def f_A(self) -> InitAnonymizerSpec:
+        """The start of f_A."""
+        return self.f_T.f_A
+
+
 class BaselineSpec(Spec):
     """A method that learns nothing (``baselines.BASELINES``)."""
 
@@ -172,7 +187,8 @@ class ObfuscationSpec(Spec):
     boxes: Literal["oracle", "coco"]
 
 
-Method = Annotated[BaselineSpec | ObfuscationSpec | InitAnonymizerSpec | AnonymizerSpec, Field(discriminator="kind")]
+LearnedSpec = InitAnonymizerSpec | AnonymizerSpec | NoiseFeaturesSpec  # what has an f_A
+Method = Annotated[BaselineSpec | ObfuscationSpec | LearnedSpec, Field(discriminator="kind")]
 
 
 class ReleaseSpec(Spec):
@@ -241,6 +257,7 @@ class Profile(Frozen):
     th_Bmax: float | None
     norm_momentum: float
     omegas: tuple[float, ...] = Field(min_length=1)  # grid: the largest that keeps validation action is taken
+    sigmas: tuple[float, ...] = Field(min_length=1)  # "ours", of noise-features; chosen by the same rule
     target_seeds: tuple[int, ...]
     draw: int | None
     workers: int
@@ -288,6 +305,7 @@ MINI = Profile(
     # 1.4 in train mode).
     norm_momentum=0.5,
     omegas=(0.5, 0.25),
+    sigmas=(1.0, 0.5, 0.25),
     target_seeds=(0,),
     draw=1,
     workers=0,
@@ -312,6 +330,7 @@ SMOKE = MINI.model_copy(
         "evaluations": 2,
         "th_A0": 1.0,  # six steps do not reach an identity; smoke says that it runs, not how well
         "omegas": (0.5,),
+        "sigmas": (0.5,),
     }
 )
 
@@ -353,6 +372,7 @@ PAPER = Profile(
     th_Bmax=None,
     norm_momentum=0.1,  # torch's default
     omegas=(0.9, 0.7, 0.5, 0.3, 0.1),  # ours
+    sigmas=(1.0, 0.5, 0.25),
     target_seeds=(0, 1),
     draw=None,
     workers=8,

@@ -30,6 +30,8 @@ from spact_lib.config import (
     InitActionSpec,
     InitAnonymizerSpec,
     InitPrivacySpec,
+    LearnedSpec,
+    NoiseFeaturesSpec,
     ObfuscationSpec,
     ReleaseSpec,
     Spec,
@@ -53,6 +55,7 @@ from spact_lib.manifest import Manifest, read_manifest, refuse_missing
 from spact_lib.minimax import Game, play
 from spact_lib.networks.action import build_action_network
 from spact_lib.networks.anonymizer import Anonymizer
+from spact_lib.noise_features import RELEASE, generator, train_noise_features, with_noise
 from spact_lib.obfuscation import detector, mask, obfuscation
 from spact_lib.results import find_committed
 from spact_lib.target import train_target
@@ -192,8 +195,8 @@ class Store:
             return self.frames(spec.frames)[0]
         return PackedFrames(self.files(spec))
 
-    def load_anonymizer(self, spec: InitAnonymizerSpec | AnonymizerSpec) -> Anonymizer:
-        """f_A of a finished artifact, on the device of this machine, in eval mode."""
+    def load_anonymizer(self, spec: LearnedSpec) -> Anonymizer:
+        """f_A of a finished artifact, on the device of this machine, in eval mode (noise is not part of it)."""
         f_A = Anonymizer(spec.width if isinstance(spec, InitAnonymizerSpec) else spec.f_A.width)
         load_model(f_A, self.files(spec) / "f_A.safetensors")
         return f_A.to(pick_device()).eval()
@@ -321,6 +324,17 @@ def _make_anonymizer(spec: AnonymizerSpec, folder: Path, store: Store) -> dict:
     }
 
 
+def _make_noise_features(spec: NoiseFeaturesSpec, folder: Path, store: Store) -> dict:
+    f_A = store.load_anonymizer(spec.f_A)
+    action = store.raw(spec.f_A.action, spec.f_A.view.stored_side)
+    f_T = build_action_network(spec.f_T.network, action[1].tasks[spec.f_T.task].n_classes)
+    load_model(f_T, store.files(spec.f_T) / "f_T.safetensors")
+    device = pick_device()
+    metrics = train_noise_features(spec, f_A, f_T.to(device), action, folder, device, store.workers)
+    save_weights(f_A, folder / "f_A.safetensors")
+    return metrics
+
+
 def uninformative_loss(f_B: InitPrivacySpec, batch: int) -> float | None:
     """L_B of an f_B that sees nothing, at ``batch`` videos; None where it is not known."""
     # A batch is never larger than the data.
@@ -376,6 +390,16 @@ def _releaser(
 
         return release
     f_A, precision = store.load_anonymizer(method), _precision(method)
+    if isinstance(method, NoiseFeaturesSpec):
+
+        @torch.no_grad()
+        def release_noisy(row: int, indices: np.ndarray, frames: np.ndarray) -> np.ndarray:
+            device = next(f_A.parameters()).device
+            of_frames = [generator(device, method.seed, RELEASE, row, int(index)) for index in indices]
+            with autocast(device, precision, dims=2):
+                return to_uint8(with_noise(f_A, to_tensor(frames, device), method.sigma, of_frames))
+
+        return release_noisy
     return lambda row, indices, frames: anonymize_uint8(f_A, frames, precision)
 
 
@@ -395,7 +419,7 @@ def _make_release(spec: ReleaseSpec, folder: Path, store: Store) -> dict:
     return {"rows": len(manifest)}
 
 
-def _precision(method: InitAnonymizerSpec | AnonymizerSpec) -> str:
+def _precision(method: LearnedSpec) -> str:
     return method.precision if isinstance(method, InitAnonymizerSpec) else method.f_A.precision
 
 
@@ -417,6 +441,7 @@ BUILDERS: dict[type[Spec], Callable[..., dict]] = {
     InitActionSpec: _make_init_action,
     InitPrivacySpec: _make_init_privacy,
     AnonymizerSpec: _make_anonymizer,
+    NoiseFeaturesSpec: _make_noise_features,
     ReleaseSpec: _make_release,
     TargetSpec: _make_target,
 }

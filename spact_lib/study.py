@@ -1,6 +1,6 @@
 """A study: one profile, one protocol, one seed. It turns the names of methods into specs, and specs into table rows."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
@@ -20,6 +20,7 @@ from spact_lib.config import (
     InitAnonymizerSpec,
     InitPrivacySpec,
     Method,
+    NoiseFeaturesSpec,
     ObfuscationSpec,
     Profile,
     ReleaseSpec,
@@ -90,6 +91,7 @@ METHODS: dict[str, LearnedMethod | str] = {
     "obf_blackening": "obfuscation",
     "obf_strong_blur": "obfuscation",
     "obf_weak_blur": "obfuscation",
+    "noise_features": "noise_features",
     "supervised": LearnedMethod("supervised"),
     "spact": LearnedMethod("nt_xent"),
     # Table 3. Without f_B: omega 0, so that f_B watches and f_A learns from L_T alone.
@@ -151,7 +153,14 @@ TABLE_EXTRAS: dict[str, dict[str, str]] = {
         "obf_blackening": "obf_blackening",
         "obf_strong_blur": "obf_strong_blur",
         "obf_weak_blur": "obf_weak_blur",
+        "noise_features": "noise_features",
         "tedspad": "",
+    },
+    "table2": {
+        "obf_blackening": "obf_blackening",
+        "obf_strong_blur": "obf_strong_blur",
+        "obf_weak_blur": "obf_weak_blur",
+        "noise_features": "noise_features",
     },
 }
 
@@ -219,6 +228,10 @@ class Study:
             action_loss=learned.action_loss,
         )  # fmt: skip
 
+    def noise_features(self, sigma: float) -> NoiseFeaturesSpec:
+        """Noise-features for one sigma."""
+        return NoiseFeaturesSpec(f_T=self.init_f_T(), sigma=sigma, schedule=self.profile.minimax, seed=self.seed)
+
     def method(self, name: str) -> Method:
         """The spec of a table row; for a learned method this trains as many omegas as it takes to choose one."""
         if name not in METHODS:
@@ -228,6 +241,8 @@ class Study:
             return BaselineSpec(name=name)
         if kind == "obfuscation":
             return ObfuscationSpec(name=name, boxes=self.profile.boxes)
+        if kind == "noise_features":
+            return self.choose_sigma()[0]
         return self.init_f_A if kind == "identity" else self.choose_omega(name)[0]
 
     def choose_omega(self, method: str) -> tuple[AnonymizerSpec, dict[float, float]]:
@@ -245,15 +260,32 @@ class Study:
             omega = self.choose_omega("spact")[0].omega
         if omega is not None:
             return self.anonymizer(method, omega), {}
-        grid = sorted(self.profile.omegas, reverse=True)
+        return self._strongest(self.profile.omegas, lambda omega: self.anonymizer(method, omega))
+
+    def choose_sigma(self) -> tuple[NoiseFeaturesSpec, dict[float, float]]:
+        """Noise-features with the sigma that the rule of ``choose_omega`` takes, and what was tried."""
+        return self._strongest(self.profile.sigmas, self.noise_features)
+
+    def tried(self, name: str) -> list[Method]:
+        """All that was trained to choose the omega or sigma of a row."""
+        if METHODS[name] == "noise_features":
+            return [self.noise_features(sigma) for sigma in self.choose_sigma()[1]]
+        learned = isinstance(METHODS[name], LearnedMethod)
+        return [self.anonymizer(name, omega) for omega in self.choose_omega(name)[1]] if learned else []
+
+    def _strongest(
+        self, values: Iterable[float], build: Callable[[float], Method]
+    ) -> tuple[Method, dict[float, float]]:
+        """The rule of ``choose_omega`` for any grid."""
+        grid = sorted(values, reverse=True)
         raw = self.target(BaselineSpec(name="raw"), "action").metrics["val"]
         if raw is None:
-            return self.anonymizer(method, grid[(len(grid) - 1) // 2]), {}
+            return build(grid[(len(grid) - 1) // 2]), {}
         tried: dict[float, float] = {}
-        for omega in grid:
-            spec = self.anonymizer(method, omega)
-            tried[omega] = self.target(spec, "action").metrics["val"]
-            if tried[omega] >= raw - KEEP_ACTION:
+        for value in grid:
+            spec = build(value)
+            tried[value] = self.target(spec, "action").metrics["val"]
+            if tried[value] >= raw - KEEP_ACTION:
                 break
         return spec, tried
 

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from spact_lib.config import AnonymizerSpec, ObfuscationSpec, Spec
+from spact_lib.config import AnonymizerSpec, Method, NoiseFeaturesSpec, ObfuscationSpec, Spec
 from spact_lib.errors import UserError, unknown_name
 from spact_lib.experiments import Store
 from spact_lib.files import atomic_path
 from spact_lib.paper import relative_drop, reported, reported_drop
 from spact_lib.paths import runs_root
 from spact_lib.results import keep_records
-from spact_lib.study import METHODS, TABLE_EXTRAS, TABLES, LearnedMethod, Study, open_study
+from spact_lib.study import TABLE_EXTRAS, TABLES, Study, open_study
 
 LABELS = {
     "raw": "Raw data",
@@ -29,6 +29,7 @@ LABELS = {
     "obf_blackening": "Obf-Blackening",
     "obf_strong_blur": "Obf-StrongBlur",
     "obf_weak_blur": "Obf-WeakBlur",
+    "noise_features": "Noise-features (after [46])",
     "supervised": "Supervised [41]",
     "spact": "SPAct",
     "no_f_B": "No f_B",
@@ -43,7 +44,14 @@ LABELS = {
     "tedspad": "TeD-SPAD's L_T",
 }
 METRICS = {"top1": "top-1", "cmap": "cMAP", "f1": "F1"}
-TRAINED = ("init_f_A", "init_f_T", "init_f_B", "anonymizer", "target")  # kinds of specs that cost minutes
+TRAINED = (
+    "init_f_A",
+    "init_f_T",
+    "init_f_B",
+    "anonymizer",
+    "noise_features",
+    "target",
+)  # kinds of specs that cost minutes
 
 
 def label(method: str) -> str:
@@ -60,10 +68,10 @@ def table(name: str, *studies: Study, methods: Iterable[str] = ()) -> pd.DataFra
     Returns:
         Index (metric, method). Columns: ``here`` (top-1 and cMAP in percent, F1 in [0, 1]; mean over the target
         seeds), ``chance`` (its chance line), ``drop`` (relative, from raw, in percent), ``paper``, ``paper drop``,
-        ``difference`` (of the two drops, in points), ``omega``, ``seeds`` (of the targets), ``replicates``,
-        ``minutes`` (of training this row needs, shared initialisation included), ``device``, ``boxes`` (whose boxes an
-        obfuscation trusts: "coco" or "oracle", see ``obfuscation``). Several replicates add ``sd`` and ``drop sd``,
-        standard deviations over replicates; drops are taken within a replicate.
+        ``difference`` (of the two drops, in points), ``omega`` (of noise-features: sigma), ``seeds`` (of the targets),
+        ``replicates``, ``minutes`` (of training this row needs, shared initialisation included), ``device``, ``boxes``
+        (whose boxes an obfuscation trusts: "coco" or "oracle", see ``obfuscation``). Several replicates add ``sd`` and
+        ``drop sd``, standard deviations over replicates; drops are taken within a replicate.
 
     Raises:
         NotTrainedError: a record is missing where training is forbidden.
@@ -101,9 +109,8 @@ def _method_rows(table: str, study: Study, name: str) -> pd.DataFrame:
     """The rows of one method in one replicate, without drops."""
     method, seeds = study.method(name), study.profile.target_seeds
     specs: dict[str, Spec] = {}
-    if isinstance(METHODS[name], LearnedMethod):  # what choosing omega cost belongs to the row
-        for omega in study.choose_omega(name)[1]:
-            specs |= trained_parts(study.target_spec(study.anonymizer(name, omega), "action"))
+    for candidate in study.tried(name):  # what choosing omega cost belongs to the row
+        specs |= trained_parts(study.target_spec(candidate, "action"))
     rows = {}
     for role, dataset in zip(("action", "privacy"), study.protocol.columns, strict=True):
         targets = [study.target_spec(method, role, seed) for seed in seeds]
@@ -121,12 +128,18 @@ def _method_rows(table: str, study: Study, name: str) -> pd.DataFrame:
     found = pd.DataFrame.from_dict(rows, orient="index", dtype=float)
     found.index = pd.MultiIndex.from_tuples(rows, names=["metric", "method"])
     return found.assign(
-        omega=f"{method.omega:g}" if isinstance(method, AnonymizerSpec) else "",
+        omega=_strength(method),
         seeds=" ".join(map(str, seeds)),
         minutes=sum(record["seconds"] for record in records) / 60,
         device=", ".join(sorted({record["environment"]["device"] for record in records})),
         boxes=method.boxes if isinstance(method, ObfuscationSpec) else "",
     )
+
+
+def _strength(method: Method) -> str:
+    if isinstance(method, NoiseFeaturesSpec):
+        return f"sigma {method.sigma:g}"
+    return f"{method.omega:g}" if isinstance(method, AnonymizerSpec) else ""
 
 
 def trained_parts(spec: Spec) -> dict[str, Spec]:

@@ -86,6 +86,7 @@ def specs(one: Study) -> dict[str, Spec]:
         "supervised f_B": one.anonymizer("supervised", 0.5).f_B,
         "spact": spact,
         "tedspad": one.anonymizer("tedspad", 0.5),
+        "noise": one.noise_features(0.5),
         "release": one.release(spact, one.protocol.action),
         "f'_T": one.target_spec(spact, "action"),
         "f'_B": one.target_spec(spact, "privacy"),
@@ -122,14 +123,14 @@ def test_every_method_gets_its_rows(finished: tuple[Study, dict]) -> None:
             assert 0 < metrics["cmap"] <= 100 and 0 <= metrics["f1"] <= 1 and len(metrics["ap"]) == 2
         assert 1 <= metrics["chosen_step"] <= 4
     kinds = {path.parent.parent.name for path in one.store.root.glob("*/*/record.json")}
-    assert kinds == {"frames", "init_f_A", "init_f_T", "init_f_B", "anonymizer", "release", "target"}
+    assert kinds == {"frames", "init_f_A", "init_f_T", "init_f_B", "anonymizer", "noise_features", "release", "target"}
     counts = {kind: len(list((one.store.root / kind).glob("*/record.json"))) for kind in kinds}
     # One dataset: decoded once; one start and one f_T for all learned methods, one f_B for those that only play on with
     # it; raw frames are not written twice.
     learned = sum(isinstance(method, LearnedMethod) for method in HERE.values())
     assert counts == {
         "frames": 1, "init_f_A": 1, "init_f_T": 1, "init_f_B": learned - 3, "anonymizer": learned,
-        "release": len(HERE) - 1, "target": 4 * len(HERE),
+        "noise_features": 1, "release": len(HERE) - 1, "target": 4 * len(HERE),
     }  # fmt: skip
 
 
@@ -279,7 +280,7 @@ class Killed(BaseException):
     """Not an Exception: nothing may catch it."""
 
 
-KINDS = ["frames", "f_A", "f_T", "f_B", "supervised f_B", "spact", "tedspad", "release", "f'_T", "f'_B"]
+KINDS = ["frames", "f_A", "f_T", "f_B", "supervised f_B", "spact", "tedspad", "noise", "release", "f'_T", "f'_B"]
 
 
 @pytest.mark.parametrize("kind", KINDS)

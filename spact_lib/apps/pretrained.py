@@ -26,7 +26,9 @@ def export(study: Study, method: str, folder: Path) -> Path:
     """
     spec = study.method(method)
     if not isinstance(spec, InitAnonymizerSpec | AnonymizerSpec):
-        raise UserError(f"{method} learns nothing, so there is nothing to export; `spact anonymize` knows its name")
+        raise UserError(
+            f"{method} learns nothing that can be exported as an f_A; `spact anonymize` knows baselines by name"
+        )
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} is already there; choose another place, or remove it")
     weights = study.store.files(spec) / WEIGHTS
