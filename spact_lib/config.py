@@ -233,6 +233,8 @@ class Profile(Frozen):
     privacy_view: View
     width: int  # of f_A
     f_T: str
+    r2plus1d_f_T: str  # f_T of other architectures (claim K13), as f'_T claim K14's
+    mc3_f_T: str
     f_B: str
     smaller_f_B: str  # Table 6
     larger_f_B: str
@@ -278,6 +280,8 @@ MINI = Profile(
     privacy_view=_MINI_VIEW.frames(),
     width=16,
     f_T="r3d_slim_motion",
+    r2plus1d_f_T="r2plus1d_slim_motion",
+    mc3_f_T="mc3_slim_motion",
     f_B="slim16",
     smaller_f_B="slim8",
     larger_f_B="slim32",
@@ -348,6 +352,8 @@ PAPER = Profile(
     ),
     width=64,
     f_T="r3d18_dilated",
+    r2plus1d_f_T="r2plus1d18",
+    mc3_f_T="mc3_18",
     f_B="resnet50",
     smaller_f_B="mobilenet_v1",
     larger_f_B="resnet50+mobilenet_v1",

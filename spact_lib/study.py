@@ -50,6 +50,7 @@ class LearnedMethod:
             changes one thing only.
         update_f_B: whether step 2 trains f_B (Table 3).
         action_loss: L_T.
+        f_T: which of the profile's architectures.
     """
 
     loss: str
@@ -58,6 +59,7 @@ class LearnedMethod:
     omega: float | Literal["spact"] | None = None
     update_f_B: bool = True
     action_loss: ActionLossSpec = ActionLossSpec()
+    f_T: Literal["own", "r2plus1d", "mc3"] = "own"
 
     def branch(self, study: "Study") -> BranchSpec:
         profile = study.profile
@@ -107,6 +109,9 @@ METHODS: dict[str, LearnedMethod | str] = {
     # Table 6.
     "smaller_f_B": LearnedMethod("nt_xent", f_B="smaller", omega="spact"),
     "larger_f_B": LearnedMethod("nt_xent", f_B="larger", omega="spact"),
+    # Other f_T (supplementary E, claim K13).
+    "r2plus1d_f_T": LearnedMethod("nt_xent", f_T="r2plus1d", omega="spact"),
+    "mc3_f_T": LearnedMethod("nt_xent", f_T="mc3", omega="spact"),
     # Later than the paper.
     "tedspad": LearnedMethod("nt_xent", action_loss=ActionLossSpec(loss="temporally_distinct", weight=0.1, margin=1.0)),
 }
@@ -206,10 +211,11 @@ class Study:
             seed=self.seed,
         )
 
-    def init_f_T(self) -> InitActionSpec:
+    def init_f_T(self, f_T: str = "own") -> InitActionSpec:
         p = self.profile
+        network = {"own": p.f_T, "r2plus1d": p.r2plus1d_f_T, "mc3": p.mc3_f_T}[f_T]
         return InitActionSpec(
-            f_A=self.init_f_A, task=self.protocol.action.task, network=p.f_T, schedule=p.init_f_T,
+            f_A=self.init_f_A, task=self.protocol.action.task, network=network, schedule=p.init_f_T,
             threshold=p.th_T0, seed=self.seed,
         )  # fmt: skip
 
@@ -223,7 +229,7 @@ class Study:
         """f_A* of a learned method for one omega."""
         p, learned = self.profile, METHODS[method]
         return AnonymizerSpec(
-            f_T=self.init_f_T(), f_B=self.init_f_B(learned), omega=omega, schedule=p.minimax,
+            f_T=self.init_f_T(learned.f_T), f_B=self.init_f_B(learned), omega=omega, schedule=p.minimax,
             threshold=p.th_Bmax, norm_momentum=p.norm_momentum, seed=self.seed, update_f_B=learned.update_f_B,
             action_loss=learned.action_loss,
         )  # fmt: skip
@@ -293,8 +299,12 @@ class Study:
         frames = FramesSpec(data=unfolded(self.data(role)), stored_side=self.profile.action_view.stored_side)
         return ReleaseSpec(method=method, frames=frames)
 
-    def target_spec(self, method: Method, role: str, seed: int | None = None) -> TargetSpec:
-        """f'_T (role "action") or f'_B (role "privacy") on what a method releases."""
+    def target_spec(self, method: Method, role: str, seed: int | None = None, network: str | None = None) -> TargetSpec:
+        """f'_T (role "action") or f'_B (role "privacy") on what a method releases.
+
+        Args:
+            network: of another architecture than the profile's, for the same f_A* (claim K14).
+        """
         p = self.profile
         action, named = role == "action", self.protocol
         where = named.target_action if action else named.target_privacy
@@ -305,7 +315,7 @@ class Study:
             release=self.release(method, where),
             data=self.data(where),
             task=where.task,
-            network=p.target_f_T if action else p.target_f_B,
+            network=network or (p.target_f_T if action else p.target_f_B),
             view=view.model_copy(update={"size": max(1, round(view.size / shrink))}),
             schedule=p.target_action if action else p.target_privacy,
             evaluations=p.evaluations,
@@ -314,9 +324,9 @@ class Study:
             and TestSpec(release=self.release(method, elsewhere), data=self.data(elsewhere), task=elsewhere.task),
         )
 
-    def target(self, method: Method, role: str, seed: int | None = None) -> Artifact:
+    def target(self, method: Method, role: str, seed: int | None = None, network: str | None = None) -> Artifact:
         """The trained and scored target."""
-        return self.store.run(self.target_spec(method, role, seed))
+        return self.store.run(self.target_spec(method, role, seed, network))
 
     def targets(self, name: str) -> dict[str, list[dict]]:
         """Metrics of a table row for every target seed: {"action": [...], "privacy": [...]}."""

@@ -41,6 +41,8 @@ LABELS = {
     "rotnet": "RotNet",
     "smaller_f_B": "Smaller f_B",
     "larger_f_B": "Larger f_B",
+    "r2plus1d_f_T": "f_T R(2+1)D",
+    "mc3_f_T": "f_T MC3",
     "tedspad": "TeD-SPAD's L_T",
 }
 METRICS = {"top1": "top-1", "cmap": "cMAP", "f1": "F1"}

@@ -101,6 +101,23 @@ def test_targets_of_a_downsampled_release_see_small_frames(tiny_csv: Path) -> No
         assert one.target_spec(one.method(name), "action").view.size == size
 
 
+@pytest.mark.parametrize("name", ["r2plus1d_f_T", "mc3_f_T"])
+def test_another_f_T_changes_f_T_alone_and_no_target(tiny_csv: Path, name: str) -> None:
+    one = study(tiny_csv)
+    spact, other = (one.anonymizer(each, 0.5) for each in ("spact", name))
+    network = getattr(SMOKE, name)
+    assert other == spact.model_copy(update={"f_T": spact.f_T.model_copy(update={"network": network})})
+    assert one.target_spec(other, "action").network == one.target_spec(spact, "action").network == SMOKE.target_f_T
+
+
+def test_a_target_of_another_architecture_judges_the_same_f_A(tiny_csv: Path) -> None:
+    one = study(tiny_csv)
+    spact = one.anonymizer("spact", 0.5)
+    for role, network in (("action", SMOKE.mc3_f_T), ("privacy", SMOKE.larger_f_B)):
+        own, other = one.target_spec(spact, role), one.target_spec(spact, role, network=network)
+        assert other == own.model_copy(update={"network": network}) and other.release == own.release
+
+
 # --- profiles ---
 
 
