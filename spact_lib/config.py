@@ -106,13 +106,13 @@ def later(default: object) -> object:
 class BranchSpec(Frozen):
     """The privacy branch: f_B and its loss L_B."""
 
-    loss: Literal["nt_xent", "moco", "rotnet", "supervised"]
+    loss: Literal["nt_xent", "nt_xent_stills", "moco", "rotnet", "supervised"]
     network: str
     sampler: str = "no_constraint"  # S_F, of the self-supervised losses
     temperature: float = Field(0.1, gt=0)
     both_directions: bool = True
     task: str | None = None  # privacy task of the supervised branch
-    batch: int = Field(64, gt=0)  # images per step of the supervised branch
+    batch: int = Field(64, gt=0)  # images per step of a branch that sees images
     n_frames: int = later(1)  # that f_B sees at once; more than one with a 3-D f_B
     queue: int = later(0)  # K of MoCo
     momentum: float = later(0.0)  # of MoCo's key network

@@ -256,7 +256,8 @@ def _game_batches(
     images = None
     if BRANCHES[branch.loss].needs_images:
         view = f_A.view.frames()
-        images = part(*store.raw(f_A.privacy, side), "train", branch.task, view, seed=seed + 1)
+        of_image = BRANCHES[branch.loss].further
+        images = part(*store.raw(f_A.privacy, side), "train", branch.task, view, seed=seed + 1, further=of_image)
 
     def batches(first: int, last: int) -> Iterator[dict[str, Tensor]]:
         stream = iter(training_batches(clips, batch, first, last, store.workers))
@@ -266,7 +267,7 @@ def _game_batches(
         beside = iter(training_batches(images, branch.batch, first, last, store.workers))
         for each, image in zip(stream, beside, strict=True):
             image = to_float(image, device)
-            yield to_float(each, device) | {"image": image["clip"], "image_label": image["label"]}
+            yield to_float(each, device) | {"image": image.pop("clip")} | {f"image_{k}": v for k, v in image.items()}
 
     return batches
 
@@ -337,8 +338,9 @@ def _make_noise_features(spec: NoiseFeaturesSpec, folder: Path, store: Store) ->
 
 def uninformative_loss(f_B: InitPrivacySpec, batch: int) -> float | None:
     """L_B of an f_B that sees nothing, at ``batch`` videos; None where it is not known."""
-    # A batch is never larger than the data.
-    batch = min(batch, len(rows_of(manifest_of(f_B.f_A.action), "train")))
+    images = BRANCHES[f_B.branch.loss].needs_images
+    seen, data = (f_B.branch.batch, f_B.f_A.privacy) if images else (batch, f_B.f_A.action)
+    batch = min(seen, len(rows_of(manifest_of(data), "train")))  # a batch is never larger than the data
     return _branch(f_B).uninformative(batch)
 
 

@@ -86,6 +86,7 @@ def specs(one: Study) -> dict[str, Spec]:
         "supervised f_B": one.anonymizer("supervised", 0.5).f_B,
         "spact": spact,
         "tedspad": one.anonymizer("tedspad", 0.5),
+        "stills": one.anonymizer("spact_stills", 0.5),
         "noise": one.noise_features(0.5),
         "release": one.release(spact, one.protocol.action),
         "f'_T": one.target_spec(spact, "action"),
@@ -164,6 +165,18 @@ def test_the_game_begins_with_what_the_spec_says(finished: tuple[Study, dict]) -
     (batch,) = batches(0, 1)
     assert batch["clip"].shape == (6, 4, 3, 16, 16) and batch["label"].shape == (6,)
     assert batch["image"].shape == (3, 1, 3, 16, 16) and batch["image_label"].shape == (3, 2)
+
+
+def test_stills_are_seen_twice_and_without_labels(finished: tuple[Study, dict]) -> None:
+    one, _ = finished
+    spec = one.anonymizer("spact_stills", 0.3)
+    _, batches = experiments.open_game(spec, one.store)
+    (batch,) = batches(0, 1)
+    assert set(batch) == {"clip", "label", "image", "image_further"}
+    assert batch["image"].shape == batch["image_further"].shape == (3, 1, 3, 16, 16)
+    assert not any(torch.equal(*views) for views in zip(batch["image"], batch["image_further"], strict=True))
+    # Three images, although there are six videos.
+    assert one.store.run(spec).metrics["L_B_uninformative"] == pytest.approx(nt_xent_uninformative(3))
 
 
 def test_the_same_spec_is_not_made_twice(finished: tuple[Study, dict], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -280,7 +293,7 @@ class Killed(BaseException):
     """Not an Exception: nothing may catch it."""
 
 
-KINDS = ["frames", "f_A", "f_T", "f_B", "supervised f_B", "spact", "tedspad", "noise", "release", "f'_T", "f'_B"]
+KINDS = ["frames", "f_A", "f_T", "f_B", "supervised f_B", "spact", "tedspad", "stills", "noise", "release", "f'_T", "f'_B"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -501,5 +514,6 @@ def test_spact_is_learned_and_chosen_without_privacy_labels(
     other = study(tiny_csv, tmp_path)
     spec = other.method("spact")
     assert outcome(other.store.run(spec)) == outcome(finished[0].store.run(spec))
+    other.store.run(other.method("spact_stills"))
     with pytest.raises(AssertionError, match="looked at privacy labels"):
         other.method("supervised")

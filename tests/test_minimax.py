@@ -143,6 +143,20 @@ def test_rotations_are_told_apart_by_the_right_labels() -> None:
     assert torch.isclose(game.branch.loss(f_B, frames, batch), sum(expected) / 12, rtol=1e-5)
 
 
+def test_stills_contrast_two_views_of_each_image() -> None:
+    game, batch = make_game("nt_xent_stills"), make_batch(0)
+    batch["image_further"] = torch.rand(5, 1, 3, 16, 16, generator=torch.Generator().manual_seed(5))
+    del batch["pair"], batch["image_label"]
+    before = deepcopy(networks(game))
+    anonymizer_step(game, batch)
+    assert moved(game, before) == {"f_A": (True, True), "f_T": (False, False), "f_B": (False, False)}
+    auxiliary_step(game, batch)
+    assert moved(game, before) == {name: (True, True) for name in before}
+    f_B, frames = game.f_B.eval(), game.branch.frames(batch)
+    first, second = (f_B(batch[key][:, 0])[0] for key in ("image", "image_further"))
+    assert torch.isclose(game.branch.loss(f_B, frames, batch), nt_xent(first, second, 0.1), rtol=1e-4)
+
+
 def test_a_spatio_temporal_f_B_contrasts_two_clips_of_a_video() -> None:
     game, batch = make_game("nt_xent", "r3d_slim", n_frames=4), make_batch(0)
     batch["pair"] = torch.rand(3, 8, 3, 16, 16, generator=torch.Generator().manual_seed(5))
