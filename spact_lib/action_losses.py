@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from spact_lib.config import ActionLossSpec
+from spact_lib.errors import unknown_name
 from spact_lib.losses import classification_loss, triplet_margin
 
 
@@ -62,4 +63,6 @@ ACTION_LOSSES: dict[str, type] = {"classification": Classification, "temporally_
 
 def build_action_loss(spec: ActionLossSpec) -> ActionLoss:
     """L_T named by ``spec.loss``."""
+    if spec.loss not in ACTION_LOSSES:
+        raise unknown_name("L_T", spec.loss, ACTION_LOSSES)
     return ACTION_LOSSES[spec.loss](spec)

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spact_lib.config import BranchSpec
+from spact_lib.errors import unknown_name
 from spact_lib.losses import classification_loss, info_nce, nt_xent, nt_xent_uninformative
 from spact_lib.networks.privacy import VIDEO_ENCODERS, PrivacyNetwork
 
@@ -186,4 +187,6 @@ BRANCHES: dict[str, type] = {
 
 def build_branch(spec: BranchSpec, n_attributes: int) -> Branch:
     """The branch named by ``spec.loss``."""
+    if spec.loss not in BRANCHES:
+        raise unknown_name("L_B", spec.loss, BRANCHES)
     return BRANCHES[spec.loss](spec, n_attributes)

@@ -106,7 +106,7 @@ def later(default: object) -> object:
 class BranchSpec(Frozen):
     """The privacy branch: f_B and its loss L_B."""
 
-    loss: Literal["nt_xent", "nt_xent_stills", "moco", "rotnet", "supervised"]
+    loss: str  # a name of ``branches.BRANCHES``
     network: str
     sampler: str = "no_constraint"  # S_F, of the self-supervised losses
     temperature: float = Field(0.1, gt=0)
@@ -121,7 +121,7 @@ class BranchSpec(Frozen):
 class ActionLossSpec(Frozen):
     """L_T of the game (``action_losses.ACTION_LOSSES``)."""
 
-    loss: Literal["classification", "temporally_distinct"] = "classification"
+    loss: str = "classification"
     weight: float = Field(0.0, ge=0)  # of the term that is added to classification
     margin: float = Field(0.0, ge=0)  # of TeD-SPAD's triplets
 

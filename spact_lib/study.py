@@ -44,22 +44,23 @@ class LearnedMethod:
 
     Args:
         loss: L_B, a name of ``branches.BRANCHES``.
-        f_B: which of the profile's architectures; "video" is the 3-D one.
+        f_B: which of the profile's architectures, "own", "smaller", "larger" or "video" (the 3-D one); or an encoder's
+            name (``networks.privacy.ENCODERS``).
         sampler: S_F (Table 4).
         omega: fixed; None: chosen by ``Study.choose_omega``; "spact": the one chosen for SPAct, so that an ablation
             changes one thing only.
         update_f_B: whether step 2 trains f_B (Table 3).
         action_loss: L_T.
-        f_T: which of the profile's architectures.
+        f_T: which of the profile's architectures, "own", "r2plus1d" or "mc3"; or a name of ``ACTION_NETWORKS``.
     """
 
     loss: str
-    f_B: Literal["own", "smaller", "larger", "video"] = "own"
+    f_B: str = "own"
     sampler: str = "no_constraint"
     omega: float | Literal["spact"] | None = None
     update_f_B: bool = True
     action_loss: ActionLossSpec = ActionLossSpec()
-    f_T: Literal["own", "r2plus1d", "mc3"] = "own"
+    f_T: str = "own"
 
     def branch(self, study: "Study") -> BranchSpec:
         profile = study.profile
@@ -71,7 +72,7 @@ class LearnedMethod:
         }
         return BranchSpec(
             loss=self.loss,
-            network=networks[self.f_B],
+            network=networks.get(self.f_B, self.f_B),
             sampler=self.sampler,
             task=study.protocol.privacy.task if BRANCHES[self.loss].needs_labels else None,
             batch=profile.privacy_batch,
@@ -215,7 +216,7 @@ class Study:
 
     def init_f_T(self, f_T: str = "own") -> InitActionSpec:
         p = self.profile
-        network = {"own": p.f_T, "r2plus1d": p.r2plus1d_f_T, "mc3": p.mc3_f_T}[f_T]
+        network = {"own": p.f_T, "r2plus1d": p.r2plus1d_f_T, "mc3": p.mc3_f_T}.get(f_T, f_T)
         return InitActionSpec(
             f_A=self.init_f_A, task=self.protocol.action.task, network=network, schedule=p.init_f_T,
             threshold=p.th_T0, seed=self.seed,

@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
+from spact_lib.action_losses import ACTION_LOSSES, build_action_loss
 from spact_lib.baselines import BASELINES, baseline
-from spact_lib.config import PROFILES, Profile, Schedule, profile
+from spact_lib.branches import BRANCHES, build_branch
+from spact_lib.config import PROFILES, ActionLossSpec, BranchSpec, Profile, Schedule, profile
 from spact_lib.errors import UserError
 from spact_lib.experiments import Store, manifest_of
 from spact_lib.protocols import PROTOCOLS, Role, data_spec, protocol
@@ -167,6 +169,10 @@ def test_unknown_names_and_data_are_refused_before_any_training(tiny_csv: Path, 
         study(tiny_csv).method("spct")
     with pytest.raises(UserError, match=f"unknown baseline 'blur'; choose one of: {', '.join(sorted(BASELINES))}"):
         baseline("blur")
+    with pytest.raises(UserError, match=f"unknown L_B 'byol'; choose one of: {', '.join(sorted(BRANCHES))}"):
+        build_branch(BranchSpec(loss="byol", network="slim8"), 0)
+    with pytest.raises(UserError, match=f"unknown L_T 'ce'; choose one of: {', '.join(sorted(ACTION_LOSSES))}"):
+        build_action_loss(ActionLossSpec(loss="ce"))
     with pytest.raises(UserError, match="no dataset at .*none.csv; give a CSV file or a folder with manifest.csv"):
         study(tmp_path / "none.csv")
     with pytest.raises(UserError, match="unknown task of dataset '.*' 'person'; choose one of: action, attributes"):

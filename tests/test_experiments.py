@@ -293,10 +293,10 @@ class Killed(BaseException):
     """Not an Exception: nothing may catch it."""
 
 
-KINDS = ["frames", "f_A", "f_T", "f_B", "supervised f_B", "spact", "tedspad", "stills", "noise", "release", "f'_T", "f'_B"]
+LEARNED = ["f_A", "f_T", "f_B", "supervised f_B", "spact", "tedspad", "stills", "noise", "f'_T", "f'_B"]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["frames", *LEARNED, "release"])
 def test_killed_at_any_moment_ends_as_if_undisturbed(
     finished: tuple[Study, dict], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: str
 ) -> None:
