@@ -150,6 +150,7 @@ class AnonymizerSpec(Spec):
     seed: int
     update_f_B: bool = later(True)  # False: f_B stays as initialised (Table 3, frozen)
     action_loss: ActionLossSpec = later(ActionLossSpec())
+    f_B_steps: int = later(1)  # of f_B per step of f_A; the paper has one (more: SPAct+)
 
     @property
     def f_A(self) -> InitAnonymizerSpec:

@@ -295,7 +295,9 @@ def open_game(spec: AnonymizerSpec, store: Store) -> tuple[Game, Callable[[int, 
         set_norm_momentum(auxiliary, spec.norm_momentum)
     optimizers = (adam(net, spec.schedule) for net in (f_A, f_T, f_B))
     action = build_action_loss(spec.action_loss)
-    game = Game(f_A, f_T, f_B, branch, spec.omega, *optimizers, spec.f_A.precision, spec.update_f_B, action)
+    game = Game(
+        f_A, f_T, f_B, branch, spec.omega, *optimizers, spec.f_A.precision, spec.update_f_B, action, spec.f_B_steps
+    )
     return game, _game_batches(spec.f_B, spec.f_T.task, spec.schedule.batch, spec.seed, store, action.further)
 
 

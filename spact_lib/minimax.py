@@ -34,6 +34,7 @@ class Game:
     precision: str = "float32"
     update_f_B: bool = True  # False: step 2 leaves f_B as it is (Table 3)
     action: ActionLoss = Classification(ActionLossSpec())
+    f_B_steps: int = 1  # updates of f_B in an iteration; more than the paper's one: SPAct+
 
     def anonymize(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Clips and budget frames of a batch through f_A, in one pass.
@@ -98,6 +99,20 @@ def auxiliary_step(game: Game, batch: dict[str, Tensor]) -> dict[str, float]:
     return {"L_T": loss_T.item(), "L_B": loss_B.item()}
 
 
+def privacy_step(game: Game, batch: dict[str, Tensor]) -> dict[str, float]:
+    """Step 2 for f_B alone (Eq. 8), on one more batch: SPAct+, not the paper's."""
+    game.f_B.train()
+    budget = game.branch.frames(batch)
+    with frozen(game.f_A), torch.no_grad(), autocast(budget.device, game.precision, dims=2):
+        out = game.f_A(budget.flatten(0, 1)).unflatten(0, budget.shape[:2])
+    with autocast(budget.device, game.precision, dims=game.branch.dims):
+        loss_B = game.branch.loss(game.f_B, out, batch)
+    game.optimizer_B.zero_grad(set_to_none=True)
+    loss_B.backward()
+    game.optimizer_B.step()
+    return {"L_B": loss_B.item()}
+
+
 def play(
     game: Game, run: Run, schedule: Schedule, batches: Callable[[int, int], Iterator[dict[str, Tensor]]], *,
     threshold: float | None = None, on_step: Callable[[int], None] = lambda step: None,
@@ -106,15 +121,20 @@ def play(
 
     Args:
         run: of the three networks and their optimizers.
-        batches: (first, last) -> iterator over batches ``first`` to ``last`` - 1; iteration k uses 2k and 2k + 1.
+        batches: (first, last) -> iterator over batches ``first`` to ``last`` - 1; iteration k uses 2k and 2k + 1, and
+            with more steps of f_B as many further ones.
         threshold: th_Bmax, compared with the running mean of step 2's L_B, that is, against the updated f_B.
         on_step: called after each iteration, for pictures.
     """
-    stream = batches(2 * run.step, 2 * schedule.steps)
+    used = 1 + game.f_B_steps  # batches of an iteration
+    stream = batches(used * run.step, used * schedule.steps)
     for step in run.steps(schedule.steps):
         for optimizer in (game.optimizer_A, game.optimizer_T, game.optimizer_B):
             set_learning_rate(optimizer, schedule, step)
-        run.log(step, **anonymizer_step(game, next(stream)), **auxiliary_step(game, next(stream)))
+        values = anonymizer_step(game, next(stream)) | auxiliary_step(game, next(stream))
+        for _ in range(game.f_B_steps - 1):
+            values |= privacy_step(game, next(stream))
+        run.log(step, **values)
         on_step(step)
         if threshold is not None and settled_mean(run.rows, "L_B") >= threshold:
             run.stop()

@@ -51,6 +51,7 @@ class LearnedMethod:
             changes one thing only.
         update_f_B: whether step 2 trains f_B (Table 3).
         action_loss: L_T.
+        f_B_steps: of f_B for each of f_A; the paper has one.
         f_T: which of the profile's architectures, "own", "r2plus1d" or "mc3"; or a name of ``ACTION_NETWORKS``.
     """
 
@@ -60,6 +61,7 @@ class LearnedMethod:
     omega: float | Literal["spact"] | None = None
     update_f_B: bool = True
     action_loss: ActionLossSpec = ActionLossSpec()
+    f_B_steps: int = 1
     f_T: str = "own"
 
     def branch(self, study: "Study") -> BranchSpec:
@@ -114,6 +116,8 @@ METHODS: dict[str, LearnedMethod | str] = {
     # Other f_T (supplementary E, claim K13).
     "r2plus1d_f_T": LearnedMethod("nt_xent", f_T="r2plus1d", omega="spact"),
     "mc3_f_T": LearnedMethod("nt_xent", f_T="mc3", omega="spact"),
+    # Ours: a stronger f_B by more steps. Its own omega, by the same rule.
+    "spact_plus": LearnedMethod("nt_xent", f_B_steps=3),
     # Later than the paper.
     "tedspad": LearnedMethod("nt_xent", action_loss=ActionLossSpec(loss="temporally_distinct", weight=0.1, margin=1.0)),
 }
@@ -162,6 +166,7 @@ TABLE_EXTRAS: dict[str, dict[str, str]] = {
         "obf_weak_blur": "obf_weak_blur",
         "noise_features": "noise_features",
         "spact_stills": "",
+        "spact_plus": "",
         "tedspad": "",
     },
     "table2": {
@@ -234,7 +239,7 @@ class Study:
         return AnonymizerSpec(
             f_T=self.init_f_T(learned.f_T), f_B=self.init_f_B(learned), omega=omega, schedule=p.minimax,
             threshold=p.th_Bmax, norm_momentum=p.norm_momentum, seed=self.seed, update_f_B=learned.update_f_B,
-            action_loss=learned.action_loss,
+            action_loss=learned.action_loss, f_B_steps=learned.f_B_steps,
         )  # fmt: skip
 
     def noise_features(self, sigma: float) -> NoiseFeaturesSpec:

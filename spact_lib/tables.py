@@ -32,6 +32,7 @@ LABELS = {
     "noise_features": "Noise-features (after [46])",
     "supervised": "Supervised [41]",
     "spact": "SPAct",
+    "spact_plus": "SPAct+ (3 f_B steps)",
     "spact_stills": "SPAct, pairs of stills",
     "no_f_B": "No f_B",
     "frozen_f_B": "f_B frozen",

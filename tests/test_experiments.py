@@ -86,6 +86,7 @@ def specs(one: Study) -> dict[str, Spec]:
         "supervised f_B": one.anonymizer("supervised", 0.5).f_B,
         "spact": spact,
         "tedspad": one.anonymizer("tedspad", 0.5),
+        "plus": one.anonymizer("spact_plus", 0.5),
         "stills": one.anonymizer("spact_stills", 0.5),
         "noise": one.noise_features(0.5),
         "release": one.release(spact, one.protocol.action),
@@ -130,7 +131,7 @@ def test_every_method_gets_its_rows(finished: tuple[Study, dict]) -> None:
     # for those that only play on with it; raw frames are not written twice.
     learned = sum(isinstance(method, LearnedMethod) for method in HERE.values())
     assert counts == {
-        "frames": 1, "init_f_A": 1, "init_f_T": 3, "init_f_B": learned - 5, "anonymizer": learned,
+        "frames": 1, "init_f_A": 1, "init_f_T": 3, "init_f_B": learned - 6, "anonymizer": learned,
         "noise_features": 1, "release": len(HERE) - 1, "target": 4 * len(HERE),
     }  # fmt: skip
 
@@ -293,7 +294,7 @@ class Killed(BaseException):
     """Not an Exception: nothing may catch it."""
 
 
-LEARNED = ["f_A", "f_T", "f_B", "supervised f_B", "spact", "tedspad", "stills", "noise", "f'_T", "f'_B"]
+LEARNED = ["f_A", "f_T", "f_B", "supervised f_B", "spact", "tedspad", "plus", "stills", "noise", "f'_T", "f'_B"]
 
 
 @pytest.mark.parametrize("kind", ["frames", *LEARNED, "release"])

@@ -280,8 +280,9 @@ def canned(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
     return used
 
 
-def play_in(folder: Path, steps: int, **options: object) -> Run:
+def play_in(folder: Path, steps: int, *, f_B_steps: int = 1, **options: object) -> Run:
     game = make_game("nt_xent")
+    game.f_B_steps = f_B_steps
     run = Run(folder, networks(game), {"f_A": game.optimizer_A}, "minimax")
 
     def batches(first: int, last: int) -> Iterator[int]:
@@ -299,6 +300,29 @@ def test_each_step_takes_the_next_batch_also_after_a_restart(tmp_path: Path, can
     assert play_in(tmp_path, 4, on_step=seen.append).step == 4
     assert canned == [("f_A", 4), ("f_T, f_B", 5), ("f_A", 6), ("f_T, f_B", 7)]
     assert seen == [2, 3]
+
+
+def test_more_steps_of_f_B_take_more_batches_also_after_a_restart(
+    tmp_path: Path, canned: list[tuple[str, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(minimax, "privacy_step", lambda game, k: canned.append(("f_B", k)) or {"L_B": float(k)})
+    iteration = [("f_A", 0), ("f_T, f_B", 1), ("f_B", 2), ("f_B", 3)]
+    for first in (0, 1):
+        canned.clear()
+        run = play_in(tmp_path, first + 1, f_B_steps=3)
+        assert canned == [(who, k + 4 * first) for who, k in iteration]
+        assert run.rows[-1]["L_B"] == 4 * first + 3  # against the f_B that was updated most
+
+
+def test_a_step_of_f_B_alone_moves_f_B_alone_down_the_gradient_of_L_B() -> None:
+    game, batch = make_game("nt_xent"), make_batch(1)
+    nets, before = deepcopy(networks(game)), deepcopy(networks(game))
+    for name, net in nets.items():
+        net.train(name != "f_A")
+    _, loss_B = naive_losses(*nets.values(), "nt_xent", batch)
+    assert minimax.privacy_step(game, batch) == pytest.approx({"L_B": loss_B.item()}, rel=1e-5)
+    assert_gradients(game.f_B, loss_B, nets["f_B"])
+    assert moved(game, before) == {"f_A": (False, False), "f_T": (False, False), "f_B": (True, True)}
 
 
 def test_th_Bmax_is_compared_with_the_mean_of_step_2s_L_B(
