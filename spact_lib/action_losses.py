@@ -40,8 +40,9 @@ class Classification:
 class TemporallyDistinct(Classification):
     """TeD-SPAD (Fioresi, Dave, Shah, ICCV 2023): a weighted triplet loss is added, so that f_T tells moments apart.
 
-    Anchor: the clip; positive: the same frames augmented otherwise; negative: another moment of the video. Everything
-    else stays SPAct's here (f_A, rates, omega's rule, budget), so that the row differs in this term alone.
+    Anchor: the clip; positive: the same frames augmented otherwise; negative: another moment of the video, here one
+    that does not overlap the clip. Everything else stays SPAct's (f_A, its start, rates, omega's rule, budget), so that
+    the row differs in this term alone; the published method also has another f_A, rates and schedule.
     """
 
     further = ("same", "other")

@@ -13,13 +13,12 @@ from test_data import Arrays, noise
 from test_experiments import TINY, VIEW, study, without
 from torch import Tensor
 
-from spact_lib.config import BaselineSpec, Schedule
+from spact_lib.config import BaselineSpec, Schedule, TargetSpec
 from spact_lib.data import ClipDataset, to_float, training_batches
-from spact_lib.experiments import Artifact
+from spact_lib.experiments import Artifact, Store
 from spact_lib.networks.action import build_action_network
 from spact_lib.networks.anonymizer import Anonymizer
 from spact_lib.noise_features import RELEASE, TRAINING, generator, train_noise_features, with_noise
-from spact_lib.study import Study
 
 CPU = torch.device("cpu")
 
@@ -102,11 +101,12 @@ def test_sigma_is_chosen_as_omega_is(
 ) -> None:
     one = study(tiny_csv, tmp_path, TINY.model_copy(update={"sigmas": (0.1, 1.0, 0.5)}))
 
-    def canned(self: Study, method: object, role: str, seed: int | None = None) -> Artifact:
-        value = raw if isinstance(method, BaselineSpec) else found[method.sigma]
-        return Artifact({"metrics": {"val": value}}, None)
+    def canned(self: Store, spec: TargetSpec) -> Artifact:
+        assert spec.task == "action"
+        method = spec.release.method
+        return Artifact({"metrics": {"val": raw if isinstance(method, BaselineSpec) else found[method.sigma]}}, None)
 
-    monkeypatch.setattr(Study, "target", canned)
+    monkeypatch.setattr(Store, "run", canned)
     assert one.method("noise_features") == one.noise_features(chosen)
     assert [spec.sigma for spec in one.tried("noise_features")] == list(found)
 
