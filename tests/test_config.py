@@ -40,7 +40,7 @@ def variants(value: object) -> list[tuple[str, object]]:
     return [("", value + 1 if isinstance(value, int | float) else f"{value}x")]
 
 
-@pytest.mark.parametrize("branch", ["spact", "supervised"])
+@pytest.mark.parametrize("branch", ["spact", "supervised", "tedspad"])
 def test_every_field_of_a_spec_is_in_its_key(tiny_csv: Path, branch: str) -> None:
     one = study(tiny_csv)
     spec = one.target_spec(one.anonymizer(branch, 0.5), "privacy")
