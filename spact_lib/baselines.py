@@ -22,10 +22,20 @@ def downsample(frames: Tensor, factor: int) -> Tensor:
     return TF.resize(frames, size, antialias=True)
 
 
+def downsample_and_up(frames: Tensor, factor: int) -> Tensor:
+    """``downsample``, and bilinear up-sampling back to the frames' size: what is lost is detail alone, not pixels.
+
+    Shape: (N, 3, H, W) -> same.
+    """
+    return TF.resize(downsample(frames, factor), list(frames.shape[-2:]))
+
+
 BASELINES: dict[str, Callable[[Tensor], Tensor]] = {
     "raw": raw,
     "downsample_2x": lambda frames: downsample(frames, 2),
     "downsample_4x": lambda frames: downsample(frames, 4),
+    "downsample_2x_up": lambda frames: downsample_and_up(frames, 2),
+    "downsample_4x_up": lambda frames: downsample_and_up(frames, 4),
 }
 
 # How much smaller than the stored frames a baseline's output is: its targets see proportionally smaller inputs.

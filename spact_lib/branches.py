@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spact_lib.config import BranchSpec
+from spact_lib.errors import unknown_name
 from spact_lib.losses import classification_loss, info_nce, nt_xent, nt_xent_uninformative
 from spact_lib.networks.privacy import VIDEO_ENCODERS, PrivacyNetwork
 
@@ -16,7 +17,9 @@ from spact_lib.networks.privacy import VIDEO_ENCODERS, PrivacyNetwork
 class Branch(Protocol):
     """What the game asks of a privacy branch."""
 
-    needs_images: bool  # of the privacy dataset, with their labels; else pairs from the action videos
+    needs_images: bool  # of the privacy dataset; else pairs of frames of the action videos
+    needs_labels: bool  # of the privacy task
+    further: tuple[str, ...]  # further views of each image (``data.ClipDataset``), in ``batch["image_further"]``
     dims: int  # of f_B's convolutions
 
     def build(self) -> nn.Module:
@@ -29,7 +32,7 @@ class Branch(Protocol):
         """L_B of frames that went through f_A, shape of ``frames(batch)``; a mean over the encoders of f_B."""
 
     def uninformative(self, batch: int) -> float | None:
-        """L_B of an f_B that sees nothing; above it L_B says no more about privacy."""
+        """L_B of an f_B that sees nothing, with so many videos or images; above it L_B says no more about privacy."""
 
 
 class ContrastiveBranch:
@@ -38,7 +41,8 @@ class ContrastiveBranch:
     With a 3-D f_B (Table 3, spatio-temporal) two clips of each video take the place of the two frames.
     """
 
-    needs_images = False
+    needs_images = needs_labels = False
+    further: tuple[str, ...] = ()
 
     def __init__(self, spec: BranchSpec, n_attributes: int):
         self.spec = spec
@@ -64,6 +68,19 @@ class ContrastiveBranch:
     def uninformative(self, batch: int) -> float | None:
         """Above it pairs are anti-aligned, which hides nothing by itself."""
         return nt_xent_uninformative(batch)
+
+
+class StillsBranch(ContrastiveBranch):
+    """The official code's pairs: two views of one image of the privacy dataset, each cropped and coloured by itself.
+
+    No label is looked at. N is the number of images, 64, whatever the batch of videos.
+    """
+
+    needs_images = True
+    further = ("same",)
+
+    def frames(self, batch: dict[str, Tensor]) -> Tensor:
+        return torch.cat([batch["image"], batch["image_further"]], dim=1)  # (N, 2, C, H, W)
 
 
 class MomentumContrast(nn.Module):
@@ -137,7 +154,8 @@ class RotationBranch(ContrastiveBranch):
 class SupervisedBranch:
     """Supervised [41]: attribute classification of the privacy dataset's images, BCE (or cross entropy) as L_B."""
 
-    needs_images = True
+    needs_images = needs_labels = True
+    further = ()
     dims = 2
 
     def __init__(self, spec: BranchSpec, n_attributes: int):
@@ -160,6 +178,7 @@ class SupervisedBranch:
 
 BRANCHES: dict[str, type] = {
     "nt_xent": ContrastiveBranch,
+    "nt_xent_stills": StillsBranch,
     "moco": MomentumBranch,
     "rotnet": RotationBranch,
     "supervised": SupervisedBranch,
@@ -168,4 +187,6 @@ BRANCHES: dict[str, type] = {
 
 def build_branch(spec: BranchSpec, n_attributes: int) -> Branch:
     """The branch named by ``spec.loss``."""
+    if spec.loss not in BRANCHES:
+        raise unknown_name("L_B", spec.loss, BRANCHES)
     return BRANCHES[spec.loss](spec, n_attributes)

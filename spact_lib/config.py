@@ -106,13 +106,13 @@ def later(default: object) -> object:
 class BranchSpec(Frozen):
     """The privacy branch: f_B and its loss L_B."""
 
-    loss: Literal["nt_xent", "moco", "rotnet", "supervised"]
+    loss: str  # a name of ``branches.BRANCHES``
     network: str
     sampler: str = "no_constraint"  # S_F, of the self-supervised losses
     temperature: float = Field(0.1, gt=0)
     both_directions: bool = True
     task: str | None = None  # privacy task of the supervised branch
-    batch: int = Field(64, gt=0)  # images per step of the supervised branch
+    batch: int = Field(64, gt=0)  # images per step of a branch that sees images
     n_frames: int = later(1)  # that f_B sees at once; more than one with a 3-D f_B
     queue: int = later(0)  # K of MoCo
     momentum: float = later(0.0)  # of MoCo's key network
@@ -122,6 +122,14 @@ class BranchSpec(Frozen):
         if self.loss == "moco" and "+" in self.network:
             raise UserError(f"MoCo keeps one queue and so takes one encoder, not {self.network!r}; name one of them")
         return self
+
+
+class ActionLossSpec(Frozen):
+    """L_T of the game (``action_losses.ACTION_LOSSES``)."""
+
+    loss: str = "classification"
+    weight: float = Field(0.0, ge=0)  # of the term that is added to classification
+    margin: float = Field(0.0, ge=0)  # of TeD-SPAD's triplets
 
 
 class InitPrivacySpec(Spec):
@@ -147,10 +155,27 @@ class AnonymizerSpec(Spec):
     norm_momentum: float = Field(gt=0, le=1)  # of BatchNorm's running statistics in f_T and f_B
     seed: int
     update_f_B: bool = later(True)  # False: f_B stays as initialised (Table 3, frozen)
+    action_loss: ActionLossSpec = later(ActionLossSpec())
+    f_B_steps: int = later(1)  # of f_B per step of f_A; the paper has one (more: SPAct+)
 
     @property
     def f_A(self) -> InitAnonymizerSpec:
         """The common start of all three networks."""
+        return self.f_T.f_A
+
+
+class NoiseFeaturesSpec(Spec):
+    """An f_A with noise on its features, learned together with f_T and without an adversary (``noise_features``)."""
+
+    kind: Literal["noise_features"] = "noise_features"
+    f_T: InitActionSpec
+    sigma: float = Field(ge=0)
+    schedule: Schedule
+    seed: int
+
+    @property
+    def f_A(self) -> InitAnonymizerSpec:
+        """The start of f_A."""
         return self.f_T.f_A
 
 
@@ -169,7 +194,8 @@ class ObfuscationSpec(Spec):
     boxes: Literal["oracle", "coco"]
 
 
-Method = Annotated[BaselineSpec | ObfuscationSpec | InitAnonymizerSpec | AnonymizerSpec, Field(discriminator="kind")]
+LearnedSpec = InitAnonymizerSpec | AnonymizerSpec | NoiseFeaturesSpec  # what has an f_A
+Method = Annotated[BaselineSpec | ObfuscationSpec | LearnedSpec, Field(discriminator="kind")]
 
 
 class ReleaseSpec(Spec):
@@ -223,6 +249,8 @@ class Profile(Frozen):
     privacy_view: View
     width: int  # of f_A
     f_T: str
+    r2plus1d_f_T: str  # f_T of other architectures (claim K13), as f'_T claim K14's
+    mc3_f_T: str
     f_B: str
     smaller_f_B: str  # Table 6
     larger_f_B: str
@@ -249,6 +277,7 @@ class Profile(Frozen):
     th_Bmax: float | None
     norm_momentum: float
     omegas: tuple[float, ...] = Field(min_length=1)  # grid: the largest that keeps validation action is taken
+    sigmas: tuple[float, ...] = Field(min_length=1)  # "ours", of noise-features; chosen by the same rule
     target_seeds: tuple[int, ...]
     draw: int | None
     workers: int
@@ -269,6 +298,8 @@ MINI = Profile(
     privacy_view=_MINI_VIEW.frames(),
     width=16,
     f_T="r3d_slim_motion",
+    r2plus1d_f_T="r2plus1d_slim_motion",
+    mc3_f_T="mc3_slim_motion",
     f_B="slim16",
     smaller_f_B="slim8",
     larger_f_B="slim32",
@@ -296,6 +327,7 @@ MINI = Profile(
     # 1.4 in train mode: seen once on draw 0, not recorded).
     norm_momentum=0.5,
     omegas=(0.5, 0.25),
+    sigmas=(1.0, 0.5, 0.25),
     target_seeds=(0,),
     draw=1,
     workers=0,
@@ -320,6 +352,7 @@ SMOKE = MINI.model_copy(
         "evaluations": 2,
         "th_A0": 1.0,  # six steps do not reach an identity; smoke says that it runs, not how well
         "omegas": (0.5,),
+        "sigmas": (0.5,),
     }
 )
 
@@ -337,6 +370,8 @@ PAPER = Profile(
     ),
     width=64,
     f_T="r3d18_dilated",
+    r2plus1d_f_T="r2plus1d18",
+    mc3_f_T="mc3_18",
     f_B="resnet50",
     smaller_f_B="mobilenet_v1",
     larger_f_B="resnet50+mobilenet_v1",
@@ -361,6 +396,7 @@ PAPER = Profile(
     th_Bmax=None,
     norm_momentum=0.1,  # torch's default
     omegas=(0.9, 0.7, 0.5, 0.3, 0.1),  # ours
+    sigmas=(1.0, 0.5, 0.25),
     target_seeds=(0, 1),
     draw=None,
     workers=8,

@@ -4,7 +4,7 @@ Every training batch is a function of (seed, step) alone. An interrupted run the
 batches that it would have seen, without any generator state in the checkpoint.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -160,6 +160,17 @@ def latest_start(n_frames: int, view: View) -> int:
     return max(0, n_frames - 1 - (view.n_frames - 1) * view.stride)
 
 
+def other_start(n_frames: int, view: View, start: int, rng: np.random.Generator) -> int:
+    """Where a clip of another moment begins: anywhere that it overlaps the clip at ``start`` not at all.
+
+    A video too short for that gives a clip that begins as far from ``start`` as it can.
+    """
+    starts = np.arange(latest_start(n_frames, view) + 1)
+    distances = np.abs(starts - start)
+    span = (view.n_frames - 1) * view.stride + 1
+    return int(rng.choice(starts[distances >= min(span, distances.max())]))
+
+
 @dataclass(frozen=True)
 class Crop:
     """Geometry of one sample, the same for all its frames: a square of ``side`` pixels, perhaps mirrored."""
@@ -255,10 +266,13 @@ class ClipDataset(Dataset):
         sampler: a name of ``FRAME_SAMPLERS``: also return a pair of frames from anywhere in the video, cropped and
             coloured like the clip; None: no pair.
         pair_frames: more than 1: the pair is two clips of so many frames, ``view.stride`` apart.
+        further: moments of further training clips of the video, each with a crop and colours of its own: "same" (the
+            clip's frames) or "other" (``other_start``). Clip and pair stay what they are without them.
 
     A training sample is asked for by (row, step, position in the batch), a test sample by (row, k): the k-th of
     ``view.test_clips`` evenly spaced clips. Both are dicts: ``clip`` uint8 (T, 3, size, size), ``pair`` uint8
-    (2 * pair_frames, 3, size, size), ``colours`` float32 (10,), ``label``.
+    (2 * pair_frames, 3, size, size), ``colours`` float32 (10,), ``label``, ``further`` uint8 (M * T, 3, size, size)
+    and ``further_colours`` float32 (M, 10).
     """
 
     def __init__(
@@ -271,9 +285,10 @@ class ClipDataset(Dataset):
         seed: int = 0,
         sampler: str | None = None,
         pair_frames: int = 1,
+        further: Sequence[str] = (),
     ):
         self.source, self.rows, self.labels, self.view = source, np.asarray(rows), labels, view
-        self.seed, self.sampler, self.pair_frames = seed, sampler, pair_frames
+        self.seed, self.sampler, self.pair_frames, self.further = seed, sampler, pair_frames, tuple(further)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -289,23 +304,32 @@ class ClipDataset(Dataset):
         n, view = self.source.n_frames(row), self.view
         rng = np.random.default_rng([self.seed, *key[1:]]) if len(key) == 3 else None
         if rng is None:
-            starts = np.linspace(0, latest_start(n, view), view.test_clips).round().astype(int)
-            indices = clip_indices(n, view, starts[key[1]])
+            start = int(np.linspace(0, latest_start(n, view), view.test_clips).round()[key[1]])
         else:
-            indices = clip_indices(n, view, int(rng.integers(latest_start(n, view) + 1)))
+            start = int(rng.integers(latest_start(n, view) + 1))
+        indices = clip_indices(n, view, start)
         if self.sampler is not None and rng is not None:
             further = np.arange(self.pair_frames) * view.stride
             starts = sample_pair(max(1, n - further[-1]), rng, *FRAME_SAMPLERS[self.sampler])
             indices = np.concatenate([indices, (starts[:, None] + further).ravel() % n])
-        frames = self.source.read(row, indices)
+        own, moments = len(indices), self.further if rng is not None else ()
+        apart = rng.spawn(1)[0] if moments else None  # draws nothing from ``rng``
+        for moment in moments:
+            at = start if moment == "same" else other_start(n, view, start, apart)
+            indices = np.concatenate([indices, clip_indices(n, view, at)])
+        frames = self.source.read(row, indices)  # once: a video is decoded once, whatever is asked of it
         h, w = frames.shape[1:3]
+        further = frames[own:].reshape(len(moments), view.n_frames, h, w, 3) if moments else ()
         crop = centre_crop(h, w, view) if rng is None else random_crop(h, w, view, rng)
-        frames = crop(frames, view.size)
+        frames = crop(frames[:own], view.size)
         sample = {"clip": frames[: view.n_frames]}
         if len(frames) > view.n_frames:
             sample["pair"] = frames[view.n_frames :]
         if rng is not None:
             sample["colours"] = torch.from_numpy(draw_colours(view, rng))
+        if moments:
+            sample["further"] = torch.cat([random_crop(h, w, view, apart)(clip, view.size) for clip in further])
+            sample["further_colours"] = torch.from_numpy(np.stack([draw_colours(view, apart) for _ in moments]))
         if self.labels is not None:
             sample["label"] = torch.from_numpy(np.asarray(self.labels[row]))
         return sample
@@ -351,11 +375,17 @@ def test_batches(dataset: ClipDataset, batch_size: int, workers: int = 0) -> Dat
 
 
 def to_float(batch: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:
-    """Move a batch to the device and finish it there: uint8 -> [0, 1], colours applied to clip and pair alike."""
+    """Move a batch to the device and finish it there: uint8 -> [0, 1], colours applied to clip and pair alike, and to
+    each further clip its own."""
     batch = {key: value.to(device, non_blocking=True) for key, value in batch.items()}
     colours = batch.pop("colours", None)
     for key in ("clip", "pair"):
         if key in batch:
             x = batch[key].float() / 255
             batch[key] = x if colours is None else apply_colours(x, colours)
+    if "further" in batch:
+        own = batch.pop("further_colours")  # (B, M, 10)
+        clips = batch["further"].unflatten(1, (own.shape[1], -1)).flatten(0, 1)  # (B, M * T, ...) -> (B * M, T, ...)
+        coloured = apply_colours(clips.float() / 255, own.flatten(0, 1))
+        batch["further"] = coloured.unflatten(0, own.shape[:2]).flatten(1, 2)  # -> (B, M * T, ...)
     return batch

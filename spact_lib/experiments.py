@@ -8,7 +8,7 @@ that has it is complete.
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -19,6 +19,7 @@ from filelock import FileLock, Timeout
 from safetensors.torch import load_model
 from torch import Tensor, nn
 
+from spact_lib.action_losses import build_action_loss
 from spact_lib.baselines import baseline
 from spact_lib.branches import BRANCHES, Branch, build_branch
 from spact_lib.config import (
@@ -29,6 +30,8 @@ from spact_lib.config import (
     InitActionSpec,
     InitAnonymizerSpec,
     InitPrivacySpec,
+    LearnedSpec,
+    NoiseFeaturesSpec,
     ObfuscationSpec,
     ReleaseSpec,
     Spec,
@@ -53,6 +56,7 @@ from spact_lib.manifest import Manifest, read_manifest, refuse_missing
 from spact_lib.minimax import Game, play
 from spact_lib.networks.action import build_action_network
 from spact_lib.networks.anonymizer import Anonymizer
+from spact_lib.noise_features import RELEASE, generator, train_noise_features, with_noise
 from spact_lib.obfuscation import detector, mask, obfuscation
 from spact_lib.results import find_committed
 from spact_lib.target import score_target, train_target
@@ -203,8 +207,8 @@ class Store:
             return self.frames(spec.frames)[0]
         return PackedFrames(self.files(spec))
 
-    def load_anonymizer(self, spec: InitAnonymizerSpec | AnonymizerSpec) -> Anonymizer:
-        """f_A of a finished artifact, on the device of this machine, in eval mode."""
+    def load_anonymizer(self, spec: LearnedSpec) -> Anonymizer:
+        """f_A of a finished artifact, on the device of this machine, in eval mode (noise is not part of it)."""
         f_A = Anonymizer(spec.width if isinstance(spec, InitAnonymizerSpec) else spec.f_A.width)
         load_model(f_A, self.files(spec) / "f_A.safetensors")
         return f_A.to(pick_device()).eval()
@@ -251,19 +255,21 @@ def _branch(spec: InitPrivacySpec) -> Branch:
 
 
 def _game_batches(
-    f_B: InitPrivacySpec, task: str | None, batch: int, seed: int, store: Store
+    f_B: InitPrivacySpec, task: str | None, batch: int, seed: int, store: Store, further: Sequence[str] = ()
 ) -> Callable[[int, int], Iterator[dict[str, Tensor]]]:
     """(first, last) -> batches as ``minimax.Game`` takes them; without ``task`` clips have no label."""
     f_A, branch, device = f_B.f_A, f_B.branch, pick_device()
     side = f_A.view.stored_side
     sampler = None if BRANCHES[branch.loss].needs_images else branch.sampler
     clips = part(
-        *store.raw(f_A.action, side), "train", task, f_A.view, seed=seed, sampler=sampler, pair_frames=branch.n_frames
-    )
+        *store.raw(f_A.action, side), "train", task, f_A.view, seed=seed, sampler=sampler,
+        pair_frames=branch.n_frames, further=further,
+    )  # fmt: skip
     images = None
     if BRANCHES[branch.loss].needs_images:
         view = f_A.view.frames()
-        images = part(*store.raw(f_A.privacy, side), "train", branch.task, view, seed=seed + 1)
+        of_image = BRANCHES[branch.loss].further
+        images = part(*store.raw(f_A.privacy, side), "train", branch.task, view, seed=seed + 1, further=of_image)
 
     def batches(first: int, last: int) -> Iterator[dict[str, Tensor]]:
         stream = iter(training_batches(clips, batch, first, last, store.workers))
@@ -273,7 +279,7 @@ def _game_batches(
         beside = iter(training_batches(images, branch.batch, first, last, store.workers))
         for each, image in zip(stream, beside, strict=True):
             image = to_float(image, device)
-            yield to_float(each, device) | {"image": image["clip"], "image_label": image["label"]}
+            yield to_float(each, device) | {"image": image.pop("clip")} | {f"image_{k}": v for k, v in image.items()}
 
     return batches
 
@@ -300,8 +306,11 @@ def open_game(spec: AnonymizerSpec, store: Store) -> tuple[Game, Callable[[int, 
     for auxiliary in (f_T, f_B):
         set_norm_momentum(auxiliary, spec.norm_momentum)
     optimizers = (adam(net, spec.schedule) for net in (f_A, f_T, f_B))
-    game = Game(f_A, f_T, f_B, branch, spec.omega, *optimizers, spec.f_A.precision, spec.update_f_B)
-    return game, _game_batches(spec.f_B, spec.f_T.task, spec.schedule.batch, spec.seed, store)
+    action = build_action_loss(spec.action_loss)
+    game = Game(
+        f_A, f_T, f_B, branch, spec.omega, *optimizers, spec.f_A.precision, spec.update_f_B, action, spec.f_B_steps
+    )
+    return game, _game_batches(spec.f_B, spec.f_T.task, spec.schedule.batch, spec.seed, store, action.further)
 
 
 def _make_anonymizer(spec: AnonymizerSpec, folder: Path, store: Store) -> dict:
@@ -331,10 +340,22 @@ def _make_anonymizer(spec: AnonymizerSpec, folder: Path, store: Store) -> dict:
     }
 
 
+def _make_noise_features(spec: NoiseFeaturesSpec, folder: Path, store: Store) -> dict:
+    f_A = store.load_anonymizer(spec.f_A)
+    action = store.raw(spec.f_A.action, spec.f_A.view.stored_side)
+    f_T = build_action_network(spec.f_T.network, action[1].tasks[spec.f_T.task].n_classes)
+    load_model(f_T, store.files(spec.f_T) / "f_T.safetensors")
+    device = pick_device()
+    metrics = train_noise_features(spec, f_A, f_T.to(device), action, folder, device, store.workers)
+    save_weights(f_A, folder / "f_A.safetensors")
+    return metrics
+
+
 def uninformative_loss(f_B: InitPrivacySpec, batch: int) -> float | None:
     """L_B of an f_B that sees nothing, at ``batch`` videos; None where it is not known."""
-    # A batch is never larger than the data.
-    batch = min(batch, len(rows_of(manifest_of(f_B.f_A.action), "train")))
+    images = BRANCHES[f_B.branch.loss].needs_images
+    seen, data = (f_B.branch.batch, f_B.f_A.privacy) if images else (batch, f_B.f_A.action)
+    batch = min(seen, len(rows_of(manifest_of(data), "train")))  # a batch is never larger than the data
     return _branch(f_B).uninformative(batch)
 
 
@@ -388,13 +409,24 @@ def _releaser(
 
         return release
     f_A, precision = store.load_anonymizer(method), _precision(method)
+    if isinstance(method, NoiseFeaturesSpec):
+
+        @torch.no_grad()
+        def release_noisy(pieces: list[tuple[int, np.ndarray]], frames: np.ndarray) -> np.ndarray:
+            device = next(f_A.parameters()).device
+            numbers = [(row, int(number)) for row, of_row in pieces for number in of_row]
+            of_frames = [generator(device, method.seed, RELEASE, *number) for number in numbers]
+            with autocast(device, precision, dims=2):
+                return to_uint8(with_noise(f_A, to_tensor(frames, device), method.sigma, of_frames))
+
+        return release_noisy
     return lambda pieces, frames: anonymize_uint8(f_A, frames, precision)
 
 
 def _pieces(source: FrameSource, rows: np.ndarray) -> Iterator[tuple[list[tuple[int, np.ndarray]], np.ndarray]]:
     """All frames of ``rows`` in order: lists of (row, frame numbers) and their frames, of one shape, together few."""
     pieces, frames, size = [], [], 0
-    for row in rows:
+    for row in map(int, rows):
         n = source.n_frames(row)
         for at in range(0, n, RELEASED_AT_ONCE):
             numbers = np.arange(at, min(at + RELEASED_AT_ONCE, n))
@@ -423,7 +455,7 @@ def _make_release(spec: ReleaseSpec, folder: Path, store: Store) -> dict:
     return {"rows": len(manifest)}
 
 
-def _precision(method: InitAnonymizerSpec | AnonymizerSpec) -> str:
+def _precision(method: LearnedSpec) -> str:
     return method.precision if isinstance(method, InitAnonymizerSpec) else method.f_A.precision
 
 
@@ -457,6 +489,7 @@ BUILDERS: dict[type[Spec], Callable[..., dict]] = {
     InitActionSpec: _make_init_action,
     InitPrivacySpec: _make_init_privacy,
     AnonymizerSpec: _make_anonymizer,
+    NoiseFeaturesSpec: _make_noise_features,
     ReleaseSpec: _make_release,
     TargetSpec: _make_target,
     TestSpec: _make_test,

@@ -1,5 +1,6 @@
 """Initialisation (Sec. 3.3): f_A to the identity (Eq. 4, 6), then f_T and f_B on its output (Eq. 7, 8)."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -18,14 +19,14 @@ from spact_lib.training import Run, adam, frozen, running_mean, seed_weights, se
 
 def part(
     source: FrameSource, manifest: Manifest, split: str, task: str | None, view: View, *, seed: int,
-    sampler: str | None = None, pair_frames: int = 1,
+    sampler: str | None = None, pair_frames: int = 1, further: Sequence[str] = (),
 ) -> ClipDataset:  # fmt: skip
     """The rows of one split as a dataset; without validation rows, "val" is the training rows."""
     rows = rows_of(manifest, split)
     if len(rows) == 0:
         rows = rows_of(manifest, "train")
     labels = None if task is None else manifest.labels(task)
-    return ClipDataset(source, rows, labels, view, seed=seed, sampler=sampler, pair_frames=pair_frames)
+    return ClipDataset(source, rows, labels, view, seed=seed, sampler=sampler, pair_frames=pair_frames, further=further)
 
 
 def initialize_anonymizer(

@@ -1,4 +1,4 @@
-"""The losses of the paper: Eq. 4 (reconstruction), Eq. 5 (NT-Xent), MoCo's, L_T, and the supervised L_B of [41]."""
+"""The losses: Eq. 4 (reconstruction), Eq. 5 (NT-Xent), MoCo's, L_T, TeD-SPAD's triplets, the supervised L_B of [41]."""
 
 import math
 
@@ -71,6 +71,16 @@ def info_nce(queries: Tensor, keys: Tensor, negatives: Tensor, temperature: floa
         queries, keys, negatives = (F.normalize(v.float(), dim=1) for v in (queries, keys, negatives))
         logits = torch.cat([(queries * keys).sum(1, keepdim=True), queries @ negatives.T], dim=1) / temperature
         return F.cross_entropy(logits, torch.zeros(len(queries), dtype=torch.long, device=queries.device))
+
+
+def triplet_margin(anchor: Tensor, positive: Tensor, negative: Tensor, margin: float) -> Tensor:
+    """TeD-SPAD's term of L_T: mean of max(0, |anchor - positive| - |anchor - negative| + margin), Euclidean distances.
+
+    Args:
+        anchor, positive, negative: features (N, D).
+    """
+    with torch.autocast(anchor.device.type, enabled=False):  # differences of features need float32
+        return F.triplet_margin_loss(anchor.float(), positive.float(), negative.float(), margin)
 
 
 def classification_loss(logits: Tensor, targets: Tensor) -> Tensor:

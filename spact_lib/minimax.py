@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from spact_lib.action_losses import ActionLoss, Classification
 from spact_lib.branches import Branch
-from spact_lib.config import Schedule
+from spact_lib.config import ActionLossSpec, Schedule
 from spact_lib.device import autocast
-from spact_lib.losses import classification_loss
 from spact_lib.training import Run, frozen, set_learning_rate, settled_mean
 
 
@@ -19,7 +19,8 @@ class Game:
     """The players and the rules.
 
     A batch is a dict: ``clip`` (B, T, C, H, W) in [0, 1] and ``label``; ``pair`` (B, 2 * n_frames, C, H, W) for a
-    self-supervised branch; ``image`` (N, 1, C, H, W) and ``image_label`` for a supervised one.
+    self-supervised branch; ``image`` (N, 1, C, H, W) and ``image_label`` for a supervised one; ``further`` clips
+    (B, M * T, C, H, W) where L_T asks for them.
     """
 
     f_A: nn.Module
@@ -32,6 +33,8 @@ class Game:
     optimizer_B: Optimizer
     precision: str = "float32"
     update_f_B: bool = True  # False: step 2 leaves f_B as it is (Table 3)
+    action: ActionLoss = Classification(ActionLossSpec())
+    f_B_steps: int = 1  # updates of f_B in an iteration; more than the paper's one: SPAct+
 
     def anonymize(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Clips and budget frames of a batch through f_A, in one pass.
@@ -39,9 +42,10 @@ class Game:
         One pass is part of the method: all frames of an iteration share f_A's BatchNorm batch.
 
         Returns:
-            The anonymized clip (B, T, C, H, W) and budget frames (N, V, C, H, W), float32 in [0, 1].
+            The anonymized clip (B, T, C, H, W), further clips behind it where L_T asks for them, and budget frames
+            (N, V, C, H, W), float32 in [0, 1].
         """
-        clip, budget = batch["clip"], self.branch.frames(batch)
+        clip, budget = self.action.frames(batch), self.branch.frames(batch)
         frames = torch.cat([clip.flatten(0, 1), budget.flatten(0, 1)])  # (B*T + N*V, C, H, W)
         with autocast(frames.device, self.precision, dims=2):
             out = self.f_A(frames)
@@ -51,10 +55,10 @@ class Game:
     def losses(self, clip: Tensor, budget: Tensor, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """(L_T, L_B) of anonymized frames."""
         with autocast(clip.device, self.precision, dims=3):
-            logits = self.f_T(clip)
+            loss_T = self.action.loss(self.f_T, clip, batch)
         with autocast(clip.device, self.precision, dims=self.branch.dims):
             loss_B = self.branch.loss(self.f_B, budget, batch)
-        return classification_loss(logits.float(), batch["label"]), loss_B
+        return loss_T, loss_B
 
 
 def anonymizer_step(game: Game, batch: dict[str, Tensor]) -> dict[str, float]:
@@ -95,6 +99,20 @@ def auxiliary_step(game: Game, batch: dict[str, Tensor]) -> dict[str, float]:
     return {"L_T": loss_T.item(), "L_B": loss_B.item()}
 
 
+def privacy_step(game: Game, batch: dict[str, Tensor]) -> dict[str, float]:
+    """Step 2 for f_B alone (Eq. 8), on one more batch: SPAct+, not the paper's."""
+    game.f_B.train()
+    budget = game.branch.frames(batch)
+    with frozen(game.f_A), torch.no_grad(), autocast(budget.device, game.precision, dims=2):
+        out = game.f_A(budget.flatten(0, 1)).unflatten(0, budget.shape[:2])
+    with autocast(budget.device, game.precision, dims=game.branch.dims):
+        loss_B = game.branch.loss(game.f_B, out, batch)
+    game.optimizer_B.zero_grad(set_to_none=True)
+    loss_B.backward()
+    game.optimizer_B.step()
+    return {"L_B": loss_B.item()}
+
+
 def play(
     game: Game, run: Run, schedule: Schedule, batches: Callable[[int, int], Iterator[dict[str, Tensor]]], *,
     threshold: float | None = None, on_step: Callable[[int], None] = lambda step: None,
@@ -103,15 +121,20 @@ def play(
 
     Args:
         run: of the three networks and their optimizers.
-        batches: (first, last) -> iterator over batches ``first`` to ``last`` - 1; iteration k uses 2k and 2k + 1.
+        batches: (first, last) -> iterator over batches ``first`` to ``last`` - 1; iteration k uses 2k and 2k + 1, and
+            with more steps of f_B as many further ones.
         threshold: th_Bmax, compared with the running mean of step 2's L_B, that is, against the updated f_B.
         on_step: called after each iteration, for pictures.
     """
-    stream = batches(2 * run.step, 2 * schedule.steps)
+    used = 1 + game.f_B_steps  # batches of an iteration
+    stream = batches(used * run.step, used * schedule.steps)
     for step in run.steps(schedule.steps):
         for optimizer in (game.optimizer_A, game.optimizer_T, game.optimizer_B):
             set_learning_rate(optimizer, schedule, step)
-        run.log(step, **anonymizer_step(game, next(stream)), **auxiliary_step(game, next(stream)))
+        values = anonymizer_step(game, next(stream)) | auxiliary_step(game, next(stream))
+        for _ in range(game.f_B_steps - 1):
+            values |= privacy_step(game, next(stream))
+        run.log(step, **values)
         on_step(step)
         if threshold is not None and settled_mean(run.rows, "L_B") >= threshold:
             run.stop()

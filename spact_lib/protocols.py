@@ -167,6 +167,7 @@ TABLE_PROTOCOLS: dict[str, tuple[str, ...]] = {
     "table2": ("novel", "ucf101_to_pa_hmdb51", "phvu_scene_to_object", "phvu_object_to_scene"),
 }
 
+
 def how_to_prepare(profile: Profile, name: str) -> str:
     """The command that prepares a dataset of a profile."""
     if profile.source == "mini":

@@ -1,6 +1,6 @@
 """A study: one profile, one protocol, one seed. It turns the names of methods into specs, and specs into table rows."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
@@ -10,6 +10,7 @@ import numpy as np
 from spact_lib.baselines import SHRINKS
 from spact_lib.branches import BRANCHES
 from spact_lib.config import (
+    ActionLossSpec,
     AnonymizerSpec,
     BaselineSpec,
     BranchSpec,
@@ -19,6 +20,7 @@ from spact_lib.config import (
     InitAnonymizerSpec,
     InitPrivacySpec,
     Method,
+    NoiseFeaturesSpec,
     ObfuscationSpec,
     Profile,
     ReleaseSpec,
@@ -45,18 +47,25 @@ class LearnedMethod:
 
     Args:
         loss: L_B, a name of ``branches.BRANCHES``.
-        f_B: which of the profile's architectures; "video" is the 3-D one.
+        f_B: which of the profile's architectures, "own", "smaller", "larger" or "video" (the 3-D one); or an encoder's
+            name (``networks.privacy.ENCODERS``).
         sampler: S_F (Table 4).
         omega: fixed; None: chosen by ``Study.choose_omega``; "spact": the one chosen for SPAct, so that an ablation
             changes one thing only.
         update_f_B: whether step 2 trains f_B (Table 3).
+        action_loss: L_T.
+        f_B_steps: of f_B for each of f_A; the paper has one.
+        f_T: which of the profile's architectures, "own", "r2plus1d" or "mc3"; or a name of ``ACTION_NETWORKS``.
     """
 
     loss: str
-    f_B: Literal["own", "smaller", "larger", "video"] = "own"
+    f_B: str = "own"
     sampler: str = "no_constraint"
     omega: float | Literal["spact"] | None = None
     update_f_B: bool = True
+    action_loss: ActionLossSpec = ActionLossSpec()
+    f_B_steps: int = 1
+    f_T: str = "own"
 
     def branch(self, study: "Study") -> BranchSpec:
         profile = study.profile
@@ -73,9 +82,9 @@ class LearnedMethod:
         }
         return BranchSpec(
             loss=self.loss,
-            network=networks[self.f_B],
+            network=networks.get(self.f_B, self.f_B),
             sampler=self.sampler,
-            task=study.protocol.privacy.task if BRANCHES[self.loss].needs_images else None,
+            task=study.protocol.privacy.task if BRANCHES[self.loss].needs_labels else None,
             batch=profile.privacy_batch,
             n_frames=profile.action_view.n_frames if self.f_B == "video" else 1,
             **settings.get(self.loss, {}),
@@ -89,11 +98,15 @@ METHODS: dict[str, LearnedMethod | str] = {
     "identity": "identity",
     "downsample_2x": "baseline",
     "downsample_4x": "baseline",
+    "downsample_2x_up": "baseline",
+    "downsample_4x_up": "baseline",
     "obf_blackening": "obfuscation",
     "obf_strong_blur": "obfuscation",
     "obf_weak_blur": "obfuscation",
+    "noise_features": "noise_features",
     "supervised": LearnedMethod("supervised"),
     "spact": LearnedMethod("nt_xent"),
+    "spact_stills": LearnedMethod("nt_xent_stills", omega="spact"),  # the official code's pairs
     # Table 3. Without f_B: omega 0, so that f_B watches and f_A learns from L_T alone.
     "no_f_B": LearnedMethod("nt_xent", omega=0.0),
     "frozen_f_B": LearnedMethod("nt_xent", omega="spact", update_f_B=False),
@@ -107,6 +120,13 @@ METHODS: dict[str, LearnedMethod | str] = {
     # Table 6.
     "smaller_f_B": LearnedMethod("nt_xent", f_B="smaller", omega="spact"),
     "larger_f_B": LearnedMethod("nt_xent", f_B="larger", omega="spact"),
+    # Other f_T (supplementary E, claim K13).
+    "r2plus1d_f_T": LearnedMethod("nt_xent", f_T="r2plus1d", omega="spact"),
+    "mc3_f_T": LearnedMethod("nt_xent", f_T="mc3", omega="spact"),
+    # Ours: a stronger f_B by more steps. Its own omega, by the same rule.
+    "spact_plus": LearnedMethod("nt_xent", f_B_steps=3),
+    # Later than the paper.
+    "tedspad": LearnedMethod("nt_xent", action_loss=ActionLossSpec(loss="temporally_distinct", weight=0.1, margin=1.0)),
 }
 
 # The rows of a table: our method -> the paper's row, in order ("": a row that the paper does not have).
@@ -146,6 +166,28 @@ TABLES: dict[str, dict[str, str]] = {
         "smaller_f_B": "mobilenet_v1",
         "spact": "resnet50",
         "larger_f_B": "resnet50_plus_mobilenet_v1",
+    },
+}
+
+# Further rows of these tables, in order: of the paper where they have its row, else ours. They are left out by default
+# for the minutes they take; ask for them by name, as ``table("table1", study, methods=[*TABLES["table1"], *...])``.
+TABLE_EXTRAS: dict[str, dict[str, str]] = {
+    "table1": {
+        "downsample_2x_up": "",
+        "downsample_4x_up": "",
+        "obf_blackening": "obf_blackening",
+        "obf_strong_blur": "obf_strong_blur",
+        "obf_weak_blur": "obf_weak_blur",
+        "noise_features": "noise_features",
+        "spact_stills": "",
+        "spact_plus": "",
+        "tedspad": "",
+    },
+    "table2": {
+        "obf_blackening": "obf_blackening",
+        "obf_strong_blur": "obf_strong_blur",
+        "obf_weak_blur": "obf_weak_blur",
+        "noise_features": "noise_features",
     },
 }
 
@@ -232,10 +274,11 @@ class Study:
             raise unknown_name("learned method", name, legal)
         return learned
 
-    def init_f_T(self) -> InitActionSpec:
+    def init_f_T(self, f_T: str = "own") -> InitActionSpec:
         p = self.profile
+        network = {"own": p.f_T, "r2plus1d": p.r2plus1d_f_T, "mc3": p.mc3_f_T}.get(f_T, f_T)
         return InitActionSpec(
-            f_A=self.init_f_A, task=self.protocol.action.task, network=p.f_T, schedule=p.init_f_T,
+            f_A=self.init_f_A, task=self.protocol.action.task, network=network, schedule=p.init_f_T,
             threshold=p.th_T0, seed=self.seed,
         )  # fmt: skip
 
@@ -249,9 +292,14 @@ class Study:
         """f_A* of a learned method for one omega."""
         p, learned = self.profile, self._learned(method)
         return AnonymizerSpec(
-            f_T=self.init_f_T(), f_B=self.init_f_B(learned), omega=omega, schedule=p.minimax,
+            f_T=self.init_f_T(learned.f_T), f_B=self.init_f_B(learned), omega=omega, schedule=p.minimax,
             threshold=p.th_Bmax, norm_momentum=p.norm_momentum, seed=self.seed, update_f_B=learned.update_f_B,
+            action_loss=learned.action_loss, f_B_steps=learned.f_B_steps,
         )  # fmt: skip
+
+    def noise_features(self, sigma: float) -> NoiseFeaturesSpec:
+        """Noise-features for one sigma."""
+        return NoiseFeaturesSpec(f_T=self.init_f_T(), sigma=sigma, schedule=self.profile.minimax, seed=self.seed)
 
     def method(self, name: str) -> Method:
         """The spec of a table row; for a learned method this trains as many omegas as it takes to choose one."""
@@ -262,6 +310,8 @@ class Study:
             return BaselineSpec(name=name)
         if kind == "obfuscation":
             return ObfuscationSpec(name=name, boxes=self.boxes)
+        if kind == "noise_features":
+            return self.choose_sigma()[0]
         return self.init_f_A if kind == "identity" else self.choose_omega(name)[0]
 
     def choose_omega(self, method: str) -> tuple[AnonymizerSpec, dict[float, float]]:
@@ -279,15 +329,32 @@ class Study:
             omega = self.choose_omega("spact")[0].omega
         if omega is not None:
             return self.anonymizer(method, omega), {}
-        grid = sorted(self.profile.omegas, reverse=True)
+        return self._strongest(self.profile.omegas, lambda omega: self.anonymizer(method, omega))
+
+    def choose_sigma(self) -> tuple[NoiseFeaturesSpec, dict[float, float]]:
+        """Noise-features with the sigma that the rule of ``choose_omega`` takes, and what was tried."""
+        return self._strongest(self.profile.sigmas, self.noise_features)
+
+    def tried(self, name: str) -> list[Method]:
+        """All that was trained to choose the omega or sigma of a row."""
+        if METHODS[name] == "noise_features":
+            return [self.noise_features(sigma) for sigma in self.choose_sigma()[1]]
+        learned = isinstance(METHODS[name], LearnedMethod)
+        return [self.anonymizer(name, omega) for omega in self.choose_omega(name)[1]] if learned else []
+
+    def _strongest(
+        self, values: Iterable[float], build: Callable[[float], Method]
+    ) -> tuple[Method, dict[float, float]]:
+        """The rule of ``choose_omega`` for any grid."""
+        grid = sorted(values, reverse=True)
         raw = self.store.run(self.choice_spec(BaselineSpec(name="raw"))).metrics["val"]
         if raw is None:
-            return self.anonymizer(method, grid[(len(grid) - 1) // 2]), {}
+            return build(grid[(len(grid) - 1) // 2]), {}
         tried: dict[float, float] = {}
-        for omega in grid:
-            spec = self.anonymizer(method, omega)
-            tried[omega] = self.store.run(self.choice_spec(spec)).metrics["val"]
-            if tried[omega] >= raw - KEEP_ACTION:
+        for value in grid:
+            spec = build(value)
+            tried[value] = self.store.run(self.choice_spec(spec)).metrics["val"]
+            if tried[value] >= raw - KEEP_ACTION:
                 break
         return spec, tried
 
@@ -299,11 +366,19 @@ class Study:
         frames = FramesSpec(data=unfolded(self.data(role)), stored_side=self.profile.action_view.stored_side)
         return ReleaseSpec(method=method, frames=frames)
 
-    def target_spec(self, method: Method, target: str, seed: int | None = None) -> TargetSpec:
-        """A target of the protocol, by name, trained on what a method releases."""
-        return self._fresh(method, self.protocol.targets[target].learns, target, seed)
+    def target_spec(
+        self, method: Method, target: str, seed: int | None = None, network: str | None = None
+    ) -> TargetSpec:
+        """A target of the protocol, by name, trained on what a method releases.
 
-    def _fresh(self, method: Method, learns: Role, target: str, seed: int | None = None) -> TargetSpec:
+        Args:
+            network: of another architecture than the profile's, for the same f_A* (claim K14).
+        """
+        return self._fresh(method, self.protocol.targets[target].learns, target, seed, network)
+
+    def _fresh(
+        self, method: Method, learns: Role, target: str, seed: int | None = None, network: str | None = None
+    ) -> TargetSpec:
         p, action = self.profile, target == "action"
         view = p.action_view if action else p.privacy_view
         shrink = SHRINKS.get(method.name, 1) if isinstance(method, BaselineSpec) else 1
@@ -311,16 +386,16 @@ class Study:
             release=self.release(method, learns),
             data=self.data(learns),
             task=learns.task,
-            network=p.target_f_T if action else p.target_f_B,
+            network=network or (p.target_f_T if action else p.target_f_B),
             view=view.model_copy(update={"size": max(1, round(view.size / shrink))}),
             schedule=p.target_action if action else p.target_privacy,
             evaluations=p.evaluations,
             seed=p.target_seeds[0] if seed is None else seed,
         )
 
-    def target(self, method: Method, target: str, seed: int | None = None) -> Artifact:
+    def target(self, method: Method, target: str, seed: int | None = None, network: str | None = None) -> Artifact:
         """The trained target, scored on its own test rows."""
-        return self.store.run(self.target_spec(method, target, seed))
+        return self.store.run(self.target_spec(method, target, seed, network))
 
     def score_spec(self, method: Method, target: str, seed: int | None = None) -> TargetSpec | TestSpec:
         """What gives the scores of a target's columns: the target itself, unless they ask for more than its own test

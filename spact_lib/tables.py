@@ -10,25 +10,30 @@ from pathlib import Path
 
 import pandas as pd
 
-from spact_lib.config import AnonymizerSpec, Method, Spec
+from spact_lib.config import AnonymizerSpec, Method, NoiseFeaturesSpec, Spec
 from spact_lib.errors import UserError, unknown_name
 from spact_lib.experiments import Store
 from spact_lib.files import atomic_path
 from spact_lib.paper import relative_drop, reported, reported_drop
 from spact_lib.paths import runs_root
 from spact_lib.results import keep_records
-from spact_lib.study import METHODS, TABLES, LearnedMethod, Study, open_study
+from spact_lib.study import TABLE_EXTRAS, TABLES, Study, open_study
 
 LABELS = {
     "raw": "Raw data",
     "identity": "Identity (Eq. 4 only)",
     "downsample_2x": "Downsample-2x",
     "downsample_4x": "Downsample-4x",
+    "downsample_2x_up": "Downsample-2x, up again",
+    "downsample_4x_up": "Downsample-4x, up again",
     "obf_blackening": "Obf-Blackening",
     "obf_strong_blur": "Obf-StrongBlur",
     "obf_weak_blur": "Obf-WeakBlur",
+    "noise_features": "Noise-features (after [46])",
     "supervised": "Supervised [41]",
     "spact": "SPAct",
+    "spact_plus": "SPAct+ (3 f_B steps)",
+    "spact_stills": "SPAct, pairs of stills",
     "no_f_B": "No f_B",
     "frozen_f_B": "f_B frozen",
     "spatiotemporal_f_B": "Spatio-temporal f_B",
@@ -38,9 +43,13 @@ LABELS = {
     "rotnet": "RotNet",
     "smaller_f_B": "Smaller f_B",
     "larger_f_B": "Larger f_B",
+    "r2plus1d_f_T": "f_T R(2+1)D",
+    "mc3_f_T": "f_T MC3",
+    "tedspad": "TeD-SPAD's L_T",
 }
 METRICS = {"top1": "top-1", "cmap": "cMAP", "f1": "F1"}
-TRAINED = ("init_f_A", "init_f_T", "init_f_B", "anonymizer", "target", "test")  # kinds of specs that cost minutes
+# Kinds of specs that cost minutes.
+TRAINED = ("init_f_A", "init_f_T", "init_f_B", "anonymizer", "noise_features", "target", "test")
 
 
 def label(method: str, boxes: str = "") -> str:
@@ -71,10 +80,10 @@ def table(
     Returns:
         Index (metric, method). Columns: ``here`` (top-1 and cMAP in percent, F1 in [0, 1]; mean over the target
         seeds), ``chance`` (its chance line), ``drop`` (relative, from raw, in percent), ``paper``, ``paper drop``,
-        ``difference`` (of the two drops, in points), ``omega``, ``seeds`` (of the targets), ``replicates``,
-        ``minutes`` (of training this row needs, shared initialisation included), ``device``, ``boxes`` (of persons:
-        "oracle", "coco", or "" where a method looks for none). Several replicates add
-        ``sd`` and ``drop sd``, standard deviations over replicates; drops are taken within a replicate.
+        ``difference`` (of the two drops, in points), ``omega`` (of noise-features: sigma), ``seeds`` (of the targets),
+        ``replicates``, ``minutes`` (of training this row needs, shared initialisation included), ``device``, ``boxes``
+        (of persons: "oracle", "coco", or "" where a method looks for none). Several replicates add ``sd`` and
+        ``drop sd``, standard deviations over replicates; drops are taken within a replicate.
 
     Raises:
         UserError: an unknown table, or a method that cannot be trained (``Study.check``), before anything is.
@@ -109,7 +118,7 @@ def table(
 
 
 def _paper_row(lookup: Callable[..., float | None], table: str, method: str, *column: str) -> float | None:
-    row = TABLES[table].get(method, "")
+    row = (TABLES[table] | TABLE_EXTRAS.get(table, {})).get(method, "")
     return lookup(table, row, *column) if row else None
 
 
@@ -117,9 +126,8 @@ def _method_rows(table: str, study: Study, name: str) -> pd.DataFrame:
     """The rows of one method in one replicate, without drops."""
     method, seeds = study.method(name), study.profile.target_seeds
     specs: dict[str, Spec] = {}
-    if isinstance(METHODS[name], LearnedMethod):  # what choosing omega cost belongs to the row
-        for omega in study.choose_omega(name)[1]:
-            specs |= trained_parts(study.choice_spec(study.anonymizer(name, omega)))
+    for candidate in study.tried(name):  # what choosing omega cost belongs to the row
+        specs |= trained_parts(study.choice_spec(candidate))
     rows = {}
     for target, asked in study.protocol.targets.items():
         for seed in seeds:
@@ -139,12 +147,18 @@ def _method_rows(table: str, study: Study, name: str) -> pd.DataFrame:
     found = pd.DataFrame.from_dict(rows, orient="index", dtype=float)
     found.index = pd.MultiIndex.from_tuples(rows, names=["metric", "method"])
     return found.assign(
-        omega=f"{method.omega:g}" if isinstance(method, AnonymizerSpec) else "",
+        omega=_strength(method),
         seeds=" ".join(map(str, seeds)),
         boxes=getattr(method, "boxes", ""),
         minutes=sum(record["seconds"] for record in records) / 60,
         device=", ".join(sorted({record["environment"]["device"] for record in records})),
     )
+
+
+def _strength(method: Method) -> str:
+    if isinstance(method, NoiseFeaturesSpec):
+        return f"sigma {method.sigma:g}"
+    return f"{method.omega:g}" if isinstance(method, AnonymizerSpec) else ""
 
 
 def trained_parts(spec: Spec) -> dict[str, Spec]:

@@ -78,7 +78,7 @@ def test_an_export_runs_on_videos(exported: Path, tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_exported(study: Study, exported: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="downsample_2x learns nothing"):
+    with pytest.raises(UserError, match="downsample_2x has no f_A that works by itself"):
         export(study, "downsample_2x", tmp_path / "out")
     with pytest.raises(UserError, match="is already there"):
         export(study, "spact", exported)

@@ -6,8 +6,10 @@ import pytest
 from pydantic import BaseModel
 
 from spact_lib import tables
+from spact_lib.action_losses import ACTION_LOSSES, build_action_loss
 from spact_lib.baselines import BASELINES, baseline
-from spact_lib.config import PROFILES, Profile, Schedule, profile
+from spact_lib.branches import BRANCHES, build_branch
+from spact_lib.config import PROFILES, ActionLossSpec, BranchSpec, Profile, Schedule, profile
 from spact_lib.errors import UserError
 from spact_lib.experiments import Store, manifest_of
 from spact_lib.protocols import PROTOCOLS, Role, data_spec, protocol
@@ -39,7 +41,7 @@ def variants(value: object) -> list[tuple[str, object]]:
     return [("", value + 1 if isinstance(value, int | float) else f"{value}x")]
 
 
-@pytest.mark.parametrize("branch", ["spact", "supervised"])
+@pytest.mark.parametrize("branch", ["spact", "supervised", "tedspad"])
 def test_every_field_of_a_spec_is_in_its_key(tiny_csv: Path, branch: str) -> None:
     one = study(tiny_csv)
     spec = one.target_spec(one.anonymizer(branch, 0.5), "privacy")
@@ -98,8 +100,25 @@ def test_learned_rows_share_their_start_and_f_T(tiny_csv: Path) -> None:
 
 def test_targets_of_a_downsampled_release_see_small_frames(tiny_csv: Path) -> None:
     one = study(tiny_csv)
-    for name, size in {"raw": 32, "downsample_2x": 16, "downsample_4x": 8}.items():
+    for name, size in {"raw": 32, "downsample_2x": 16, "downsample_4x": 8, "downsample_4x_up": 32}.items():
         assert one.target_spec(one.method(name), "action").view.size == size
+
+
+@pytest.mark.parametrize("name", ["r2plus1d_f_T", "mc3_f_T"])
+def test_another_f_T_changes_f_T_alone_and_no_target(tiny_csv: Path, name: str) -> None:
+    one = study(tiny_csv)
+    spact, other = (one.anonymizer(each, 0.5) for each in ("spact", name))
+    network = getattr(SMOKE, name)
+    assert other == spact.model_copy(update={"f_T": spact.f_T.model_copy(update={"network": network})})
+    assert one.target_spec(other, "action").network == one.target_spec(spact, "action").network == SMOKE.target_f_T
+
+
+def test_a_target_of_another_architecture_judges_the_same_f_A(tiny_csv: Path) -> None:
+    one = study(tiny_csv)
+    spact = one.anonymizer("spact", 0.5)
+    for role, network in (("action", SMOKE.mc3_f_T), ("privacy", SMOKE.larger_f_B)):
+        own, other = one.target_spec(spact, role), one.target_spec(spact, role, network=network)
+        assert other == own.model_copy(update={"network": network}) and other.release == own.release
 
 
 # --- profiles ---
@@ -151,6 +170,10 @@ def test_unknown_names_and_data_are_refused_before_any_training(tiny_csv: Path, 
         study(tiny_csv).method("spct")
     with pytest.raises(UserError, match=f"unknown baseline 'blur'; choose one of: {', '.join(sorted(BASELINES))}"):
         baseline("blur")
+    with pytest.raises(UserError, match=f"unknown L_B 'byol'; choose one of: {', '.join(sorted(BRANCHES))}"):
+        build_branch(BranchSpec(loss="byol", network="slim8"), 0)
+    with pytest.raises(UserError, match=f"unknown L_T 'ce'; choose one of: {', '.join(sorted(ACTION_LOSSES))}"):
+        build_action_loss(ActionLossSpec(loss="ce"))
     with pytest.raises(UserError, match="no dataset at .*none.csv; give a CSV file or a folder with manifest.csv"):
         study(tmp_path / "none.csv")
     with pytest.raises(UserError, match="unknown task of dataset '.*' 'person'; choose one of: action, attributes"):
@@ -158,7 +181,7 @@ def test_unknown_names_and_data_are_refused_before_any_training(tiny_csv: Path, 
     with pytest.raises(UserError, match="unknown person to leave out 'c'; choose one of: a, b"):
         study(tiny_csv, leave_out=("person", "c"))
     one = study(tiny_csv)
-    learned = "choose one of: frozen_f_B, larger_f_B, .*, spact, spatiotemporal_f_B, supervised$"
+    learned = "choose one of: frozen_f_B, larger_f_B, .*, spact, .*, spatiotemporal_f_B, supervised, tedspad$"
     with pytest.raises(UserError, match=f"unknown learned method 'raw'; {learned}"):
         one.choose_omega("raw")
     with pytest.raises(UserError, match=f"unknown learned method 'spct'; {learned}"):

@@ -87,6 +87,10 @@ def specs(one: Study) -> dict[str, Spec]:
         "spact": spact,
         "moco f_B": one.anonymizer("moco", 0.5).f_B,
         "moco": one.anonymizer("moco", 0.5),
+        "tedspad": one.anonymizer("tedspad", 0.5),
+        "plus": one.anonymizer("spact_plus", 0.5),
+        "stills": one.anonymizer("spact_stills", 0.5),
+        "noise": one.noise_features(0.5),
         "release": one.release(spact, one.protocol.action),
         "f'_T": one.target_spec(spact, "action"),
         "f'_B": one.target_spec(spact, "privacy"),
@@ -123,14 +127,14 @@ def test_every_method_gets_its_rows(finished: tuple[Study, dict]) -> None:
             assert 0 < metrics["cmap"] <= 100 and 0 <= metrics["f1"] <= 1 and len(metrics["ap"]) == 2
             assert 1 <= metrics["chosen_step"] <= 4
     kinds = {path.parent.parent.name for path in one.store.root.glob("*/*/record.json")}
-    assert kinds == {"frames", "init_f_A", "init_f_T", "init_f_B", "anonymizer", "release", "target"}
+    assert kinds == {"frames", "init_f_A", "init_f_T", "init_f_B", "anonymizer", "noise_features", "release", "target"}
     counts = {kind: len(list((one.store.root / kind).glob("*/record.json"))) for kind in kinds}
-    # One dataset: decoded once; one start and one f_T for all learned methods, one f_B for those that only play on with
-    # it; raw frames are not written twice.
+    # One dataset: decoded once; one start for all learned methods, one f_T for all but those that change it, one f_B
+    # for those that only play on with it; raw frames are not written twice.
     learned = sum(isinstance(method, LearnedMethod) for method in HERE.values())
     assert counts == {
-        "frames": 1, "init_f_A": 1, "init_f_T": 1, "init_f_B": learned - 2, "anonymizer": learned,
-        "release": len(HERE) - 1, "target": 4 * len(HERE),
+        "frames": 1, "init_f_A": 1, "init_f_T": 3, "init_f_B": learned - 6, "anonymizer": learned,
+        "noise_features": 1, "release": len(HERE) - 1, "target": 4 * len(HERE),
     }  # fmt: skip
 
 
@@ -166,6 +170,18 @@ def test_the_game_begins_with_what_the_spec_says(finished: tuple[Study, dict]) -
     assert batch["image"].shape == (3, 1, 3, 16, 16) and batch["image_label"].shape == (3, 2)
 
 
+def test_stills_are_seen_twice_and_without_labels(finished: tuple[Study, dict]) -> None:
+    one, _ = finished
+    spec = one.anonymizer("spact_stills", 0.3)
+    _, batches = experiments.open_game(spec, one.store)
+    (batch,) = batches(0, 1)
+    assert set(batch) == {"clip", "label", "image", "image_further"}
+    assert batch["image"].shape == batch["image_further"].shape == (3, 1, 3, 16, 16)
+    assert not any(torch.equal(*views) for views in zip(batch["image"], batch["image_further"], strict=True))
+    # Three images, although there are six videos.
+    assert one.store.run(spec).metrics["L_B_uninformative"] == pytest.approx(nt_xent_uninformative(3))
+
+
 def test_the_same_spec_is_not_made_twice(finished: tuple[Study, dict], monkeypatch: pytest.MonkeyPatch) -> None:
     one, rows = finished
     monkeypatch.setattr(experiments, "BUILDERS", {})
@@ -198,9 +214,9 @@ def test_a_downsampled_release_is_small(finished: tuple[Study, dict]) -> None:
     role = one.protocol.action
     shapes = [
         one.store.release(one.release(one.method(name), role)).read(0, np.array([0])).shape
-        for name in ("raw", "downsample_2x", "downsample_4x")
+        for name in ("raw", "downsample_2x", "downsample_4x", "downsample_4x_up")
     ]
-    assert shapes == [(1, 16, 19, 3), (1, 8, 10, 3), (1, 4, 5, 3)]
+    assert shapes == [(1, 16, 19, 3), (1, 8, 10, 3), (1, 4, 5, 3), (1, 16, 19, 3)]
 
 
 def test_decoding_at_every_use_changes_nothing(finished: tuple[Study, dict], tiny_csv: Path, tmp_path: Path) -> None:
@@ -260,10 +276,13 @@ class Killed(BaseException):
     """Not an Exception: nothing may catch it."""
 
 
-@pytest.mark.parametrize(
-    "kind",
-    ["frames", "f_A", "f_T", "f_B", "supervised f_B", "spact", "moco f_B", "moco", "release", "f'_T", "f'_B"],
-)
+LEARNED = [
+    *("f_A", "f_T", "f_B", "supervised f_B", "moco f_B", "spact", "moco", "tedspad", "plus", "stills", "noise"),
+    *("f'_T", "f'_B"),
+]
+
+
+@pytest.mark.parametrize("kind", ["frames", *LEARNED, "release"])
 def test_killed_at_any_moment_ends_as_if_undisturbed(
     finished: tuple[Study, dict], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: str
 ) -> None:
@@ -482,5 +501,6 @@ def test_spact_is_learned_and_chosen_without_privacy_labels(
     other = study(tiny_csv, tmp_path)
     spec = other.method("spact")
     assert outcome(other.store.run(spec)) == outcome(finished[0].store.run(spec))
+    other.store.run(other.method("spact_stills"))
     with pytest.raises(AssertionError, match="looked at privacy labels"):
         other.method("supervised")

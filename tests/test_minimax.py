@@ -143,6 +143,20 @@ def test_rotations_are_told_apart_by_the_right_labels() -> None:
     assert torch.isclose(game.branch.loss(f_B, frames, batch), sum(expected) / 12, rtol=1e-5)
 
 
+def test_stills_contrast_two_views_of_each_image() -> None:
+    game, batch = make_game("nt_xent_stills"), make_batch(0)
+    batch["image_further"] = torch.rand(5, 1, 3, 16, 16, generator=torch.Generator().manual_seed(5))
+    del batch["pair"], batch["image_label"]
+    before = deepcopy(networks(game))
+    anonymizer_step(game, batch)
+    assert moved(game, before) == {"f_A": (True, True), "f_T": (False, False), "f_B": (False, False)}
+    auxiliary_step(game, batch)
+    assert moved(game, before) == {name: (True, True) for name in before}
+    f_B, frames = game.f_B.eval(), game.branch.frames(batch)
+    first, second = (f_B(batch[key][:, 0])[0] for key in ("image", "image_further"))
+    assert torch.isclose(game.branch.loss(f_B, frames, batch), nt_xent(first, second, 0.1), rtol=1e-4)
+
+
 def test_a_spatio_temporal_f_B_contrasts_two_clips_of_a_video() -> None:
     game, batch = make_game("nt_xent", "r3d_slim", n_frames=4), make_batch(0)
     batch["pair"] = torch.rand(3, 8, 3, 16, 16, generator=torch.Generator().manual_seed(5))
@@ -266,8 +280,9 @@ def canned(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
     return used
 
 
-def play_in(folder: Path, steps: int, **options: object) -> Run:
+def play_in(folder: Path, steps: int, *, f_B_steps: int = 1, **options: object) -> Run:
     game = make_game("nt_xent")
+    game.f_B_steps = f_B_steps
     run = Run(folder, networks(game), {"f_A": game.optimizer_A}, "minimax")
 
     def batches(first: int, last: int) -> Iterator[int]:
@@ -285,6 +300,29 @@ def test_each_step_takes_the_next_batch_also_after_a_restart(tmp_path: Path, can
     assert play_in(tmp_path, 4, on_step=seen.append).step == 4
     assert canned == [("f_A", 4), ("f_T, f_B", 5), ("f_A", 6), ("f_T, f_B", 7)]
     assert seen == [2, 3]
+
+
+def test_more_steps_of_f_B_take_more_batches_also_after_a_restart(
+    tmp_path: Path, canned: list[tuple[str, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(minimax, "privacy_step", lambda game, k: canned.append(("f_B", k)) or {"L_B": float(k)})
+    iteration = [("f_A", 0), ("f_T, f_B", 1), ("f_B", 2), ("f_B", 3)]
+    for first in (0, 1):
+        canned.clear()
+        run = play_in(tmp_path, first + 1, f_B_steps=3)
+        assert canned == [(who, k + 4 * first) for who, k in iteration]
+        assert run.rows[-1]["L_B"] == 4 * first + 3  # against the f_B that was updated most
+
+
+def test_a_step_of_f_B_alone_moves_f_B_alone_down_the_gradient_of_L_B() -> None:
+    game, batch = make_game("nt_xent"), make_batch(1)
+    nets, before = deepcopy(networks(game)), deepcopy(networks(game))
+    for name, net in nets.items():
+        net.train(name != "f_A")
+    _, loss_B = naive_losses(*nets.values(), "nt_xent", batch)
+    assert minimax.privacy_step(game, batch) == pytest.approx({"L_B": loss_B.item()}, rel=1e-5)
+    assert_gradients(game.f_B, loss_B, nets["f_B"])
+    assert moved(game, before) == {"f_A": (False, False), "f_T": (False, False), "f_B": (True, True)}
 
 
 def test_th_Bmax_is_compared_with_the_mean_of_step_2s_L_B(

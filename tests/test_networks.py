@@ -1,7 +1,9 @@
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor, nn
-from torchvision.models.video import r3d_18
+from torchvision.models.video import mc3_18, r2plus1d_18, r3d_18
 
 from spact_lib.errors import UserError
 from spact_lib.networks.action import ACTION_NETWORKS, build_action_network, normal_flow
@@ -177,3 +179,35 @@ def test_no_network_meets_the_memory_error_of_onednn(name: str) -> None:
     """See ``privacy._down``: a strided 1x1 convolution with fewer than 16 input channels corrupts the heap."""
     convolutions = [m for m in PrivacyNetwork(name).modules() if isinstance(m, nn.Conv2d)]
     assert not [c for c in convolutions if c.kernel_size == (1, 1) and c.stride != (1, 1) and c.in_channels < 16]
+
+
+@pytest.mark.parametrize(("name", "theirs"), [("r2plus1d18", r2plus1d_18), ("mc3_18", mc3_18)])
+def test_other_f_T_are_torchvisions_behind_our_layout(name: str, theirs: Callable[..., nn.Module]) -> None:
+    with torch.device("meta"):
+        ours, expected = build_action_network(name, 5).body, theirs(weights=None, num_classes=5)
+        assert build_action_network(name, 5)(torch.zeros(2, 4, 3, 32, 32)).shape == (2, 5)
+    assert {k: v.shape for k, v in ours.state_dict().items()} == {k: v.shape for k, v in expected.state_dict().items()}
+
+
+def test_slim_R2Plus1D_separates_space_and_time() -> None:
+    body = build_action_network("r2plus1d_slim_motion", 3).body
+    kernels = {m.kernel_size for m in body.blocks.modules() if isinstance(m, nn.Conv3d)}
+    assert kernels == {(1, 3, 3), (3, 1, 1), (1, 1, 1)}
+
+
+def test_slim_MC3_is_3D_first_and_keeps_the_temporal_length_after() -> None:
+    body = build_action_network("mc3_slim_motion", 3).body
+    kernels = [{m.kernel_size for m in block.modules() if isinstance(m, nn.Conv3d)} for block in body.blocks]
+    assert kernels == [{(3, 3, 3)}, {(1, 3, 3), (1, 1, 1)}, {(1, 3, 3), (1, 1, 1)}]
+    with torch.no_grad():
+        assert body.blocks(torch.zeros(1, 16, 8, 16, 16)).shape == (1, 64, 8, 4, 4)
+
+
+@pytest.mark.parametrize("name", ["r3d_slim_motion", "r2plus1d_slim_motion", "mc3_slim_motion"])
+def test_slim_networks_see_motion(name: str) -> None:
+    torch.manual_seed(0)
+    f_T, clips = build_action_network(name, 3).eval(), uniform(2, 4, 3, 32, 32)
+    with torch.no_grad():
+        logits = f_T(clips)
+        torch.testing.assert_close(f_T(clips[1:]), logits[1:])
+        assert (f_T(clips.flip(1)) - logits).abs().max() > 1e-5  # the order of the frames counts

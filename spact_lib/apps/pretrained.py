@@ -21,12 +21,12 @@ def export(study: Study, method: str, folder: Path) -> Path:
     What is not in the study's store yet is trained first: the anonymizer, and the targets whose scores the card gives.
 
     Raises:
-        UserError: the method learns no f_A; the folder holds something already.
+        UserError: the method learns no f_A, or one that needs its noise; the folder holds something already.
         NotTrainedError: something is missing where training is forbidden.
     """
     spec = study.method(method)
     if not isinstance(spec, InitAnonymizerSpec | AnonymizerSpec):
-        raise UserError(f"{method} learns nothing, so there is nothing to export; `spact anonymize` knows its name")
+        raise UserError(f"{method} has no f_A that works by itself; `spact anonymize` knows baselines by name")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} is already there; choose another place, or remove it")
     weights = study.store.files(spec) / WEIGHTS

@@ -5,8 +5,14 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.models.video import r3d_18
-from torchvision.models.video.resnet import BasicBlock, Conv3DSimple, VideoResNet
+from torchvision.models.video import mc3_18, r2plus1d_18, r3d_18
+from torchvision.models.video.resnet import (
+    BasicBlock,
+    Conv2Plus1D,
+    Conv3DNoTemporal,
+    Conv3DSimple,
+    VideoResNet,
+)
 
 from spact_lib.errors import unknown_name
 
@@ -28,6 +34,15 @@ class ActionNetwork(nn.Module):
         clips = clips.transpose(1, 2)  # (B, T, C, H, W) -> (B, C, T, H, W)
         return self.body(clips.contiguous(memory_format=torch.channels_last_3d))
 
+    def features(self, clips: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits (B, n_classes), and the pooled features (B, D) that they are a linear function of."""
+        seen: list[Tensor] = []
+        hook = self.body.fc.register_forward_pre_hook(lambda layer, given: seen.append(given[0]))
+        try:
+            return self(clips), seen[0]
+        finally:
+            hook.remove()
+
 
 def _r3d18(n_classes: int) -> VideoResNet:
     return r3d_18(weights=None, num_classes=n_classes)
@@ -48,6 +63,14 @@ def _r3d18_dilated(n_classes: int) -> VideoResNet:
     return body
 
 
+def _r2plus1d18(n_classes: int) -> VideoResNet:
+    return r2plus1d_18(weights=None, num_classes=n_classes)
+
+
+def _mc3_18(n_classes: int) -> VideoResNet:
+    return mc3_18(weights=None, num_classes=n_classes)
+
+
 class _SlimStem(nn.Sequential):
     def __init__(self, channels: int, width: int):
         super().__init__(
@@ -61,12 +84,16 @@ class SlimR3D(nn.Module):
     """R3D for 32-pixel clips on a CPU: a stem and three residual blocks (torchvision's BasicBlock), widths 16-32-64."""
 
     channels = 3
+    convolutions = (Conv3DSimple, Conv3DSimple, Conv3DSimple)  # of the blocks
 
     def __init__(self, n_classes: int, width: int = 16):
         super().__init__()
+        first, second, third = self.convolutions
         self.stem = _SlimStem(self.channels, width)
         self.blocks = nn.Sequential(
-            _block(width, width, stride=1), _block(width, 2 * width, stride=2), _block(2 * width, 4 * width, stride=2)
+            _block(width, width, 1, first),
+            _block(width, 2 * width, 2, second),
+            _block(2 * width, 4 * width, 2, third),
         )
         self.avgpool = nn.AdaptiveAvgPool3d(1)
         self.fc = nn.Linear(4 * width, n_classes)
@@ -89,6 +116,18 @@ class SlimMotionR3D(SlimR3D):
         return super().forward(x.contiguous(memory_format=torch.channels_last_3d))
 
 
+class SlimMotionR2Plus1D(SlimMotionR3D):
+    """R(2+1)D for mini: every 3x3x3 convolution of the blocks is one in space, then one in time."""
+
+    convolutions = (Conv2Plus1D, Conv2Plus1D, Conv2Plus1D)
+
+
+class SlimMotionMC3(SlimMotionR3D):
+    """MC3 for mini: the first block is 3-D, the later ones are 2-D and keep the temporal length."""
+
+    convolutions = (Conv3DSimple, Conv3DNoTemporal, Conv3DNoTemporal)
+
+
 def normal_flow(x: Tensor, noise: float = 0.002) -> Tensor:
     """Motion along the brightness gradient, from one frame to the next (Horn and Schunck's constraint, no smoothing).
 
@@ -108,20 +147,25 @@ def normal_flow(x: Tensor, noise: float = 0.002) -> Tensor:
     return torch.cat([speed * right, speed * down], dim=1).clamp(-2, 2)
 
 
-def _block(in_channels: int, out_channels: int, stride: int) -> BasicBlock:
+def _block(in_channels: int, out_channels: int, stride: int, convolution: type[nn.Module]) -> BasicBlock:
     shortcut = None
     if stride != 1 or in_channels != out_channels:
+        strides = convolution.get_downsample_stride(stride)
         shortcut = nn.Sequential(
-            nn.Conv3d(in_channels, out_channels, 1, stride=stride, bias=False), nn.BatchNorm3d(out_channels)
+            nn.Conv3d(in_channels, out_channels, 1, stride=strides, bias=False), nn.BatchNorm3d(out_channels)
         )
-    return BasicBlock(in_channels, out_channels, Conv3DSimple, stride, shortcut)
+    return BasicBlock(in_channels, out_channels, convolution, stride, shortcut)
 
 
 ACTION_NETWORKS: dict[str, Callable[[int], nn.Module]] = {
     "r3d18": _r3d18,
     "r3d18_dilated": _r3d18_dilated,
+    "r2plus1d18": _r2plus1d18,
+    "mc3_18": _mc3_18,
     "r3d_slim": SlimR3D,
     "r3d_slim_motion": SlimMotionR3D,
+    "r2plus1d_slim_motion": SlimMotionR2Plus1D,
+    "mc3_slim_motion": SlimMotionMC3,
 }
 
 

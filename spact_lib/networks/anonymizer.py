@@ -77,10 +77,18 @@ class Anonymizer(nn.Module):
     def forward(self, frames: Tensor) -> Tensor:
         if frames.dim() != 4 or frames.shape[1] != 3:
             raise ValueError(f"f_A takes frames of shape (N, 3, H, W), got {tuple(frames.shape)}; flatten clips first")
-        skips = [self.stem(frames.contiguous(memory_format=torch.channels_last))]
+        return self.decode(self.encode(frames))
+
+    def encode(self, frames: Tensor) -> list[Tensor]:
+        """Features of all levels: (N, C_k, H / 2^k, W / 2^k), the bottleneck last."""
+        features = [self.stem(frames.contiguous(memory_format=torch.channels_last))]
         for block in self.down:
-            skips.append(block(F.max_pool2d(skips[-1], 2)))
-        x = skips.pop()
+            features.append(block(F.max_pool2d(features[-1], 2)))
+        return features
+
+    def decode(self, features: list[Tensor]) -> Tensor:
+        """Frames (N, 3, H, W) from the features of ``encode``."""
+        *skips, x = features
         for block in self.up:
             skip = skips.pop()
             # Resizing to the skip's own size also covers odd H and W, which a factor of 2 would miss by one.
