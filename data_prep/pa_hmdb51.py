@@ -82,7 +82,7 @@ def _count_frames(annotations: pd.DataFrame) -> dict[str, object]:
         "annotated frames": len(values),
         "frames annotated for": {a: int(annotated[a].sum()) for a in ATTRIBUTES},
         "frames that show": {a: int(shown[a].sum()) for a in ATTRIBUTES}
-        | {"nudity, value 2": int((values["nudity"] == "2").sum())},
+        | {"nudity (value 2)": int((values["nudity"] == "2").sum())},
     }
 
 

@@ -83,15 +83,16 @@ def _probe_log(dataset: str | Path, manifest: Manifest) -> Path:
 def describe(manifest: Manifest) -> dict:
     """Rows, files, labels and chance lines: everything that needs no media file.
 
-    Prevalences are over rows; where every row of a split is a frame range, ``frames`` has them over frames. Where rows
-    are set aside because their files are missing, ``selected`` has them over all rows that the dataset lists.
+    Prevalences are over rows; where the rows of a split are frame ranges, several of a file, ``frames`` has them over
+    frames. Where rows are set aside because their files are missing, ``selected`` has them over all that are listed.
     """
     rows, parts = manifest.rows, {}
     lengths = (rows["end"] - rows["start"].fillna(0)).astype("Float64").to_numpy(float, na_value=np.nan)
     for split in SPLITS:
         chosen = (rows["split"] == split).to_numpy()
         if chosen.any():
-            parts[split] = (chosen, lengths[chosen] if np.isfinite(lengths[chosen]).all() else None)
+            ranges = np.isfinite(lengths[chosen]).all() and rows.loc[chosen, "path"].duplicated().any()
+            parts[split] = (chosen, lengths[chosen] if ranges else None)
     listed = listed_splits(manifest)
     set_aside = (listed != rows["split"]).to_numpy()
     selected = {split: (listed == split).to_numpy() for split in SPLITS[:-1] if set_aside.any()}

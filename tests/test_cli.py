@@ -91,7 +91,10 @@ def test_paper_profile_says_which_data_is_missing(site, capsys):
     assert status("reproduce", "--profile", "paper") == 2
     assert "needs datasets that are not prepared" in (err := capsys.readouterr().err) and "ucf101" in err
     assert status("doctor", "--profile", "paper") == 1
-    assert "04_tiny.ipynb: needs ucf101\nto do: spact prepare ucf101 --root DIR\n" in capsys.readouterr().out
+    assert (
+        "04_tiny.ipynb: needs ucf101\nto do: spact prepare ucf101 --root DIR; to get UCF101: "
+        in capsys.readouterr().out
+    )
     assert status("doctor", "--profile", "mini") == 0
     assert "next: spact reproduce --profile mini" in capsys.readouterr().out
 
@@ -112,7 +115,7 @@ def test_report_and_cache_of_ones_own_csv(tiny_csv, tmp_path, capsys):
     assert "media: 11 of 11 files" in capsys.readouterr().out
     assert status("cache", str(tiny_csv), "--short-side", "16", "--fps", "5", "--out", str(out)) == 0
     text = capsys.readouterr().out
-    assert "  11 files in " in text and ", all read back" in text and "times as fast" in text
+    assert "  11 files, 11 of them written now, in " in text and "read back" in text and "times as fast" in text
     assert status("report", str(out)) == 0
     assert "tiny: 6 train, 2 val, 3 test, 1 unused" in capsys.readouterr().out
     assert status("report", "ucf") == 2

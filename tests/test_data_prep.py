@@ -366,7 +366,7 @@ def test_what_protocols_need_of_pa_hmdb51_is_written_with_it(tmp_path: Path) -> 
     assert ranges.facts["annotated frames"] == 10
     assert ranges.facts["frames annotated for"] == dict.fromkeys(pa_hmdb51.ATTRIBUTES, 10) | {"face": 9}
     nothing = dict.fromkeys(pa_hmdb51.ATTRIBUTES, 0)
-    assert ranges.facts["frames that show"] == nothing | {"nudity": 6, "nudity, value 2": 3}
+    assert ranges.facts["frames that show"] == nothing | {"nudity": 6, "nudity (value 2)": 3}
     assert videos.rows[["path", "start", "end", "pa_attributes_nudity2"]].to_numpy().tolist() == [
         ["wave/x.avi", 0, 9, "nudity"]
     ]

@@ -95,7 +95,7 @@ def test_pa_hmdb51(annotations: Path, pa: Manifest) -> None:
     assert len(values) == 52_413
     annotated = (values != "").sum().to_dict()
     assert pa.facts["annotated frames"] == 52_413 and pa.facts["frames annotated for"] == annotated
-    assert pa.facts["frames that show"]["nudity, value 2"] == (values["nudity"] == "2").sum()
+    assert pa.facts["frames that show"]["nudity (value 2)"] == (values["nudity"] == "2").sum()
     assert annotated == dict(skin_color=52_413, face=52_412, gender=52_413, nudity=52_412, relationship=52_413)
     present = 100 * ((values != "") & (values != "0")).sum() / (values != "").sum()
     assert present.round(1).tolist() == [97.2, 75.0, 98.0, 59.7, 15.7]

@@ -290,3 +290,38 @@ def test_bad_arguments(tmp_path: Path, draw: int, scale: str, said: str) -> None
     with pytest.raises(UserError, match=said):
         mini.draw(tmp_path / "out", draw, scale)
     assert not (tmp_path / "out").exists()
+
+
+def test_the_same_files_are_read_as_further_datasets(drawn: Path, manifests: dict[str, Manifest]) -> None:
+    further = {name: read_manifest(drawn / name) for name in mini.FURTHER}
+    annotated = set(manifests["pa_hmdb51"].rows["path"])
+    without = further["hmdb51_without_pa"].rows
+    assert not annotated & set(without.loc[without["split"] != "unused", "path"]) and annotated < set(without["path"])
+    assert further["pa_hmdb51_videos"].rows["path"].tolist() == manifests["pa_hmdb51"].rows["path"].unique().tolist()
+    for name in ("hmdb51", "hmdb51_without_pa", "pa_hmdb51_videos"):
+        assert (further | manifests)[name].tasks["action"] == manifests["pa_hmdb51"].tasks["action"]
+    assert further["vispr_pa"].rows["path"].equals(manifests["vispr"].rows["path"])
+    for name in ("ucf101", "hmdb51"):
+        labelled, items = further[f"vp_{name}"], planned(name)
+        assert labelled.rows.drop(columns="vp_attributes").equals(manifests[name].rows)
+        for path, cell in labelled.rows[["path", "vp_attributes"]].itertuples(index=False):
+            marks = set().union(*(shown for _, shown in items[path].look.marks))
+            assert ("gender" in cell.split("|")) == ("a4_gender" in marks)
+            assert ("relationship" in cell.split("|")) == bool(marks & {"a64_rel_personal", "a65_rel_social"})
+    for name, manifest in further.items():
+        assert missing_files(manifest) == [] and (drawn / name / "boxes.npz").exists()
+
+
+def test_an_older_drawing_gets_the_further_datasets_and_nothing_is_drawn_again(
+    drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "older"
+    shutil.copytree(drawn, out)
+    for name in mini.FURTHER:
+        shutil.rmtree(out / name)
+    before = {path: path.read_bytes() for path in out.rglob("*.csv")}
+    monkeypatch.setattr(mini, "ProcessPoolExecutor", lambda *_, **__: pytest.fail("it was drawn again"))
+    mini.draw(out, 0, "smoke")
+    assert all(path.read_bytes() == content for path, content in before.items())
+    for name in mini.FURTHER:
+        assert read_manifest(out / name).fingerprint == read_manifest(drawn / name).fingerprint

@@ -1,4 +1,4 @@
-"""A training csv of HVU's size: what reading it and writing the manifest cost, in a process of its own."""
+"""A training csv of HVU's size: what `spact prepare phvu` costs, its report included, in a process of its own."""
 
 import json
 import os
@@ -12,13 +12,18 @@ from data_prep.phvu import OFFICIAL_CLASSES
 from spact_lib.manifest import read_manifest
 
 ROWS, TAGS = 300_000, 20
+# ``seconds`` are those of the clock, ``waited`` those of them in which the process could have run but others did: Linux
+# counts them, and without them a busy machine would fail the test.
 MEASURED = """
-import json, resource, sys, time
-start = time.perf_counter()
-import data_prep
-data_prep.prepare("phvu", sys.argv[1], sys.argv[2])
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
-print(json.dumps({"seconds": time.perf_counter() - start, "cpu_seconds": time.process_time(), "peak_mb": peak}))
+import atexit, json, pathlib, resource, sys, time
+start, waits = time.perf_counter(), pathlib.Path("/proc/self/schedstat")
+def tell():
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+    waited = int(waits.read_text().split()[1]) / 1e9 if waits.exists() else 0
+    print(json.dumps({"seconds": time.perf_counter() - start, "waited": waited, "peak_mb": peak}))
+atexit.register(tell)
+from spact_lib.cli import main
+main(["prepare", "phvu", "--root", sys.argv[1], "--out", sys.argv[2]])
 """
 
 
@@ -51,9 +56,12 @@ def test_300_000_rows_in_2_minutes_and_1_gb(tmp_path: Path) -> None:
         check=True,
     )
     measured = json.loads(run.stdout.splitlines()[-1])
-    print(measured)
-    # Seconds of the processor: those of the clock tell what else the machine was doing.
-    assert measured["cpu_seconds"] < 120 and measured["peak_mb"] < 1000
-    assert "against the paper's 245,212" in run.stderr and "annotations alone" in run.stderr
+    print(run.stdout)
+    assert measured["seconds"] - measured["waited"] < 120 and measured["peak_mb"] < 1000
+    assert "against the paper's 245,212" in run.stdout and "annotations alone" in run.stdout
     rows = read_manifest(tmp_path / "out" / "phvu").rows
     assert len(rows) == ROWS + 1000 and rows["path"].is_unique
+    report = json.loads((tmp_path / "out" / "phvu" / "report.json").read_text())
+    assert report["facts"] == {"rows of HVU's csv files": {"train": ROWS, "test": 1000}}
+    assert report["media"]["splits"]["test"] == {"selected": 1000, "on disk": 0, "missing": 1000}
+    assert sum(report["seconds"].values()) > 0.8 * measured["seconds"]  # nothing long is left out
