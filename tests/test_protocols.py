@@ -23,7 +23,7 @@ from spact_lib.manifest import Manifest, Task, write_manifest
 from spact_lib.metrics import multi_label_metrics, per_video
 from spact_lib.paper import reported
 from spact_lib.protocols import PROTOCOLS, TABLE_PROTOCOLS, Column, Role, Target, fingerprint, protocol
-from spact_lib.study import LearnedMethod, Study
+from spact_lib.study import METHODS, LearnedMethod, Study
 
 VIEW = View(stored_side=16, size=16, n_frames=4, stride=1, crop=(0.8, 1.0), test_crop=1.0, flip=0.0, test_clips=2)
 TWO = Schedule(steps=2, batch=4, lr=1e-3)
@@ -156,7 +156,7 @@ def learned(one: Study, method: str) -> str:
 def test_novel_protocols_judge_the_known_protocols_f_A(world, name: str) -> None:
     known, novel = study(world, "ucf101_vispr1"), study(world, "ucf101_vispr1").under(name)
     assert known.init_f_A.key() == novel.init_f_A.key()
-    for method in (m for m, kind in tables.METHODS.items() if isinstance(kind, LearnedMethod)):
+    for method in (m for m, kind in METHODS.items() if isinstance(kind, LearnedMethod)):
         assert learned(known, method) == learned(novel, method), method
         # omega too is chosen by the same target.
         assert known.choice_spec(known.anonymizer(method, 0.5)) == novel.choice_spec(novel.anonymizer(method, 0.5))
@@ -234,7 +234,8 @@ def test_classes_of_the_known_set_are_left_out(world) -> None:
     one = study(world, "novel")
     spec = one.score_spec(one.method("raw"), "action")
     whole, without = world[1].run(spec).metrics["scores"]
-    assert whole == {key: world[1].run(spec.target).metrics[key] for key in whole}
+    own = world[1].run(spec.target).metrics
+    assert all(whole[key] == own[key] for key in ("top1", "top1_chance", "n_test"))
     with np.load(world[1].files(spec.target) / "predictions.npz") as saved:
         probabilities, targets = saved["probabilities"], saved["targets"]
     kept = targets == 1  # "wave"; UCF101 has golf
