@@ -69,6 +69,25 @@ def test_reproduce_runs_everything_and_sums_up(site, capsys):
     assert (site.runs / "notebooks" / "smoke" / "04_tiny.ipynb").exists()
 
 
+def test_full_runs_a_notebook_with_its_further_parameters_first(site, capsys):
+    notebook = nbformat.read(site.notebook, 4)
+    further = {"parameters": {"TABLE": TABLE + "further,1,2\n"}, "needs": ["phvu"]}
+    notebook.metadata["spact"] = {"needs": ["ucf101"], "full": further}
+    nbformat.write(notebook, site.notebook)
+    assert status("reproduce", "--profile", "smoke", "--full") == 0
+    full, default = (site.runs / "notebooks" / folder / "04_tiny.ipynb" for folder in ("smoke-full", "smoke"))
+    assert full.exists() and full.stat().st_mtime_ns < default.stat().st_mtime_ns
+    injected = [
+        next(c.source for c in nbformat.read(path, 4).cells if "injected-parameters" in c.metadata.get("tags", []))
+        for path in (full, default)
+    ]
+    assert ["TABLE" in source for source in injected] == [True, False]
+    assert "- 04_tiny.ipynb, full: 0." in capsys.readouterr().out
+    assert status("reproduce", "--profile", "paper", "--full") == 2
+    assert "`spact prepare phvu --root DIR`" in capsys.readouterr().err
+    assert status("reproduce", "--profile", "paper") == 2 and "phvu" not in capsys.readouterr().err
+
+
 def test_promote_commits_a_mini_run_and_no_smoke_run(site, capsys):
     assert status("promote") == 2
     assert "no notebook at" in capsys.readouterr().err

@@ -234,7 +234,8 @@ def test_classes_of_the_known_set_are_left_out(world) -> None:
     one = study(world, "novel")
     spec = one.score_spec(one.method("raw"), "action")
     whole, without = world[1].run(spec).metrics["scores"]
-    assert whole == {key: world[1].run(spec.target).metrics[key] for key in whole}
+    own = world[1].run(spec.target).metrics
+    assert all(whole[key] == own[key] for key in ("top1", "top1_chance", "n_test"))
     with np.load(world[1].files(spec.target) / "predictions.npz") as saved:
         probabilities, targets = saved["probabilities"], saved["targets"]
     kept = targets == 1  # "wave"; UCF101 has golf
