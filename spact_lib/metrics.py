@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics.functional.classification import (
     binary_average_precision,
@@ -89,6 +90,21 @@ def score(probabilities: Tensor, targets: Tensor) -> dict[str, float]:
     """The metrics for the kind of task, by the shape of the targets."""
     metrics = single_label_metrics if targets.dim() == 1 else multi_label_metrics
     return metrics(probabilities, targets)
+
+
+def prediction_loss(probabilities: Tensor, targets: Tensor) -> float:
+    """L_T or L_B of probabilities, in nats: cross entropy, or binary cross entropy as a mean over all classes.
+
+    Args:
+        probabilities: (N, K).
+        targets: (N,) int64 or (N, K) multi-hot.
+    """
+    # From float32 probabilities nothing smaller can be told from 0, and one wrong certainty must not give infinity.
+    eps = torch.finfo(torch.float32).eps
+    p = probabilities.clamp(eps, 1 - eps)
+    if targets.dim() == 1:
+        return F.nll_loss(p.log(), targets).item()
+    return F.binary_cross_entropy(p, targets.to(p.dtype)).item()
 
 
 def headline(metrics: dict[str, float]) -> float:

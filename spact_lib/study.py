@@ -397,18 +397,26 @@ class Study:
         """The trained target, scored on its own test rows."""
         return self.store.run(self.target_spec(method, target, seed, network))
 
-    def score_spec(self, method: Method, target: str, seed: int | None = None) -> TargetSpec | TestSpec:
+    def score_spec(
+        self, method: Method, target: str, seed: int | None = None, *, tested: Method | None = None
+    ) -> TargetSpec | TestSpec:
         """What gives the scores of a target's columns: the target itself, unless they ask for more than its own test
-        rows, row by row."""
+        rows, row by row.
+
+        Args:
+            tested: the method whose release is tested (``conditions``); none: the one that the target learned on.
+        """
         trained, asked = self.target_spec(method, target, seed), self.protocol.targets[target]
         scores = tuple(
             ScoreSpec(task=column.task or asked.learns.task, per=column.per, without=column.without)
             for column in asked.columns
         )
-        if not asked.tested and scores == (ScoreSpec(task=trained.task, per="row", without=()),):
+        if tested is None and not asked.tested and scores == (ScoreSpec(task=trained.task, per="row", without=()),):
             return trained
         where = asked.tested_on[0]
-        return TestSpec(target=trained, release=self.release(method, where), data=self.data(where), scores=scores)
+        return TestSpec(
+            target=trained, release=self.release(tested or method, where), data=self.data(where), scores=scores
+        )
 
     def scores(self, method: Method, target: str, seed: int | None = None) -> list[dict]:
         """Metrics of each column of a target."""

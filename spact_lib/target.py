@@ -14,7 +14,7 @@ from spact_lib.device import autocast
 from spact_lib.errors import UserError
 from spact_lib.losses import classification_loss
 from spact_lib.manifest import Manifest
-from spact_lib.metrics import headline, per_video, score
+from spact_lib.metrics import headline, per_video, prediction_loss, score
 from spact_lib.networks.action import ACTION_NETWORKS, build_action_network
 from spact_lib.networks.privacy import PrivacyNetwork
 from spact_lib.training import Run, adam, save_weights, seed_weights, set_learning_rate
@@ -134,7 +134,7 @@ def score_target(
         source: frames of ``manifest``.
 
     Returns:
-        ``scores``: a dict of metrics (``metrics.score``) for each of ``spec.scores``.
+        ``scores``: a dict of metrics (``metrics.score``) and ``loss`` for each of ``spec.scores``.
 
     Raises:
         UserError: a task has other classes than those learned.
@@ -171,7 +171,7 @@ def score_target(
             probabilities, targets, of_row = probabilities[kept], targets[kept], of_row[kept.numpy()]
         if each.per == "video":
             probabilities, targets = per_video(probabilities, targets, paths[of_row])
-        return score(probabilities, targets)
+        return score(probabilities, targets) | {"loss": prediction_loss(probabilities, targets)}
 
     return {"scores": [scored(each) for each in spec.scores]}
 

@@ -1,0 +1,62 @@
+"""C1 and C2: every cell is the model it says, on the data it says; losses from the formula."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_model
+from test_experiments import TINY, study
+
+from spact_lib import data, target
+from spact_lib.conditions import c1_c2
+from spact_lib.experiments import manifest_of, predictions
+from spact_lib.metrics import prediction_loss
+from spact_lib.study import Study
+from spact_lib.tables import label
+
+
+def test_losses_of_predictions() -> None:
+    p = torch.tensor([[0.5, 0.25, 0.25], [0.1, 0.8, 0.1]])
+    assert prediction_loss(p, torch.tensor([1, 1])) == pytest.approx((math.log(4) - math.log(0.8)) / 2)
+    p = torch.tensor([[0.5, 0.9], [0.25, 0.2]])
+    bits = [0.5, 0.9, 0.75, 0.8]  # of what is true
+    assert prediction_loss(p, torch.tensor([[1, 1], [0, 0]])) == pytest.approx(-np.mean(np.log(bits)))
+    assert prediction_loss(torch.full((3, 4), 0.25), torch.tensor([0, 1, 3])) == pytest.approx(math.log(4))
+    for wrong in (torch.tensor([1]), torch.tensor([[0, 1]])):
+        assert 10 < prediction_loss(torch.tensor([[1.0, 0.0]]), wrong) < math.inf
+
+
+@pytest.fixture(scope="module")
+def found(tiny_csv: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Study, pd.DataFrame]:
+    one = study(tiny_csv, tmp_path_factory.mktemp("store"), TINY.model_copy(update={"target_seeds": (0,)}))
+    return one, c1_c2(one, "spact")
+
+
+def test_retrained_and_unprepared_are_tested_on_raw_and_anonymized_data(found: tuple[Study, pd.DataFrame]) -> None:
+    one, table = found
+    raw, spact = label("raw"), label("spact")
+    assert set(table.index.droplevel(0)) == {(a, b) for a in (raw, spact) for b in (raw, spact)}
+    assert table.notna().all(axis=None)
+    for name in ("raw", "spact"):  # on the data that it learned, a target scores as its own record says
+        own = one.target(one.method(name), "privacy")
+        row = table.loc[("privacy cMAP", label(name), label(name))]
+        assert row["here"] == pytest.approx(own.metrics["cmap"]) and row["chance"] == own.metrics["cmap_chance"]
+        assert row["loss"] == pytest.approx(prediction_loss(*map(torch.from_numpy, predictions(own))), rel=1e-4)
+
+
+def test_an_unprepared_model_sees_the_release(found: tuple[Study, pd.DataFrame]) -> None:
+    one, table = found
+    spec = one.target_spec(one.method("raw"), "action")
+    network, dims = target.build_target(spec.network, 2)
+    load_model(network, one.store.files(spec) / "network.safetensors")
+    manifest = manifest_of(spec.data)
+    release = one.store.release(one.release(one.method("spact"), one.protocol.action))
+    rows, labels = data.rows_of(manifest, "test"), manifest.labels("action")
+    p = target.predict(network, dims, data.ClipDataset(release, rows, labels, spec.view), torch.device("cpu"))
+    expected = -np.mean([math.log(p[k, labels[row]]) for k, row in enumerate(rows)])
+    row = table.loc[("action top-1", label("raw"), label("spact"))]
+    assert row["loss"] == pytest.approx(expected, rel=1e-4)
+    assert row["loss"] != pytest.approx(table.loc[("action top-1", label("raw"), label("raw")), "loss"], rel=1e-4)
