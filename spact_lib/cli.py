@@ -6,7 +6,6 @@ Heavy imports stand inside the verbs, so that ``spact --help`` and a bad argumen
 import argparse
 import json
 import logging
-import re
 import shutil
 import signal
 import sys
@@ -110,9 +109,12 @@ def cache(args: argparse.Namespace) -> int:
 
 
 def reproduce(args: argparse.Namespace) -> int:
-    """Data, all notebooks in order, summary. What is finished is found in the store, not computed again."""
+    """Data, all notebooks in order, summary. What is finished is found in the store, not computed again.
+
+    With --full, then the sweeps and replicates of ``notebooks.FULL``, for hours, and the notebooks once more over them.
+    """
     from spact_lib import config
-    from spact_lib.notebooks import needs, run_notebook
+    from spact_lib.notebooks import FULL, named_copy, needs, run_notebook
 
     profile, start = config.profile(args.profile), time.perf_counter()
     from_nothing = not (runs_root() / "store").exists()
@@ -129,12 +131,20 @@ def reproduce(args: argparse.Namespace) -> int:
             "prepare each with: spact prepare NAME --root DIR"
         )
     minutes["data"] = (time.perf_counter() - start) / 60
-    executed = runs_root() / "notebooks" / profile.name
+    executed, common = runs_root() / "notebooks", {"PROFILE": profile.name}
     for number, path in enumerate(notebooks, 1):
         say(f"reproduce: notebook {number} of {len(notebooks)}: {path.name}")
-        seconds = run_notebook(path, executed / path.name, {"PROFILE": profile.name}, echo=True)
+        seconds = run_notebook(path, executed / profile.name / path.name, common, echo=True)
         minutes[path.name] = seconds / 60
     minutes["total"] = (time.perf_counter() - start) / 60
+    if args.full:
+        for number, (name, parameters) in enumerate(FULL, 1):
+            path, given = notebook(name), common | parameters
+            say(f"reproduce: further run {number} of {len(FULL)}: {path.name} {parameters}")
+            run_notebook(path, executed / "run" / named_copy(path, given), given, echo=True)
+        for path in notebooks:
+            run_notebook(path, executed / profile.name / path.name, common)
+        minutes["full"] = (time.perf_counter() - start) / 60 - minutes["total"]
     if from_nothing:
         keep_minutes(profile.name, minutes)
     text = summary(profile.name, minutes)
@@ -177,22 +187,23 @@ def summary(profile: str, minutes: dict[str, float]) -> str:
     return "\n".join(lines)
 
 
+def notebook(start: str) -> Path:
+    """The committed notebook whose name starts so."""
+    found = [path for path in committed_notebooks() if path.name.startswith(start)]
+    if len(found) != 1:
+        legal = ", ".join(path.stem for path in committed_notebooks())
+        raise UserError(f"no notebook {start!r}; give a path, or the start of one of: {legal}")
+    return found[0]
+
+
 def run(args: argparse.Namespace) -> int:
     """One notebook with parameters, into the store."""
-    from spact_lib.notebooks import parse_parameters, run_notebook
+    from spact_lib.notebooks import named_copy, parse_parameters, run_notebook
 
-    path = Path(args.notebook)
-    if not path.exists():
-        found = [p for p in committed_notebooks() if p.name.startswith(args.notebook)]
-        if len(found) != 1:
-            legal = ", ".join(p.stem for p in committed_notebooks())
-            raise UserError(f"no notebook {args.notebook!r}; give a path, or the start of one of: {legal}")
-        path = found[0]
+    path = Path(args.notebook) if Path(args.notebook).exists() else notebook(args.notebook)
     texts = dict(args.parameter)
     values = parse_parameters(path, texts)
-    # The parameters are part of the name: batch runs that differ do not overwrite each other.
-    suffix = "".join(f"-{name}={re.sub(r'[^A-Za-z0-9_.+-]+', '_', text)}" for name, text in texts.items())
-    output = args.output or runs_root() / "notebooks" / "run" / f"{path.stem}{suffix}.ipynb"
+    output = args.output or runs_root() / "notebooks" / "run" / named_copy(path, texts)
     seconds = run_notebook(path, output, values, echo=True)
     say(f"run: {path.name} took {seconds / 60:.1f} minutes; executed copy: {output}")
     return 0
@@ -326,7 +337,12 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--short-side", type=int, required=True, help="pixels, even; 128 is what the paper profile reads")
     verb.add_argument("--fps", type=float, help="frames per second (default: each file's own)")
     for function in (reproduce, doctor):
-        add(function).add_argument("--profile", default="mini", help="smoke, mini (default) or paper")
+        verb = add(function)
+        verb.add_argument("--profile", default="mini", help="smoke, mini (default) or paper")
+        if function is reproduce:
+            verb.add_argument(
+                "--full", action="store_true", help="also sweeps, further replicates and the claims' runs"
+            )
     verb = add(run)
     verb.add_argument("notebook", help="path, or the start of a name in notebooks/, such as 04")
     verb.add_argument("-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))

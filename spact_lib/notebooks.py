@@ -25,7 +25,22 @@ from spact_lib.paths import REPOSITORY, official_folder, runs_root
 SIZE_LIMIT = 500_000  # bytes of a committed notebook: git history cannot shrink again
 MACHINE_PATH = re.compile(r"(?<![\w.~-])(/(home|root|tmp|work|Users|mnt|opt|var)/|[A-Z]:\\)")
 
+# What ``spact reproduce --full`` runs besides: the start of a notebook's name, and its parameters. First the further
+# replicates of the tables, then the omegas of Fig. 4, then everything that the claims ask for.
+REPLICATES = ({"DRAW": 2, "SEED": 1}, {"DRAW": 3, "SEED": 2})
+FULL: tuple[tuple[str, dict[str, object]], ...] = (
+    *((table, replicate) for table in ("04", "07", "08", "09", "10") for replicate in REPLICATES),
+    ("06", {"TRAIN": True}),
+    ("12", {"TRAIN": True}),
+)
+
 log = logging.getLogger(__name__)
+
+
+def named_copy(path: Path, parameters: dict[str, object]) -> str:
+    """The name of an executed copy: the parameters are part of it, so that no run overwrites another."""
+    parts = (f"-{name}={re.sub(r'[^A-Za-z0-9_.+-]+', '_', str(value))}" for name, value in parameters.items())
+    return f"{path.stem}{''.join(parts)}.ipynb"
 
 
 def read_notebook(path: Path) -> NotebookNode:
