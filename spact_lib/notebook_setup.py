@@ -23,7 +23,7 @@ from spact_lib.config import profile as named_profile
 from spact_lib.device import environment
 from spact_lib.errors import UserError
 from spact_lib.experiments import Artifact, snapshot_frames, uninformative_loss
-from spact_lib.paths import mini_folder, runs_root
+from spact_lib.paths import mini_folder
 from spact_lib.protocols import Role, is_own
 from spact_lib.protocols import protocol as named_protocol
 from spact_lib.study import METHODS, TABLES, LearnedMethod, Study, open_study, released, test_items
@@ -176,11 +176,6 @@ def draw_data(profile: str, draw: int) -> None:
     from data_prep import mini
 
     mini.draw(mini_folder(settings.scale, draw), draw=draw, scale=settings.scale)
-
-
-def shown_path(path: str | os.PathLike[str]) -> str:
-    """A path as a committed notebook may show it: from the store's folder on, without the machine's part."""
-    return os.path.relpath(path, runs_root().parent)
 
 
 def logged(folder: Path) -> list[dict[str, float]]:

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
-from spact_lib.figures import REFERENCE, colour, marker, new_axes, smoothed
+from spact_lib.figures import OTHER_METHOD, REFERENCE, colour, marker, new_axes, smoothed
 from spact_lib.tables import label
 
 READABLE = plt.rc_context({"font.size": 13})  # at half the size, too
@@ -110,9 +110,11 @@ def game_curves(runs: Mapping[str, tuple[Sequence[Mapping[str, float]], float | 
         runs: method -> (rows logged by ``minimax.play``, uninformative L_B or None: the curve of L_B is left out).
     """
     fig, axes = new_axes(11.5, 4.0, 2)
-    for name, (rows, uninformative) in runs.items():
+    for k, (name, (rows, uninformative)) in enumerate(runs.items()):
         steps = np.array([row["step"] + 1 for row in rows])
         style = {"color": colour(name), "marker": marker(name), "markevery": (0.1, 0.15), "linewidth": 1.8}
+        if colour(name) == OTHER_METHOD:
+            style["linestyle"] = ("-", "--", ":")[k % 3]
         for ax, value, unit in zip(axes, ("L_T", "L_B"), (1.0, uninformative), strict=True):
             if unit is not None:
                 ax.plot(steps, smoothed([row[value] for row in rows], 25) / unit, **style, label=label(name))

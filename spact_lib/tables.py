@@ -193,7 +193,7 @@ def omega_curve(study: Study, omegas: Iterable[float], *, train: bool = False, m
                 for role in ("action", "privacy")
             ]
         except NotTrainedError:
-            if omega in grid:
+            if from_store is study:
                 raise
     study.store.used |= reading.store.used
     return pd.DataFrame.from_dict(found, orient="index", columns=["action", "privacy"]).rename_axis("omega")
@@ -240,11 +240,12 @@ def save_table(table: pd.DataFrame, profile: str, name: str) -> Path:
 
 
 def latex(text: pd.DataFrame) -> str:
-    """A printable table as LaTeX, to be used with the packages booktabs and multirow; SPAct's rows in bold."""
+    """A printable table as LaTeX, SPAct's rows in bold."""
     styler = text.style.apply(_mark_spact, axis=1).format(escape="latex").format_index(escape="latex", axis=0)
-    return styler.format_index(escape="latex", axis=1).to_latex(
+    body = styler.format_index(escape="latex", axis=1).to_latex(
         hrules=True, clines="skip-last;data", column_format="ll" + "r" * text.shape[1], convert_css=True
     )
+    return "% needs \\usepackage{booktabs, multirow}\n" + body
 
 
 def _mark_spact(row: pd.Series) -> list[str]:

@@ -28,6 +28,7 @@ SETTINGS: dict[str, tuple[str, tuple[str, str]]] = {
     "other_targets": ("ucf101_vispr1", ("action", "privacy")),
 }
 NOT_RUN = "not run"
+REPLICATES = ([101, 1], [102, 2], [103, 3], [104, 4], [105, 5])  # (draw, seed): never looked at while tuning
 
 
 def cells(condition: Condition) -> set[tuple[str, str]]:
@@ -67,9 +68,12 @@ def studies(
         changes = dict(zip(("target_f_T", "target_f_B"), other_targets, strict=True))
         changes = changes if setting == "other_targets" else {}
         with suppress(UserError):
-            found[setting] = open_study(
+            study = open_study(
                 profile.name, draw=draw, seed=seed, protocol=protocol, target_seeds=tuple(target_seeds), **changes
             )
+            for role in study.protocol.roles:
+                study.data(role)
+            found[setting] = study
     return found
 
 
@@ -198,9 +202,16 @@ def printable(table: pd.DataFrame) -> pd.DataFrame:
     ).set_index(["claim", "says", "condition"])
 
 
-def save(table: pd.DataFrame, profile: str) -> None:
-    """Write the printable table to ``tables/<profile>/claims.csv`` of the store, and as LaTeX beside it."""
-    path, text = runs_root() / "tables" / profile / "claims.csv", printable(table)
+def suffix(replicates: Sequence[Sequence[int]]) -> str:
+    """What is added to file names where other replicates than ``REPLICATES`` are asked for."""
+    if [list(pair) for pair in replicates] == list(REPLICATES):
+        return ""
+    return "".join(f"-draw{draw}-seed{seed}" for draw, seed in replicates)
+
+
+def save(table: pd.DataFrame, profile: str, name: str) -> None:
+    """Write the printable table to ``tables/<profile>/<name>.csv`` of the store, and as LaTeX beside it."""
+    path, text = runs_root() / "tables" / profile / f"{name}.csv", printable(table)
     with atomic_path(path) as temporary:
         text.to_csv(temporary)
     write_text(path.with_suffix(".tex"), text.reset_index().to_latex(index=False, escape=True))

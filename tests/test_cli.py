@@ -9,8 +9,9 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
 import data_prep
-from spact_lib import cli, doctor
+from spact_lib import cli, doctor, notebooks
 from spact_lib.files import write_text
+from spact_lib.paths import committed_notebooks
 
 TABLE = "method,top-1,top-1 (paper)\nSPAct,91.20,62.03\n"
 
@@ -67,6 +68,25 @@ def test_reproduce_runs_everything_and_sums_up(site, capsys):
         assert part in summary and part in out
     assert "notebook 1 of 1: 04_tiny.ipynb" in out and "trained smoke" in out
     assert (site.runs / "notebooks" / "smoke" / "04_tiny.ipynb").exists()
+
+
+def test_full_runs_the_list_and_then_the_notebooks_again(site, capsys, monkeypatch):
+    monkeypatch.setattr(notebooks, "FULL", (("04", {"TABLE": "method\nlong\n"}),))
+    assert status("reproduce", "--profile", "smoke", "--full") == 0
+    assert "further run 1 of 1: 04_tiny.ipynb {'TABLE': 'method\\nlong\\n'}" in capsys.readouterr().out
+    copies = sorted(path.name for path in (site.runs / "notebooks" / "run").glob("*"))
+    assert copies == ["04_tiny-PROFILE=smoke-TABLE=method_long_.ipynb"]
+    # The last pass is the default one, so what is promoted is no further run.
+    assert (site.runs / "tables" / "smoke" / "table1.csv").read_text() == TABLE
+    assert set(json.loads((site.runs / "records" / "smoke" / "minutes.json").read_text())["minutes"]) == {
+        "data", "04_tiny.ipynb", "total", "full",
+    }  # fmt: skip
+
+
+def test_the_list_of_full_names_notebooks_and_parameters_that_exist():
+    for name, parameters in notebooks.FULL:
+        (path,) = [path for path in committed_notebooks() if path.name.startswith(name)]
+        notebooks.check_parameters(path, parameters)
 
 
 def test_promote_commits_a_mini_run_and_no_smoke_run(site, capsys):
