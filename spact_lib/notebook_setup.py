@@ -12,6 +12,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import PIL.Image
 from IPython.display import Image, Markdown, display
 from matplotlib.figure import Figure
 
@@ -130,7 +131,7 @@ def show_released(
         return
     specs = {method: study.method(method) for method in methods}
     frames = released(study, specs, role, test_items(study, role, items), parts)
-    figures.save(figures.frame_grid(frames, side=72)[0], study.profile.name, name)
+    show(figures.frame_grid(frames, side=72)[0], study.profile.name, name)
 
 
 def show_games(study: Study, methods: Iterable[str], name: str) -> None:
@@ -143,7 +144,7 @@ def show_games(study: Study, methods: Iterable[str], name: str) -> None:
         method: (logged(study.store.files(spec)), uninformative_loss(spec.f_B, spec.schedule.batch))
         for method, spec in specs.items()
     }
-    figures.save(result_figures.game_curves(runs)[0], study.profile.name, name)
+    show(result_figures.game_curves(runs)[0], study.profile.name, name)
 
 
 def show_attention(study: Study, name: str, *, items: int = 8) -> None:
@@ -164,7 +165,7 @@ def show_attention(study: Study, name: str, *, items: int = 8) -> None:
         rows[text] = frames[method]
         if network is not None:
             rows[text] = overlaid(frames[method], attention(study.store.load_privacy(network), frames[method]), 0.7)
-    figures.save(figures.frame_grid(rows, side=72)[0], study.profile.name, name)
+    show(figures.frame_grid(rows, side=72)[0], study.profile.name, name)
 
 
 def draw_data(profile: str, draw: int) -> None:
@@ -234,8 +235,17 @@ def watch(study: Study, spec: AnonymizerSpec, *, name: str, every: float = 30.0)
     return artifact
 
 
+def show(fig: Figure, profile: str, name: str) -> None:
+    """Save a figure (``figures.save``) and show it below the cell with few colours, for a small committed notebook."""
+    figures.save(fig, profile, name)
+    display(_image(fig))
+
+
 def _image(fig: Figure) -> Image:
-    buffer = io.BytesIO()
-    fig.savefig(buffer, format="png", dpi=figures.DPI, bbox_inches="tight")
+    drawn, buffer = io.BytesIO(), io.BytesIO()
+    fig.savefig(drawn, format="png", dpi=figures.DPI, bbox_inches="tight")
     plt.close(fig)
+    # A palette makes a strip of frames a third as large.
+    few = PIL.Image.open(drawn).convert("RGB").quantize(128, dither=PIL.Image.Dither.NONE)
+    few.save(buffer, format="png", optimize=True)
     return Image(data=buffer.getvalue())

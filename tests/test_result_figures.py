@@ -4,12 +4,15 @@ import matplotlib
 
 matplotlib.use("Agg")
 
+import io
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
-from spact_lib import diagrams, result_figures, verdicts
+from spact_lib import diagrams, figures, notebook_setup, result_figures, verdicts
 from spact_lib.claims import Scores
 
 
@@ -86,3 +89,16 @@ def test_diagrams_say_who_learns_in_which_step():
         assert states == {name: "learns" if name in learns else "frozen" for name in states}
     (ax,) = diagrams.contrast().axes
     assert texts(ax).count("$f_B$") == 4 and {"$Z_i$", "$Z_i'$", "$Z_j$", "$Z_j'$"} <= set(texts(ax))
+
+
+def test_a_shown_figure_is_saved_whole_and_shown_small(tmp_path, monkeypatch):
+    monkeypatch.setenv("SPACT_RUNS", str(tmp_path))
+    shown = []
+    monkeypatch.setattr(notebook_setup, "display", shown.append)
+    frames = np.random.default_rng(0).integers(0, 256, (4, 16, 16, 3), dtype=np.uint8)
+    notebook_setup.show(figures.frame_grid({"raw": frames})[0], "smoke", "strip")
+    few = Image.open(io.BytesIO(shown[0].data)).convert("RGB").getcolors()
+    assert len(few) <= 128
+    whole = Image.open(figures.place("smoke", "strip")).convert("RGB").getcolors(1_000_000)
+    assert len(whole) > 500 and figures.place("smoke", "strip").with_suffix(".svg").exists()
+    assert plt.get_fignums() == []  # else the notebook would show it once more
