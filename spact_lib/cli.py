@@ -7,7 +7,6 @@ import argparse
 import json
 import logging
 import os
-import re
 import shutil
 import signal
 import sys
@@ -109,11 +108,14 @@ def cache(args: argparse.Namespace) -> int:
 
 
 def reproduce(args: argparse.Namespace) -> int:
-    """Data, all notebooks in order, summary. What is finished is found in the store, not computed again."""
+    """Data, all notebooks in order, summary. What is finished is found in the store, not computed again.
+
+    With --full, then the sweeps and replicates of ``notebooks.FULL``, for hours, and the notebooks once more over them.
+    """
     from spact_lib import config
     from spact_lib.ahead import processes
     from spact_lib.device import gpus
-    from spact_lib.notebooks import full_parameters, needs, run_notebook
+    from spact_lib.notebooks import FULL, named_copy, needs, run_notebook
     from spact_lib.protocols import how_to_prepare
 
     profile, start = config.profile(args.profile), time.perf_counter()
@@ -138,7 +140,7 @@ def reproduce(args: argparse.Namespace) -> int:
             "run " + ", ".join(dict.fromkeys(f"`{how_to_prepare(profile, name)}`" for name in missing))
         )
     minutes["data"] = (time.perf_counter() - start) / 60
-    executed = runs_root() / "notebooks" / profile.name
+    executed, common = runs_root() / "notebooks", {"PROFILE": profile.name}
     devices, cores = gpus(), os.cpu_count() or 1
     jobs = args.jobs or len(devices) or min(2, cores)
     threads = int(os.environ.get("OMP_NUM_THREADS", max(1, cores // jobs)))
@@ -146,29 +148,33 @@ def reproduce(args: argparse.Namespace) -> int:
     with processes(profile.name, jobs - 1, threads, [devices[k % len(devices)] for k in range(jobs) if devices]):
         for number, path in enumerate(notebooks, 1):
             say(f"reproduce: notebook {number} of {len(notebooks)}: {path.name}")
-            given = {"PROFILE": profile.name}
-            if args.full and (more := full_parameters(path)):
-                # Before the default run, which then shows what this one has trained.
-                copy = executed.with_name(f"{profile.name}-full") / path.name
-                minutes[f"{path.name}, full"] = run_notebook(path, copy, given | more, echo=True) / 60
-            minutes[path.name] = run_notebook(path, executed / path.name, given, echo=True) / 60
+            seconds = run_notebook(path, executed / profile.name / path.name, common, echo=True)
+            minutes[path.name] = seconds / 60
     minutes["total"] = (time.perf_counter() - start) / 60
+    if args.full:
+        for number, (name, parameters) in enumerate(FULL, 1):
+            path, given = notebook(name), common | parameters
+            say(f"reproduce: further run {number} of {len(FULL)}: {path.name} {parameters}")
+            run_notebook(path, executed / "run" / named_copy(path, given), given, echo=True)
+        for path in notebooks:
+            run_notebook(path, executed / profile.name / path.name, common)
+        minutes["full"] = (time.perf_counter() - start) / 60 - minutes["total"]
     if from_nothing:
         hardware = f"{jobs} processes with {threads} threads each"
-        keep_minutes(profile.name, minutes, hardware, "minutes-full.json" if args.full else "minutes.json")
+        keep_minutes(profile.name, minutes, hardware)
     text = summary(profile.name, minutes)
     say("\n" + text)
     say(f"summary: {write_text(runs_root() / f'summary-{profile.name}.md', text)}")
     return 0
 
 
-def keep_minutes(profile: str, minutes: dict[str, float], processes: str, file: str) -> None:
+def keep_minutes(profile: str, minutes: dict[str, float], processes: str) -> None:
     """Keep what an uninterrupted run from an empty store took, for the README: a resumed one tells nothing."""
     from spact_lib.device import environment
 
     kept = {name: round(value, 2) for name, value in minutes.items()}
     hardware = f"{environment()['device']}, {processes}"
-    write_json(runs_root() / "records" / profile / file, {"hardware": hardware, "minutes": kept})
+    write_json(runs_root() / "records" / profile / "minutes.json", {"hardware": hardware, "minutes": kept})
 
 
 def csv_as_markdown(path: Path) -> list[str]:
@@ -195,22 +201,23 @@ def summary(profile: str, minutes: dict[str, float]) -> str:
     return "\n".join(lines)
 
 
+def notebook(start: str) -> Path:
+    """The committed notebook whose name starts so."""
+    found = [path for path in committed_notebooks() if path.name.startswith(start)]
+    if len(found) != 1:
+        legal = ", ".join(path.stem for path in committed_notebooks())
+        raise UserError(f"no notebook {start!r}; give a path, or the start of one of: {legal}")
+    return found[0]
+
+
 def run(args: argparse.Namespace) -> int:
     """One notebook with parameters, into the store."""
-    from spact_lib.notebooks import parse_parameters, run_notebook
+    from spact_lib.notebooks import named_copy, parse_parameters, run_notebook
 
-    path = Path(args.notebook)
-    if not path.exists():
-        found = [p for p in committed_notebooks() if p.name.startswith(args.notebook)]
-        if len(found) != 1:
-            legal = ", ".join(p.stem for p in committed_notebooks())
-            raise UserError(f"no notebook {args.notebook!r}; give a path, or the start of one of: {legal}")
-        path = found[0]
+    path = Path(args.notebook) if Path(args.notebook).exists() else notebook(args.notebook)
     texts = dict(args.parameter)
     values = parse_parameters(path, texts)
-    # The parameters are part of the name: batch runs that differ do not overwrite each other.
-    suffix = "".join(f"-{name}={re.sub(r'[^A-Za-z0-9_.+-]+', '_', text)}" for name, text in texts.items())
-    output = args.output or runs_root() / "notebooks" / "run" / f"{path.stem}{suffix}.ipynb"
+    output = args.output or runs_root() / "notebooks" / "run" / named_copy(path, texts)
     seconds = run_notebook(path, output, values, echo=True)
     say(f"run: {path.name} took {seconds / 60:.1f} minutes; executed copy: {output}")
     return 0
@@ -348,7 +355,9 @@ def parser() -> argparse.ArgumentParser:
         verb.add_argument("--profile", default="mini", help="smoke, mini (default) or paper")
         if function is reproduce:
             verb.add_argument("--jobs", type=int, metavar="N", help="processes (default: one for each GPU, else two)")
-            verb.add_argument("--full", action="store_true", help="also what the notebooks' defaults leave out; hours")
+            verb.add_argument(
+                "--full", action="store_true", help="then also sweeps, replicates, the claims' runs: hours"
+            )
             verb.add_argument("--plan", action="store_true", help="train nothing: list all runs, cost, what is missing")
     verb = add(run)
     verb.add_argument("notebook", help="path, or the start of a name in notebooks/, such as 04")

@@ -213,6 +213,12 @@ class Store:
         load_model(f_A, self.files(spec) / "f_A.safetensors")
         return f_A.to(pick_device()).eval()
 
+    def load_privacy(self, spec: InitPrivacySpec | AnonymizerSpec) -> nn.Module:
+        """f_B before (``InitPrivacySpec``) or after the game, on the device of this machine, in eval mode."""
+        f_B = _branch(spec if isinstance(spec, InitPrivacySpec) else spec.f_B).build()
+        load_model(f_B, self.files(spec) / "f_B.safetensors")
+        return f_B.to(pick_device()).eval()
+
 
 def unfolded(data: DataSpec) -> DataSpec:
     """The same frames serve all folds of a dataset."""

@@ -13,20 +13,52 @@ from matplotlib.figure import Figure
 from spact_lib.errors import UserError
 from spact_lib.files import atomic_path
 from spact_lib.paths import runs_root
-from spact_lib.tables import is_action, label
+from spact_lib.tables import label
 
-# Okabe and Ito's palette, told apart with any colour vision.
+# Okabe and Ito's palette, told apart with any colour vision. Families share a colour and differ by their markers.
 COLOURS = {
     "raw": "#000000",
     "identity": "#56B4E9",
     "downsample_2x": "#F0E442",
     "downsample_4x": "#E69F00",
+    "obf_blackening": "#009E73",
+    "obf_strong_blur": "#009E73",
+    "obf_weak_blur": "#009E73",
+    "downsample_2x_up": "#F0E442",
+    "downsample_4x_up": "#E69F00",
+    "noise_features": "#009E73",
     "supervised": "#0072B2",
     "spact": "#D55E00",
+    "spact_stills": "#D55E00",
+    "spact_plus": "#D55E00",
+    "tedspad": "#D55E00",
+}
+MARKERS = {
+    "downsample_2x_up": "^",
+    "downsample_4x_up": "^",
+    "noise_features": "D",
+    "spact_stills": "s",
+    "spact_plus": "P",
+    "tedspad": "^",
+    "r2plus1d_f_T": "d",
+    "mc3_f_T": "h",
+    "obf_blackening": "s",
+    "obf_strong_blur": "^",
+    "obf_weak_blur": "v",
+    "spact": "*",
+    "no_f_B": "X",
+    "frozen_f_B": "P",
+    "spatiotemporal_f_B": "D",
+    "more_than_64_frames": ">",
+    "less_than_8_frames": "<",
+    "moco": "s",
+    "rotnet": "p",
+    "smaller_f_B": "v",
+    "larger_f_B": "^",
 }
 SPLIT_COLOURS = {"train": "#0072B2", "val": "#E69F00", "test": "#D55E00"}
 SPLIT_MARKERS = {"train": "o", "val": "^", "test": "D"}  # for those who print in gray
-OTHER_METHOD = "#CC79A7"
+OTHER_METHOD = "#CC79A7"  # ablations
 REFERENCE = "#777777"  # chance lines, uninformative values
 DPI = 80  # committed notebooks must stay small
 
@@ -36,7 +68,12 @@ def colour(method: str) -> str:
     return COLOURS.get(method, OTHER_METHOD)
 
 
-def _new(width: float, height: float, columns: int = 1) -> tuple[Figure, np.ndarray]:
+def marker(method: str) -> str:
+    """The marker of a method; with its colour it is unique among the methods of ``study.METHODS``."""
+    return MARKERS.get(method, "o")
+
+
+def new_axes(width: float, height: float, columns: int = 1) -> tuple[Figure, np.ndarray]:
     fig, axes = plt.subplots(1, columns, figsize=(width, height), dpi=DPI, layout="constrained", squeeze=False)
     return fig, axes[0]
 
@@ -47,12 +84,15 @@ def place(profile: str, name: str) -> Path:
 
 
 def save(fig: Figure, profile: str, name: str) -> None:
-    """Write a figure to its place.
+    """Write a figure to its place, and beside it as SVG for slides and papers.
 
     It returns nothing: the last value of a notebook's cell is shown, and a path is one machine's.
     """
     with atomic_path(place(profile, name)) as temporary:
         fig.savefig(temporary, dpi=2 * DPI, bbox_inches="tight")
+    # Without a salt and with a date every run would write other bytes.
+    with atomic_path(place(profile, name).with_suffix(".svg")) as temporary, plt.rc_context({"svg.hashsalt": name}):
+        fig.savefig(temporary, dpi=2 * DPI, bbox_inches="tight", metadata={"Date": None})
 
 
 def enlarge(frames: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -85,7 +125,7 @@ def frame_grid(
         for c, frame in enumerate(enlarge(frames, side, own)):
             canvas[r * (side + gap) :, c * (width + gap) + (width - own) // 2 :][:side, :own] = frame
     height = 0.35 + canvas.shape[0] / 80 + 0.2 * bool(title) + 0.2 * bool(captions)
-    fig, (ax,) = _new(1.4 + canvas.shape[1] / 80, height)
+    fig, (ax,) = new_axes(1.4 + canvas.shape[1] / 80, height)
     ax.imshow(canvas, interpolation="nearest")
     ax.set_yticks([r * (side + gap) + side / 2 for r in range(len(rows))], [label(name) for name in rows])
     ax.set_xticks([c * (width + gap) + width / 2 for c in range(len(captions))], captions)
@@ -147,7 +187,7 @@ LoggedValue = tuple[Sequence[Mapping[str, float]], str, float | None]  # rows, n
 
 def initialisation_curves(runs: Mapping[str, LoggedValue]) -> tuple[Figure, np.ndarray]:
     """One logged value of several runs side by side, title -> run, each with its reference as a dashed line."""
-    fig, axes = _new(3.2 * len(runs), 2.5, len(runs))
+    fig, axes = new_axes(3.2 * len(runs), 2.5, len(runs))
     for ax, (title, (rows, name, reference)) in zip(axes, runs.items(), strict=True):
         loss_curve(ax, rows, name, name)
         if reference is not None:
@@ -166,7 +206,7 @@ def training_curves(
         rows: logged by ``minimax.play``.
         uninformative: L_B of an f_B that sees nothing (log(2N - 1) for NT-Xent); None: not known.
     """
-    fig, (left, middle, right) = _new(10, 3, 3)
+    fig, (left, middle, right) = new_axes(10, 3, 3)
     for ax, name in ((left, "L_T"), (middle, "L_B")):
         loss_curve(ax, rows, f"{name}_step1", "step 1 ($f_A$ learns)", colour=REFERENCE)
         loss_curve(ax, rows, name, "step 2 ($f_T$ and $f_B$ learn)", colour=colour(method))
@@ -181,33 +221,6 @@ def training_curves(
     return fig, np.array([left, middle, right])
 
 
-def trade_off(table: pd.DataFrame) -> tuple[Figure, Axes]:
-    """Privacy leaked against action kept: the upper left corner is what one wants. Bars: sd over replicates.
-
-    Args:
-        table: of ``tables.table``; the first action and the first privacy metric are shown.
-    """
-    metrics = table.index.unique("metric")
-    action, privacy = (next(m for m in metrics if is_action(m) == wanted) for wanted in (True, False))
-    fig, (ax,) = _new(6, 3.8)
-    x, y = table.xs(privacy, level="metric"), table.xs(action, level="metric")
-    for method in x.index:
-        bars = {"xerr": x.loc[method, "sd"], "yerr": y.loc[method, "sd"]} if "sd" in table else {}
-        marker, size = ("*", 14) if method == "spact" else ("o", 8)
-        ax.errorbar(
-            x.loc[method, "here"], y.loc[method, "here"], **bars, fmt=marker, markersize=size, color=colour(method),
-            capsize=2, markeredgecolor="#333333", markeredgewidth=0.6, label=label(method, x.loc[method, "boxes"]),
-        )  # fmt: skip
-    ax.axvline(x["chance"].iloc[0], color=REFERENCE, linestyle=":", linewidth=1)
-    ax.axhline(y["chance"].iloc[0], color=REFERENCE, linestyle=":", linewidth=1)
-    ax.plot([], [], color=REFERENCE, linestyle=":", linewidth=1, label="chance")
-    ax.set_xlabel(f"{privacy} %  (lower is more private)")
-    ax.set_ylabel(f"{action} %  (higher is more useful)")
-    ax.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
-    ax.spines[["top", "right"]].set_visible(False)
-    return fig, ax
-
-
 def class_bars(
     values: Mapping[str, Sequence[float]], classes: Sequence[str], *, reference: Sequence[float] = (), text: str = ""
 ) -> tuple[Figure, Axes]:
@@ -218,7 +231,7 @@ def class_bars(
         text: what the axis shows, with its unit.
     """
     n = len(values)
-    fig, (ax,) = _new(6, 0.6 + len(classes) * (0.14 + 0.13 * n))
+    fig, (ax,) = new_axes(6, 0.6 + len(classes) * (0.14 + 0.13 * n))
     places = np.arange(len(classes))
     for k, (name, heights) in enumerate(values.items()):
         ax.barh(places + (k - (n - 1) / 2) * 0.8 / n, heights, 0.8 / n, color=colour(name), label=label(name))
@@ -295,7 +308,7 @@ def co_occurrence(task: Mapping, title: str) -> tuple[Figure, Axes]:
     given = np.divide(100 * counts, own[:, None], out=np.full_like(counts, np.nan), where=own[:, None] > 0)
     np.fill_diagonal(given, np.nan)
     shown = pd.DataFrame(np.vstack([100 * own / together["rows"], given]), ["all rows", *classes], classes)
-    fig, (ax,) = _new(2.6 + 0.42 * len(classes), 1.9 + 0.3 * len(classes))
+    fig, (ax,) = new_axes(2.6 + 0.42 * len(classes), 1.9 + 0.3 * len(classes))
     sns.heatmap(
         shown, ax=ax, cmap="cividis", vmin=0, annot=True, fmt=".0f", annot_kws={"fontsize": 8}, linewidths=0.5,
         cbar_kws={"label": "% that have the column's class"},
@@ -320,7 +333,7 @@ def clip_lengths(reports: Mapping[str, Mapping]) -> tuple[Figure, np.ndarray]:
     found = {name: measures for name, measures in found.items() if measures.get("files")}
     if not found:
         raise UserError(f"no video file was found for {', '.join(reports)}; there are no lengths to draw")
-    fig, axes = _new(10, 1.1 + 0.4 * len(found), 2)
+    fig, axes = new_axes(10, 1.1 + 0.4 * len(found), 2)
     for ax, measure in zip(axes, ("frames", "seconds"), strict=True):
         for at, measures in enumerate(found.values()):
             q = measures[measure]

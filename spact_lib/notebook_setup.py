@@ -6,24 +6,28 @@ import os
 import re
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
+import PIL.Image
 from IPython.display import Image, Markdown, display
 from matplotlib.figure import Figure
 
-from spact_lib import figures
-from spact_lib.config import AnonymizerSpec
+from spact_lib import figures, result_figures, tables
+from spact_lib.apps.viewer import overlaid
+from spact_lib.attention import attention
+from spact_lib.config import AnonymizerSpec, Profile
 from spact_lib.config import profile as named_profile
 from spact_lib.device import environment
 from spact_lib.errors import UserError
 from spact_lib.experiments import Artifact, snapshot_frames, uninformative_loss
-from spact_lib.paths import mini_folder, runs_root
-from spact_lib.protocols import is_own
+from spact_lib.paths import mini_folder
+from spact_lib.protocols import Role, is_own
 from spact_lib.protocols import protocol as named_protocol
-from spact_lib.study import Study, open_study
+from spact_lib.study import METHODS, TABLES, LearnedMethod, Study, open_study, released, test_items
 from spact_lib.video import letterbox
 
 
@@ -40,21 +44,31 @@ def open_notebook(
     Raises:
         UserError: a parameter of the wrong type, or an unknown name.
     """
-    for name, value, kind in (("PROFILE", profile, str), ("DRAW", draw, int), ("SEED", seed, int)):
-        if type(value) is not kind or (kind is int and value < 0):
-            raise UserError(f"{name} = {value!r}: give {'a name' if kind is str else 'an integer from 0 up'}")
-    profile = os.environ.get("SPACT_PROFILE", profile)
+    for name, value in (("DRAW", draw), ("SEED", seed)):
+        if type(value) is not int or value < 0:
+            raise UserError(f"{name} = {value!r}: give an integer from 0 up")
     changes = {"target_seeds": tuple(target_seeds)} if target_seeds else {}
+    settings = read_profile(profile, **changes)  # a wrong name or value is told before minutes of drawing
     roles = named_protocol(protocol).roles
-    settings = named_profile(profile, **changes)  # a wrong name or value is told before minutes of drawing
     if not all(is_own(role.dataset) for role in roles):
         draw_data(settings.name, draw)
-    study = open_study(profile, draw=draw, seed=seed, protocol=protocol, **changes)
+    study = open_study(settings.name, draw=draw, seed=seed, protocol=protocol, **changes)
     print(f"profile {study.profile.name}, protocol {protocol}, draw {study.profile.draw}, seed {seed}")
     print(", ".join(f"{name} {value}" for name, value in environment().items()))
     if study.store.read_only:
         print("read-only: everything below comes from finished or committed records, nothing is trained")
     return study
+
+
+def read_profile(profile: str, **changes: object) -> Profile:
+    """A notebook's profile, or the one that the environment variable SPACT_PROFILE names in its place.
+
+    Raises:
+        UserError: it is no name, or an unknown one.
+    """
+    if not isinstance(profile, str):
+        raise UserError(f"PROFILE = {profile!r}: give a name")
+    return named_profile(os.environ.get("SPACT_PROFILE", profile), **changes)
 
 
 def suffix(study: Study, protocol: str = "ucf101_vispr1") -> str:
@@ -72,6 +86,110 @@ def suffix(study: Study, protocol: str = "ucf101_vispr1") -> str:
     return "".join(f"-{part}" for part, differs in parts.items() if differs)
 
 
+def fill_table(name: str, study: Study) -> None:
+    """Every row of a table: found in the store, or trained."""
+    for method in TABLES[name]:
+        study.targets(method)
+        print(f"{tables.label(method)}: ready")
+
+
+def replicated_table(
+    name: str, study: Study, protocol: str, replicates: Iterable[Sequence[int]], target_seeds: Sequence[int]
+) -> pd.DataFrame:
+    """A table over this study and the other replicates whose records are at hand; nothing is trained for those.
+
+    It is written as csv and LaTeX, and all its records are kept for promotion.
+
+    Args:
+        replicates: pairs (draw, seed).
+        target_seeds: as for ``open_notebook``.
+    """
+    changes = {"target_seeds": tuple(target_seeds)} if target_seeds else {}
+    own = [study.profile.draw, study.seed]
+    pairs = [pair for pair in replicates if list(pair) != own]
+    others = tables.at_hand(name, study.profile.name, protocol, pairs, **changes)
+    table = tables.table(name, study, *others)
+    tables.save_table(table, study.profile.name, name + suffix(study, protocol))
+    tables.keep_used(name + suffix(study, protocol), study, *others)
+    return table
+
+
+def further_columns(
+    name: str, study: Study, protocols: Iterable[str], *, train: bool, target_seeds: Sequence[int]
+) -> pd.DataFrame | None:
+    """A table's other groups of columns, those that are trained already; written and kept like ``replicated_table``.
+
+    Args:
+        protocols: the groups, names of ``protocols.PROTOCOLS``.
+        train: also train what is missing.
+        target_seeds: as for ``open_notebook``.
+    """
+    changes = {"target_seeds": tuple(target_seeds)} if target_seeds else {}
+    own = [(study.profile.draw, study.seed)]
+    shown = [p for p in protocols if train or tables.at_hand(name, study.profile.name, p, own, **changes)]
+    print("further columns:", ", ".join(shown) or "none is trained yet; spact reproduce --full trains them")
+    if not shown:
+        return None
+    table = tables.table(name, study, protocols=shown)
+    tables.save_table(table, study.profile.name, f"{name}_further{suffix(study)}")
+    tables.keep_used(f"{name}_further{suffix(study)}", study)
+    return table
+
+
+NO_FILES = "read-only: only records are committed, not what this figure is drawn from"
+
+
+def show_released(
+    study: Study, methods: Iterable[str], role: Role, name: str, *, items: int = 8, parts: Sequence[float] = (0.5,)
+) -> None:
+    """Draw and save frames of the same test items as each method releases them.
+
+    Args:
+        name: of the figure.
+        items: how many, spread over the test rows.
+        parts: moments of each item, 0 its first frame and 1 its last.
+    """
+    if study.store.read_only:
+        print(NO_FILES)
+        return
+    frames = released(study, tables.labelled(study, methods), role, test_items(study, role, items), parts)
+    show(figures.frame_grid(frames, side=72)[0], study.profile.name, name)
+
+
+def show_games(study: Study, methods: Iterable[str], name: str) -> None:
+    """Draw and save the curves of the games that learned methods have played; other methods have none."""
+    if study.store.read_only:
+        print(NO_FILES)
+        return
+    specs = {method: study.method(method) for method in methods if isinstance(METHODS[method], LearnedMethod)}
+    runs = {
+        method: (logged(study.store.files(spec)), uninformative_loss(spec.f_B, spec.schedule.batch))
+        for method, spec in specs.items()
+    }
+    show(result_figures.game_curves(runs)[0], study.profile.name, name)
+
+
+def show_attention(study: Study, name: str, *, items: int = 8) -> None:
+    """Draw and save where f_B looks: before the game on raw frames, and before and after it on anonymized ones."""
+    if study.store.read_only:
+        print(NO_FILES)
+        return
+    spec, role = study.method("spact"), study.protocol.action
+    methods = {"raw": study.method("raw"), "spact": spec}
+    frames = released(study, methods, role, test_items(study, role, items))
+    rows = {"raw": frames["raw"]}
+    for text, method, network in (
+        ("$f_B$ before the game, raw", "raw", spec.f_B),
+        ("SPAct", "spact", None),
+        ("$f_B$ before the game", "spact", spec.f_B),
+        ("$f_B$ after the game", "spact", spec),
+    ):
+        rows[text] = frames[method]
+        if network is not None:
+            rows[text] = overlaid(frames[method], attention(study.store.load_privacy(network), frames[method]), 0.7)
+    show(figures.frame_grid(rows, side=72)[0], study.profile.name, name)
+
+
 def draw_data(profile: str, draw: int) -> None:
     """Draw the built-in datasets where a profile uses them; returns at once when they are there or not to be made."""
     settings = named_profile(profile)
@@ -81,11 +199,6 @@ def draw_data(profile: str, draw: int) -> None:
     from data_prep import mini
 
     mini.draw(mini_folder(settings.scale, draw), draw=draw, scale=settings.scale)
-
-
-def shown_path(path: str | os.PathLike[str]) -> str:
-    """A path as a committed notebook may show it: from the store's folder on, without the machine's part."""
-    return os.path.relpath(path, runs_root().parent)
 
 
 def logged(folder: Path) -> list[dict[str, float]]:
@@ -144,8 +257,17 @@ def watch(study: Study, spec: AnonymizerSpec, *, name: str, every: float = 30.0)
     return artifact
 
 
+def show(fig: Figure, profile: str, name: str) -> None:
+    """Save a figure (``figures.save``) and show it below the cell with few colours, for a small committed notebook."""
+    figures.save(fig, profile, name)
+    display(_image(fig))
+
+
 def _image(fig: Figure) -> Image:
-    buffer = io.BytesIO()
-    fig.savefig(buffer, format="png", dpi=figures.DPI, bbox_inches="tight")
+    drawn, buffer = io.BytesIO(), io.BytesIO()
+    fig.savefig(drawn, format="png", dpi=figures.DPI, bbox_inches="tight")
     plt.close(fig)
+    # A palette makes a strip of frames a third as large.
+    few = PIL.Image.open(drawn).convert("RGB").quantize(128, dither=PIL.Image.Dither.NONE)
+    few.save(buffer, format="png", optimize=True)
     return Image(data=buffer.getvalue())

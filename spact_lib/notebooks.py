@@ -25,7 +25,23 @@ from spact_lib.paths import REPOSITORY, official_folder, runs_root
 SIZE_LIMIT = 500_000  # bytes of a committed notebook: git history cannot shrink again
 MACHINE_PATH = re.compile(r"(?<![\w.~-])(/(home|root|tmp|work|Users|mnt|opt|var)/|[A-Z]:\\)")
 
+# What ``spact reproduce --full`` runs besides: the start of a notebook's name, and its parameters. First the further
+# replicates of the tables, then the omegas of Fig. 4, then everything that the claims ask for.
+REPLICATES = ({"DRAW": 2, "SEED": 1}, {"DRAW": 3, "SEED": 2})
+FULL: tuple[tuple[str, dict[str, object]], ...] = (
+    *((table, replicate) for table in ("04", "05", "07", "08", "09", "10") for replicate in REPLICATES),
+    *((table, {"TRAIN_FURTHER": True}) for table in ("04", "05")),
+    ("06", {"TRAIN": True}),
+    ("12", {"TRAIN": True}),
+)
+
 log = logging.getLogger(__name__)
+
+
+def named_copy(path: Path, parameters: dict[str, object]) -> str:
+    """The name of an executed copy: the parameters are part of it, so that no run overwrites another."""
+    parts = (f"-{name}={re.sub(r'[^A-Za-z0-9_.+-]+', '_', str(value))}" for name, value in parameters.items())
+    return f"{path.stem}{''.join(parts)}.ipynb"
 
 
 def read_notebook(path: Path) -> NotebookNode:
@@ -47,11 +63,6 @@ def needs(path: Path, full: bool = False) -> list[str]:
     """Datasets that must be prepared before the notebook can run: ``spact.needs`` in its metadata."""
     described = about(path)
     return [*described.get("needs", []), *(described.get("full", {}).get("needs", []) if full else [])]
-
-
-def full_parameters(path: Path) -> dict[str, object]:
-    """Parameters of ``spact reproduce --full``: ``spact.full`` in the notebook's metadata."""
-    return dict(about(path).get("full", {}).get("parameters", {}))
 
 
 def declared_parameters(path: Path) -> dict[str, object]:

@@ -1,7 +1,6 @@
 """The README's generated blocks, from the committed notebooks and records alone, so that no number is typed by hand."""
 
 import json
-import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -10,8 +9,8 @@ from spact_lib.errors import UserError
 from spact_lib.files import write_text
 from spact_lib.notebooks import declared_parameters, read_notebook
 from spact_lib.paths import NOTEBOOKS, REPOSITORY, committed_notebooks
-from spact_lib.results import RECORDS
-from spact_lib.tables import NOTE, at_hand, gap, markdown, printable, table
+from spact_lib.results import RECORDS, training_forbidden
+from spact_lib.tables import NOTE, at_hand, distinct, gap, markdown, printable, table
 
 README = REPOSITORY / "README.md"
 PICTURE = NOTEBOOKS / "records" / "methods.png"
@@ -26,24 +25,18 @@ def picture() -> str:
 def results() -> str:
     """Table 1 as notebook 04 shows it by default."""
     given = declared_parameters(NOTEBOOKS / "04_table1.ipynb")
-    before = os.environ.get("SPACT_READ_ONLY")
-    os.environ["SPACT_READ_ONLY"] = "1"  # the fingerprints of the data, too, then come from the records
-    try:
+    with training_forbidden():  # the fingerprints of the data, too, then come from the records
         pairs = dict.fromkeys([(given["DRAW"], given["SEED"]), *map(tuple, given["REPLICATES"])])
         studies = at_hand("table1", given["PROFILE"], given["PROTOCOL"], pairs, root=RECORDS / "no-store")
         if not studies:
             return "No run is committed yet: `make reproduce` computes the table."
         shown = table("table1", *studies)
-    finally:
-        os.environ.pop("SPACT_READ_ONLY")
-        if before is not None:
-            os.environ["SPACT_READ_ONLY"] = before
     text = printable(shown)
-    columns = [c for c in text.columns if c not in ("seeds", "replicates", "device")]
+    columns = [c for c in text.columns if c not in ("seeds", "replicates", "hardware")]
     rows = [text.index.names + columns, *text[columns].reset_index().to_numpy().tolist()]
-    device = ", ".join(dict.fromkeys(shown["device"]))
+    hardware = distinct(shown["hardware"])
     sentences = "\n".join(f"- {sentence}" for sentence in gap(shown).splitlines())
-    return "\n".join([*markdown(rows), "", f"Profile {given['PROFILE']}, {device}. Units: {NOTE}", "", sentences])
+    return "\n".join([*markdown(rows), "", f"Profile {given['PROFILE']}, {hardware}. Units: {NOTE}", "", sentences])
 
 
 def notebook_map() -> str:
@@ -60,6 +53,7 @@ def notebook_map() -> str:
         rows.append([item, link, f"`spact run {notebook.stem[:2]}`", notebook.name, hardware])
     rows.append(["", "drawing the data", "`spact prepare mini --draw 1`", "data", hardware])
     rows.append(["", "**everything, in order**", "`make reproduce`", "total", hardware])
+    rows.append(["", "then sweeps, further replicates, the claims' runs", "`spact reproduce --full`", "full", hardware])
     for row in rows[1:]:
         row[3] = f"{minutes[row[3]]:.1f}" if row[3] in minutes else "not measured yet"
     return "\n".join(markdown(rows))

@@ -1,6 +1,9 @@
 """Records of finished specs: kept beside the notebooks as JSON lines, found again by the hash of the spec."""
 
 import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -53,3 +56,16 @@ def _collect_data(spec: object, found: dict[str, str]) -> None:
         found[spec["name"]] = spec["fingerprint"]
     for value in spec.values():
         _collect_data(value, found)
+
+
+@contextmanager
+def training_forbidden() -> Iterator[None]:
+    """Studies that are opened within it train nothing, and need no data where their records are committed."""
+    before = os.environ.get("SPACT_READ_ONLY")
+    os.environ["SPACT_READ_ONLY"] = "1"
+    try:
+        yield
+    finally:
+        os.environ.pop("SPACT_READ_ONLY")
+        if before is not None:
+            os.environ["SPACT_READ_ONLY"] = before

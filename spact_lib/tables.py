@@ -1,6 +1,7 @@
 """Tables beside the paper's: from the records of finished specs, so a table needs no training where these exist.
 
-A table is tidy: one row per (metric, method). ``printable`` makes text of it, for notebooks, csv files and the README.
+A table is tidy: one row per (metric, method). ``printable`` makes text of it, for notebooks, csv and LaTeX files and
+the README.
 """
 
 from collections.abc import Callable, Iterable
@@ -8,16 +9,19 @@ from dataclasses import replace
 from html import escape
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
+from spact_lib.claims import t_interval
 from spact_lib.config import AnonymizerSpec, Method, NoiseFeaturesSpec, Spec
 from spact_lib.errors import UserError, unknown_name
-from spact_lib.experiments import Store
-from spact_lib.files import atomic_path
+from spact_lib.experiments import NotTrainedError, Store
+from spact_lib.files import atomic_path, write_text
+from spact_lib.metrics import headline
 from spact_lib.paper import relative_drop, reported, reported_drop
 from spact_lib.paths import runs_root
 from spact_lib.results import keep_records
-from spact_lib.study import TABLE_EXTRAS, TABLES, Study, open_study
+from spact_lib.study import METHODS, TABLE_EXTRAS, TABLES, LearnedMethod, Study, open_study
 
 LABELS = {
     "raw": "Raw data",
@@ -48,6 +52,7 @@ LABELS = {
     "tedspad": "TeD-SPAD's L_T",
 }
 METRICS = {"top1": "top-1", "cmap": "cMAP", "f1": "F1"}
+ENDS = ("low", "high")  # of an interval
 # Kinds of specs that cost minutes.
 TRAINED = ("init_f_A", "init_f_T", "init_f_B", "anonymizer", "noise_features", "target", "test")
 
@@ -81,9 +86,9 @@ def table(
         Index (metric, method). Columns: ``here`` (top-1 and cMAP in percent, F1 in [0, 1]; mean over the target
         seeds), ``chance`` (its chance line), ``drop`` (relative, from raw, in percent), ``paper``, ``paper drop``,
         ``difference`` (of the two drops, in points), ``omega`` (of noise-features: sigma), ``seeds`` (of the targets),
-        ``replicates``, ``minutes`` (of training this row needs, shared initialisation included), ``device``, ``boxes``
-        (of persons: "oracle", "coco", or "" where a method looks for none). Several replicates add ``sd`` and
-        ``drop sd``, standard deviations over replicates; drops are taken within a replicate.
+        ``replicates``, ``minutes`` (of training this row needs, shared initialisation included), ``hardware``,
+        ``boxes`` (of persons: "oracle", "coco", or "" where a method looks for none). Several replicates add ``low``,
+        ``high``, ``drop low`` and ``drop high``, 95 % t-intervals over replicates; drops are taken within a replicate.
 
     Raises:
         UserError: an unknown table, or a method that cannot be trained (``Study.check``), before anything is.
@@ -105,16 +110,23 @@ def table(
     stacked = pd.concat(each).groupby(level=["metric", "method"], sort=False)
     means = stacked[["here", "chance", "drop", "paper", "paper drop", "minutes"]].mean()
     means["difference"] = means["drop"] - means["paper drop"]
-    for column in ("omega", "seeds", "device", "boxes"):
-        means[column] = stacked[column].agg(lambda values: ", ".join(sorted({str(v) for v in values if v != ""})))
+    for column in ("omega", "seeds", "hardware", "boxes"):
+        means[column] = stacked[column].agg(distinct)
     means["replicates"] = len(studies)
     columns = ["here", "chance", "drop", "paper", "paper drop", "difference"]
     if len(studies) > 1:
-        means["sd"], means["drop sd"] = stacked["here"].std(), stacked["drop"].std()
-        columns = ["here", "sd", "chance", "drop", "drop sd", "paper", "paper drop", "difference"]
+        for column, prefix in (("here", ""), ("drop", "drop ")):
+            means[prefix + "low"] = stacked[column].agg(lambda values: t_interval(values)[0])
+            means[prefix + "high"] = stacked[column].agg(lambda values: t_interval(values)[1])
+        columns = ["here", "low", "high", "chance", "drop", "drop low", "drop high", *columns[3:]]
     metrics = list(dict.fromkeys(means.index.get_level_values("metric")))
     order = pd.MultiIndex.from_product([metrics, methods], names=["metric", "method"])
-    return means.loc[order, [*columns, "omega", "seeds", "replicates", "minutes", "device", "boxes"]]
+    return means.loc[order, [*columns, "omega", "seeds", "replicates", "minutes", "hardware", "boxes"]]
+
+
+def distinct(texts: Iterable[str]) -> str:
+    """The parts of texts joined by "; ", each once."""
+    return "; ".join(sorted({part for text in texts for part in text.split("; ") if part}))
 
 
 def _paper_row(lookup: Callable[..., float | None], table: str, method: str, *column: str) -> float | None:
@@ -151,7 +163,7 @@ def _method_rows(table: str, study: Study, name: str) -> pd.DataFrame:
         seeds=" ".join(map(str, seeds)),
         boxes=getattr(method, "boxes", ""),
         minutes=sum(record["seconds"] for record in records) / 60,
-        device=", ".join(sorted({record["environment"]["device"] for record in records})),
+        hardware=distinct("{device}, threads: {threads}".format(**record["environment"]) for record in records),
     )
 
 
@@ -194,6 +206,36 @@ def at_hand(
     return found
 
 
+def omega_curve(study: Study, omegas: Iterable[float], *, train: bool = False, method: str = "spact") -> pd.DataFrame:
+    """What a learned method keeps and leaks for each omega (Fig. 4's curve), mean over the study's target seeds.
+
+    Args:
+        omegas: weights of L_B; those of the profile's grid are always among them.
+        train: train what is missing; else only the grid's are trained, and of the others those at hand are shown.
+
+    Returns:
+        Index ``omega``, from small to large. Columns ``action`` and ``privacy``: top-1 or cMAP in percent.
+
+    Raises:
+        NotTrainedError: a record of the grid is missing where training is forbidden.
+    """
+    reading = replace(study, store=Store(study.store.root, read_only=True))
+    grid, found = study.profile.omegas, {}
+    for omega in sorted({*omegas, *grid}):
+        from_store = study if train or omega in grid else reading
+        spec = study.anonymizer(method, omega)
+        try:
+            found[omega] = [
+                np.mean([headline(from_store.target(spec, role, seed).metrics) for seed in study.profile.target_seeds])
+                for role in ("action", "privacy")
+            ]
+        except NotTrainedError:
+            if from_store is study:
+                raise
+    study.store.used |= reading.store.used
+    return pd.DataFrame.from_dict(found, orient="index", columns=["action", "privacy"]).rename_axis("omega")
+
+
 def printable(table: pd.DataFrame) -> pd.DataFrame:
     """The same table as text: rounded, methods by their label, an empty cell where there is nothing to say."""
 
@@ -205,11 +247,14 @@ def printable(table: pd.DataFrame) -> pd.DataFrame:
         digits = 3 if metric.endswith("F1") else 1
         cells = {"metric": metric, "method": label(method, row["boxes"])}
         for column in table.columns.drop("boxes"):
-            if column in ("here", "sd", "chance", "paper"):
+            if column.endswith("low"):
+                ends = [text(row[column.replace("low", end)], 1 if column == "drop low" else digits) for end in ENDS]
+                cells["drop interval" if column == "drop low" else "interval"] = f"[{', '.join(ends)}]"
+            elif column in ("here", "chance", "paper"):
                 cells[column] = text(row[column], digits)
-            elif column in ("drop", "drop sd", "paper drop", "difference", "minutes"):
+            elif column in ("drop", "paper drop", "difference", "minutes"):
                 cells[column + " %" * column.endswith("drop")] = text(row[column], 1)
-            else:
+            elif not column.endswith("high"):
                 cells[column] = str(row[column])
         rows.append(cells)
     return pd.DataFrame(rows).set_index(["metric", "method"])
@@ -223,10 +268,25 @@ def markdown(rows: list[list[str]]) -> list[str]:
 
 
 def save_table(table: pd.DataFrame, profile: str, name: str) -> Path:
-    """Write the printable table to ``tables/<profile>/<name>.csv`` of the store."""
-    with atomic_path(runs_root() / "tables" / profile / f"{name}.csv") as temporary:
-        printable(table).to_csv(temporary)
-    return runs_root() / "tables" / profile / f"{name}.csv"
+    """Write the printable table to ``tables/<profile>/<name>`` of the store: ``.csv`` (returned) and ``.tex``."""
+    path, text = runs_root() / "tables" / profile / f"{name}.csv", printable(table)
+    with atomic_path(path) as temporary:
+        text.to_csv(temporary)
+    write_text(path.with_suffix(".tex"), latex(text.drop(columns=["seeds", "replicates", "hardware"])))
+    return path
+
+
+def latex(text: pd.DataFrame) -> str:
+    """A printable table as LaTeX, SPAct's rows in bold."""
+    styler = text.style.apply(_mark_spact, axis=1).format(escape="latex").format_index(escape="latex", axis=0)
+    body = styler.format_index(escape="latex", axis=1).to_latex(
+        hrules=True, clines="skip-last;data", column_format="ll" + "r" * text.shape[1], convert_css=True
+    )
+    return "% needs \\usepackage{booktabs, multirow}\n" + body
+
+
+def _mark_spact(row: pd.Series) -> list[str]:
+    return ["font-weight: bold;" if row.name[1] == LABELS["spact"] else ""] * len(row)
 
 
 def keep_used(name: str, *studies: Study) -> Path:
@@ -240,31 +300,37 @@ class Shown:
     """A table as a notebook shows it: HTML with SPAct's rows marked; as plain text where there is no HTML."""
 
     def __init__(self, table: pd.DataFrame):
-        self.text = printable(table).drop(columns=["device"])
-        self.note = f"Device: {', '.join(dict.fromkeys(table['device']))}. " + NOTE
+        self.text = printable(table).drop(columns=["hardware"])
+        self.note = f"Hardware: {distinct(table['hardware'])}. " + NOTE
 
     def __repr__(self) -> str:
         return f"{self.note}\n{self.text.to_string()}"
 
     def _repr_html_(self) -> str:
         styler = self.text.style.set_uuid("table")  # else every run has another id, and other bytes
-
-        def mark(row: pd.Series) -> list[str]:
-            return ["font-weight: bold" if row.name[1] == LABELS["spact"] else ""] * len(row)
-
-        return f"{styler.apply(mark, axis=1).to_html()}<p>{escape(self.note)}</p>"
+        styler = styler.apply(_mark_spact, axis=1).set_table_styles(CSS)
+        return f"{styler.to_html()}<p>{escape(self.note)}</p>"
 
 
+CSS = [
+    {"selector": "th.row_heading", "props": "text-align: left; vertical-align: top; white-space: nowrap;"},
+    {"selector": "td", "props": "text-align: right; white-space: nowrap;"},
+    {"selector": "th.level0", "props": "border-top: 1px solid #999999;"},  # a line above each metric
+]
 NOTE = (
-    "drop: relative, from raw; difference: this drop minus the paper's, in points; chance: of a random ranking (cMAP), "
-    "of always saying present (F1), of the most frequent class (top-1); minutes: of training, shared parts counted in "
-    "every row that needs them."
+    "interval: 95 %, t, over replicates; drop: relative, from raw; difference: this drop minus the paper's, in points; "
+    "chance: of a random ranking (cMAP), of always saying present (F1), of the most frequent class (top-1); minutes: "
+    "of training, shared parts counted in every row that needs them."
 )
+
+
+FROM_RAW = ("spact", "supervised", "identity", "downsample_4x")  # rows that ``gap`` compares with raw
 
 
 def gap(table: pd.DataFrame) -> str:
     """What the numbers say, one sentence per line, computed from them and from nothing else."""
     metrics = list(dict.fromkeys(table.index.get_level_values("metric")))
+    methods = list(dict.fromkeys(table.index.get_level_values("method")))
     n, seeds = int(table["replicates"].iloc[0]), len(table["seeds"].iloc[0].split())
     lines = [f"Mean of {n} replicate{'s' * (n > 1)}, {seeds} target seed{'s' * (seeds > 1)} each."]
     if n == 1:
@@ -277,9 +343,17 @@ def gap(table: pd.DataFrame) -> str:
             return f"{metric} {_signed(points['here'])} points from raw{_paper(points['paper'])}"
         return f"{metric} {_signed(-row['drop'])} %{_paper(-row['paper drop'])}"
 
-    for method in ("spact", "supervised", "identity", "downsample_4x"):
-        if method in table.index.get_level_values("method"):
-            lines.append(f"{label(method)}: {'; '.join(change(metric, method) for metric in metrics)}.")
+    def less(metric: str, method: str, other: str, unit: str) -> str:
+        here, paper = (table.loc[(metric, method), c] - table.loc[(metric, other), c] for c in ("here", "paper"))
+        digits = 3 if metric.endswith("F1") else 1
+        return f"{metric} {_signed(here, digits)}{unit}{_paper(paper, digits)}"
+
+    for method in (method for method in FROM_RAW if method in methods):
+        lines.append(f"{label(method)}: {'; '.join(change(metric, method) for metric in metrics)}.")
+    for method in methods:  # the ablations: one thing differs from SPAct
+        if isinstance(METHODS[method], LearnedMethod) and method not in FROM_RAW and "spact" in methods:
+            parts = [less(metric, method, "spact", " points" * (not metric.endswith("F1"))) for metric in metrics]
+            lines.append(f"{label(method)}, less SPAct: {'; '.join(parts)}.")
     privacy = [metric for metric in metrics if not is_action(metric)]
     for metric in (metric for metric in privacy if not metric.endswith("F1")):  # F1 at 0.5 may lie below its line
         if (metric, "spact") not in table.index:
@@ -296,9 +370,9 @@ def gap(table: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
-def _signed(value: float) -> str:
-    return "n/a" if pd.isna(value) else f"{value:+.1f}".replace("-", "−")
+def _signed(value: float, digits: int = 1) -> str:
+    return "n/a" if pd.isna(value) else f"{value:+.{digits}f}".replace("-", "−")
 
 
-def _paper(value: float | None) -> str:
-    return "" if pd.isna(value) else f" (paper {_signed(value)})"
+def _paper(value: float | None, digits: int = 1) -> str:
+    return "" if pd.isna(value) else f" (paper {_signed(value, digits)})"

@@ -9,8 +9,9 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
 import data_prep
-from spact_lib import ahead, cli, doctor
+from spact_lib import ahead, cli, doctor, notebooks
 from spact_lib.files import write_text
+from spact_lib.paths import committed_notebooks
 
 TABLE = "method,top-1,top-1 (paper)\nSPAct,91.20,62.03\n"
 
@@ -69,23 +70,23 @@ def test_reproduce_runs_everything_and_sums_up(site, capsys):
     assert (site.runs / "notebooks" / "smoke" / "04_tiny.ipynb").exists()
 
 
-def test_full_runs_a_notebook_with_its_further_parameters_first(site, capsys):
-    notebook = nbformat.read(site.notebook, 4)
-    further = {"parameters": {"TABLE": TABLE + "further,1,2\n"}, "needs": ["phvu"]}
-    notebook.metadata["spact"] = {"needs": ["ucf101"], "full": further}
-    nbformat.write(notebook, site.notebook)
+def test_full_runs_the_list_and_then_the_notebooks_again(site, capsys, monkeypatch):
+    monkeypatch.setattr(notebooks, "FULL", (("04", {"TABLE": "method\nlong\n"}),))
     assert status("reproduce", "--profile", "smoke", "--full") == 0
-    full, default = (site.runs / "notebooks" / folder / "04_tiny.ipynb" for folder in ("smoke-full", "smoke"))
-    assert full.exists() and full.stat().st_mtime_ns < default.stat().st_mtime_ns
-    injected = [
-        next(c.source for c in nbformat.read(path, 4).cells if "injected-parameters" in c.metadata.get("tags", []))
-        for path in (full, default)
-    ]
-    assert ["TABLE" in source for source in injected] == [True, False]
-    assert "- 04_tiny.ipynb, full: 0." in capsys.readouterr().out
-    assert status("reproduce", "--profile", "paper", "--full") == 2
-    assert "`spact prepare phvu --root DIR`" in capsys.readouterr().err
-    assert status("reproduce", "--profile", "paper") == 2 and "phvu" not in capsys.readouterr().err
+    assert "further run 1 of 1: 04_tiny.ipynb {'TABLE': 'method\\nlong\\n'}" in capsys.readouterr().out
+    copies = sorted(path.name for path in (site.runs / "notebooks" / "run").glob("*"))
+    assert copies == ["04_tiny-PROFILE=smoke-TABLE=method_long_.ipynb"]
+    # The last pass is the default one, so what is promoted is no further run.
+    assert (site.runs / "tables" / "smoke" / "table1.csv").read_text() == TABLE
+    assert set(json.loads((site.runs / "records" / "smoke" / "minutes.json").read_text())["minutes"]) == {
+        "data", "04_tiny.ipynb", "total", "full",
+    }  # fmt: skip
+
+
+def test_the_list_of_full_names_notebooks_and_parameters_that_exist():
+    for name, parameters in notebooks.FULL:
+        (path,) = [path for path in committed_notebooks() if path.name.startswith(name)]
+        notebooks.check_parameters(path, parameters)
 
 
 def test_promote_commits_a_mini_run_and_no_smoke_run(site, capsys):

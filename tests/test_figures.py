@@ -6,7 +6,6 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 import pytest
 from PIL import Image
 
@@ -22,10 +21,11 @@ def close_figures():
     plt.close("all")
 
 
-def test_every_method_has_its_own_colour_and_label():
+def test_every_method_has_its_own_look_and_label():
     assert set(LABELS) == set(METHODS)
-    assert set(figures.COLOURS) == set(TABLES["table1"])  # ablations stand in tables of their own
-    assert len(set(figures.COLOURS.values())) == len(figures.COLOURS)
+    assert set(TABLES["table1"]) <= set(figures.COLOURS) and set(figures.COLOURS) | set(figures.MARKERS) <= set(METHODS)
+    looks = [(figures.colour(method), figures.marker(method)) for method in METHODS]
+    assert len(set(looks)) == len(looks)
     assert figures.colour("one of your own") == figures.OTHER_METHOD
 
 
@@ -82,19 +82,6 @@ def test_training_curves_draw_the_uninformative_value():
         figures.training_curves([{"step": 0, "L1": 1.0}], uninformative=None)
 
 
-@pytest.mark.parametrize("replicated", [False, True])
-def test_trade_off_plots_the_table(replicated):
-    index = pd.MultiIndex.from_product([["action top-1", "privacy cMAP"], ["raw", "spact"]], names=["metric", "method"])
-    table = pd.DataFrame(
-        {"here": [90.0, 88.0, 80.0, 50.0], "chance": [10.0, 10.0, 30.0, 30.0], "boxes": ""}, index=index
-    )
-    if replicated:
-        table["sd"] = 1.0
-    _, ax = figures.trade_off(table)
-    points = {bar.get_label(): bar.lines[0].get_xydata()[0].tolist() for bar in ax.containers}
-    assert points == {"Raw data": [80.0, 90.0], "SPAct": [50.0, 88.0]}
-
-
 def test_other_figures_are_drawn_and_saved(tmp_path, monkeypatch):
     monkeypatch.setenv("SPACT_RUNS", str(tmp_path))
     frames = [np.zeros((6, 6, 3), np.uint8)] * 7
@@ -108,6 +95,10 @@ def test_other_figures_are_drawn_and_saved(tmp_path, monkeypatch):
     figures.save(fig, "smoke", "bars")
     path = figures.place("smoke", "bars")
     assert path == tmp_path / "figures" / "smoke" / "bars.png" and Image.open(path).width > 300
+    svg = path.with_suffix(".svg").read_bytes()
+    assert b"<svg" in svg[:500]
+    figures.save(figures.class_bars(bars, ["a", "b"], reference=[10.0, 20.0], text="AP %")[0], "smoke", "bars")
+    assert path.with_suffix(".svg").read_bytes() == svg  # the same figure, the same bytes
 
 
 def described(name: str, n_classes: int) -> dict:

@@ -9,8 +9,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
-from spact_lib import figures, readme, results, tables
+from spact_lib import result_figures, readme, results, tables
 from spact_lib.config import DataSpec, profile
 from spact_lib.errors import UserError
 from spact_lib.experiments import NotTrainedError, Store
@@ -55,7 +56,7 @@ def made_up_records(study: Study, shift: float) -> dict[str, dict]:
     records = {}
 
     def add(spec, metrics: dict, seconds: float) -> None:
-        environment = {"device": "cpu (test)"}
+        environment = {"device": "cpu (test)", "threads": 2}
         content = {"kind": spec.kind, "key": spec.key(), "metrics": metrics, "seconds": seconds}
         records[spec.key()] = content | {"environment": environment}
 
@@ -107,6 +108,19 @@ def test_reported_numbers_give_the_drops_that_the_paper_prints(table, row, datas
     assert reported_drop(table, row, dataset, metric) == pytest.approx(printed, abs=1)
 
 
+def test_every_drop_that_the_paper_prints_is_the_relative_drop(shared_data):
+    """Straight from its text: cells like "55.32↓14%" below the raw row of the same column."""
+    checked, raw = 0, []
+    for line in (shared_data.parent / "paper" / "SPAct-paper.txt").read_text(encoding="utf-8").splitlines():
+        cells = re.sub(r"</?b>", "", line).split("\t")
+        raw = cells if cells[0] == "Raw data" else raw
+        for cell, before in zip(cells, raw, strict=False):
+            if printed := re.fullmatch(r"([\d.]+)↓(\d+)%", cell):
+                assert relative_drop(float(printed[1]), float(before)) == pytest.approx(int(printed[2]), abs=1), line
+                checked += 1
+    assert checked == 18  # as many as the test above lists
+
+
 def test_reported_numbers_are_looked_up_not_guessed():
     assert reported("table1", "spact", "ucf101", "top1") == 62.03
     assert reported("table1", "identity", "ucf101", "top1") is None
@@ -125,7 +139,8 @@ def test_table1_from_committed_records_alone(committed):
     assert spact["drop"] == pytest.approx(25.0)
     assert spact["paper"] == 57.43 and spact["paper drop"] == pytest.approx(100 * (64.41 - 57.43) / 64.41)
     assert spact["difference"] == pytest.approx(spact["drop"] - spact["paper drop"])
-    assert (spact["omega"], spact["seeds"], spact["replicates"], spact["device"]) == ("0.25", "0 1", 1, "cpu (test)")
+    assert (spact["omega"], spact["seeds"], spact["replicates"]) == ("0.25", "0 1", 1)
+    assert spact["hardware"] == "cpu (test), threads: 2"
     # init_f_A, f_T, f_B, two omegas (2 min each); 4 targets of the chosen one, 1 action target of the other.
     assert spact["minutes"] == pytest.approx(5 * 2 + 2 * 1 + 2 * 0.5 + 1)
     assert table.loc[("privacy cMAP", "raw"), "minutes"] == pytest.approx(3)
@@ -148,8 +163,8 @@ def test_oracle_boxes_are_named_wherever_a_method_is(committed):
     assert list(text.index.unique("method")) == ["Raw data", named] and named in tables.Shown(table)._repr_html_()
     assert list(tables.labelled(committed[0], ["raw", "obf_blackening"])) == ["Raw data", named]
     assert tables.label("obf_blackening", "coco") == "Obf-Blackening"
-    _, ax = figures.trade_off(table)
-    assert named in [entry.get_text() for entry in ax.get_legend().get_texts()]
+    fig, _ = result_figures.trade_off(table)
+    assert named in [entry.get_text() for entry in fig.legends[0].get_texts()]
     plt.close("all")
 
 
@@ -171,10 +186,15 @@ def test_every_further_row_of_the_paper_is_one_that_it_prints():
 def test_replicates_are_averaged_and_their_spread_stated(committed):
     table = tables.table("table1", *committed)
     row = table.loc["privacy cMAP", "spact"]
-    assert row["here"] == pytest.approx(61.0) and row["sd"] == pytest.approx(2**0.5)
+    interval = stats.ttest_1samp([60, 62], 0).confidence_interval(0.95)
+    assert row["here"] == pytest.approx(61.0) and (row["low"], row["high"]) == pytest.approx(tuple(interval))
     drops = [100 * (1 - 60 / 80), 100 * (1 - 62 / 82)]  # within a replicate, then averaged
-    assert row["drop"] == pytest.approx(np.mean(drops)) and row["drop sd"] == pytest.approx(np.std(drops, ddof=1))
+    interval = stats.ttest_1samp(drops, 0).confidence_interval(0.95)
+    assert row["drop"] == pytest.approx(np.mean(drops))
+    assert (row["drop low"], row["drop high"]) == pytest.approx(tuple(interval))
     assert row["replicates"] == 2
+    text = tables.printable(table).loc["privacy cMAP", "SPAct"]
+    assert text["interval"] == "[48.3, 73.7]" and text["drop interval"] == f"[{interval.low:.1f}, {interval.high:.1f}]"
     assert tables.gap(table).startswith("Mean of 2 replicates, 2 target seeds each.\n")
 
 
@@ -205,6 +225,9 @@ def test_text_is_rounded_labelled_and_the_same_every_time(committed, tmp_path, m
     assert text.loc[("privacy F1", "Identity (Eq. 4 only)"), "paper"] == ""
     saved = pd.read_csv(tables.save_table(table, "mini", "table1"), dtype=str, keep_default_na=False)
     assert saved.set_index(["metric", "method"]).equals(text)
+    latex = (tmp_path / "tables" / "mini" / "table1.tex").read_text()
+    assert re.search(r"& SPAct & \\bfseries 60\.0 &", latex) and latex.count(r"\multirow") == 3
+    assert "drop \\%" in latex and not re.search(r"(?<!\\)%", latex.split("\n", 1)[1])
     first, second = (tables.Shown(tables.table("table1", committed[0])) for _ in range(2))
     assert first._repr_html_() == second._repr_html_() and repr(first) == repr(second)
     assert "font-weight: bold" in first._repr_html_()
@@ -216,6 +239,27 @@ def test_the_gap_is_computed(committed):
     assert "SPAct: action top-1 −1.0 points from raw (paper −0.3); privacy cMAP −25.0 % (paper −10.8)" in text
     assert "Above chance, SPAct leaves 30.0 of raw's 50.0 points of privacy cMAP" in text
     assert "less the identity row's: +20.0 points" in text
+
+
+def test_the_gap_of_an_ablation_is_taken_from_spact():
+    metrics, methods = ("action top-1", "privacy cMAP", "privacy F1"), ("raw", "spact", "rotnet")
+    index = pd.MultiIndex.from_product([metrics, methods], names=["metric", "method"])
+    here = [90.0, 89.0, 85.0, 80.0, 60.0, 70.0, 0.8, 0.5, 0.65]
+    paper = [np.nan, 62.1, 58.1, np.nan, 57.4, 60.2, np.nan, 0.473, 0.504]
+    table = pd.DataFrame({"here": here, "paper": paper, "drop": 1.0, "paper drop": 2.0, "chance": 30.0}, index=index)
+    text = tables.gap(table.assign(replicates=1, seeds="0"))
+    expected = "action top-1 −4.0 points (paper −4.0); privacy cMAP +10.0 points (paper +2.8)"
+    assert f"RotNet, less SPAct: {expected}; privacy F1 +0.150 (paper +0.031).\n" in text
+    assert "SPAct: action top-1 −1.0 points from raw;" in text  # no raw row in the paper's table
+
+
+def test_an_omega_curve_needs_the_grid_and_shows_what_is_at_hand(committed):
+    curve = tables.omega_curve(committed[0], [0.1, 0.5])  # nobody has trained 0.1
+    assert curve.index.tolist() == [0.25, 0.5] and curve["privacy"].tolist() == [60.0, 60.0]
+    assert curve["action"].tolist() == [89.0, 89.0]
+    for train, omegas, method in ((True, [0.1], "spact"), (False, [], "supervised")):
+        with pytest.raises(NotTrainedError):
+            tables.omega_curve(committed[0], omegas, train=train, method=method)
 
 
 def test_kept_records_give_the_table_again(committed, tmp_path, monkeypatch):
@@ -252,7 +296,7 @@ def test_readme_results_and_map(committed, tmp_path, monkeypatch):
     monkeypatch.setattr(readme, "at_hand", lambda *args, root: committed)
     text = readme.results()
     assert (
-        re.search(r"\| privacy cMAP +\| SPAct +\| 61\.0 +\| 1\.4 +\| 30\.0 +\|", text)
+        re.search(r"\| privacy cMAP +\| SPAct +\| 61\.0 +\| \[48\.3, 73\.7\] +\| 30\.0 +\|", text)
         and "- Mean of 2 replicates" in text
     )
     monkeypatch.setattr(readme, "at_hand", lambda *args, root: [])

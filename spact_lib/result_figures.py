@@ -1,0 +1,154 @@
+"""Figures of results: the trade-off of Fig. 4, the games beside each other, the claims beside their margins."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
+
+from spact_lib.figures import OTHER_METHOD, REFERENCE, colour, marker, new_axes, smoothed
+from spact_lib.tables import is_action, label
+
+READABLE = plt.rc_context({"font.size": 13})  # at half the size, too
+
+
+def pareto_front(points: Mapping[str, tuple[float, float]]) -> list[str]:
+    """The methods that no other one beats on both axes, most private first.
+
+    Args:
+        points: method -> (privacy leaked, action kept).
+    """
+    beaten = {a for a, (x, y) in points.items() if any(u < x and v > y for u, v in points.values())}
+    return sorted(points.keys() - beaten, key=lambda name: points[name])
+
+
+def trade_off_points(table: pd.DataFrame, column: str = "here") -> dict[str, tuple[float, float]]:
+    """method -> (privacy leaked, action kept), the first metric of each role; rows without a number are left out.
+
+    Args:
+        table: of ``tables.table``.
+        column: "here" or "paper".
+    """
+    metrics = table.index.unique("metric")
+    action, privacy = (next(m for m in metrics if is_action(m) == wanted) for wanted in (True, False))
+    pairs = table[column].unstack("metric", sort=False)[[privacy, action]].dropna()
+    return {method: (x, y) for method, x, y in pairs.itertuples()}
+
+
+@READABLE
+def trade_off(
+    table: pd.DataFrame, *, curve: pd.DataFrame | None = None, paper: bool = False
+) -> tuple[Figure, np.ndarray]:
+    """Privacy leaked against action kept (Fig. 4): the upper left corner is what one wants. Bars: 95 % t-intervals.
+
+    Args:
+        table: of ``tables.table``; the first metric of each role is shown.
+        curve: of ``tables.omega_curve``; drawn as a line.
+        paper: beside it, the paper's own numbers for these rows.
+    """
+    metrics = table.index.unique("metric")
+    action, privacy = (next(m for m in metrics if is_action(m) == wanted) for wanted in (True, False))
+    x, y = table.xs(privacy, level="metric"), table.xs(action, level="metric")
+    fig, axes = new_axes(11.5 if paper else 7.5, 4.4, 1 + paper)
+    for ax, column in zip(axes, ("here", "paper"), strict=False):
+        points = trade_off_points(table, column)
+        for method, point in points.items():
+            if column == "here" and "low" in table:
+                bars = {f"{axis}err": _reach(side.loc[method]) for axis, side in (("x", x), ("y", y))}
+                ax.errorbar(*point, **bars, fmt="none", ecolor=colour(method), elinewidth=1.2, alpha=0.7, capsize=3)
+            ax.plot(
+                *point, marker(method), markersize=17 if method == "spact" else 10, color=colour(method),
+                markeredgecolor="#333333", markeredgewidth=0.7, label=label(method, x.loc[method, "boxes"]), zorder=4,
+            )  # fmt: skip
+        front = np.array([points[method] for method in pareto_front(points)])
+        # Between two rows of the front, what keeps less action than the more private one is beaten.
+        ax.step(*front.T, where="post", color=REFERENCE, linewidth=1.4, label="Pareto front", zorder=1)
+        if column == "here" and curve is not None:
+            _omegas(ax, curve)
+        ax.set_xlabel(f"{privacy} % (lower: more private)")
+        ax.spines[["top", "right"]].set_visible(False)
+    axes[0].axvline(x["chance"].iloc[0], color=REFERENCE, linestyle=":", linewidth=1.4, label="chance")
+    axes[0].axhline(y["chance"].iloc[0], color=REFERENCE, linestyle=":", linewidth=1.4)
+    axes[0].set_xlim(*np.clip(axes[0].get_xlim(), -2, 102))  # an interval of few replicates may be wider than the axis
+    axes[0].set_ylabel(f"{action} % (higher: more useful)")
+    if paper:
+        axes[0].set_title("here")
+        axes[1].set_title("the paper's numbers")
+    fig.legend(*axes[0].get_legend_handles_labels(), frameon=False, fontsize=11, loc="outside right center")
+    return fig, axes
+
+
+def _omegas(ax: Axes, curve: pd.DataFrame) -> None:
+    style = {"color": colour("spact"), "zorder": 3}
+    ax.plot(curve["privacy"], curve["action"], ".-", linewidth=1.6, label=r"SPAct by $\omega$", **style)
+    for k, (omega, point) in enumerate(curve.iterrows()):
+        offset = (0, 12 if k % 2 else -20)
+        text = ax.annotate(
+            f"{omega:g}",
+            (point["privacy"], point["action"]),
+            offset,
+            textcoords="offset points",
+            ha="center",
+            color=style["color"],
+            zorder=5,
+        )
+        text.set_path_effects([withStroke(linewidth=3, foreground="white")])
+
+
+def _reach(row: pd.Series) -> list[list[float]]:
+    return [[row["here"] - row["low"]], [row["high"] - row["here"]]]
+
+
+@READABLE
+def game_curves(runs: Mapping[str, tuple[Sequence[Mapping[str, float]], float | None]]) -> tuple[Figure, np.ndarray]:
+    """The games of several methods: L_T and L_B of step 2, L_B as a multiple of its uninformative value.
+
+    Args:
+        runs: method -> (rows logged by ``minimax.play``, uninformative L_B or None: the curve of L_B is left out).
+    """
+    fig, axes = new_axes(11.5, 4.0, 2)
+    for k, (name, (rows, uninformative)) in enumerate(runs.items()):
+        steps = np.array([row["step"] + 1 for row in rows])
+        style = {"color": colour(name), "marker": marker(name), "markevery": (0.1, 0.15), "linewidth": 1.8}
+        if colour(name) == OTHER_METHOD:
+            style["linestyle"] = ("-", "--", ":")[k % 3]
+        for ax, value, unit in zip(axes, ("L_T", "L_B"), (1.0, uninformative), strict=True):
+            if unit is not None:
+                ax.plot(steps, smoothed([row[value] for row in rows], 25) / unit, **style, label=label(name))
+    axes[1].axhline(1, color=REFERENCE, linestyle="--", linewidth=1)
+    for ax, title in zip(axes, ("$L_T$", "$L_B$ / its uninformative value"), strict=True):
+        ax.set(title=title, xlabel="step")
+        ax.set_ylim(bottom=0)
+        ax.spines[["top", "right"]].set_visible(False)
+    fig.legend(*axes[0].get_legend_handles_labels(), frameon=False, fontsize=11, loc="outside right center")
+    return fig, axes
+
+
+@READABLE
+def claim_intervals(table: pd.DataFrame, colours: Mapping[str, str]) -> tuple[Figure, Axes]:
+    """How far each condition of each claim is from its margin: right of the line it holds.
+
+    Args:
+        table: of ``verdicts.verdicts``.
+        colours: verdict -> colour.
+    """
+    fig, (ax,) = new_axes(11.5, 1.0 + 0.29 * len(table))
+    side = np.where(table["below"], -1, 1)
+    places = np.arange(len(table))
+    for verdict, ink in colours.items():
+        rows = (table["condition verdict"] == verdict).to_numpy()
+        mean, low, high = (side[rows] * (table[c] - table["margin"])[rows] for c in ("effect", "low", "high"))
+        ax.hlines(places[rows], low, high, color=ink, linewidth=3)
+        ax.plot(mean, places[rows], "o", color=ink, label=verdict)
+    paper = side * (table["paper"] - table["margin"])
+    ax.plot(paper, places, "D", color="#000000", fillstyle="none", label="the paper")
+    ax.axvline(0, color=REFERENCE, linewidth=1.2)
+    ax.set_yticks(places, [f"{claim}  {condition}" for claim, condition in table.index])
+    ax.set_ylim(len(table) - 0.4, -0.6)
+    ax.set_xlabel("distance from the margin, points or % (right: on the claim's side)")
+    ax.spines[["top", "right"]].set_visible(False)
+    fig.legend(frameon=False, fontsize=11, loc="outside right center")
+    return fig, ax

@@ -1,0 +1,104 @@
+"""Figures of results: that they show what the tables say; what they look like was looked at."""
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import io
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from spact_lib import diagrams, figures, notebook_setup, result_figures, verdicts
+from spact_lib.claims import Scores
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    yield
+    plt.close("all")
+
+
+@pytest.fixture
+def table() -> pd.DataFrame:
+    index = pd.MultiIndex.from_product(
+        [["action top-1", "privacy cMAP"], ["raw", "identity", "spact"]], names=["metric", "method"]
+    )
+    here, paper = [90.0, 89.0, 88.0, 80.0, 85.0, 50.0], [62.3, np.nan, 62.0, 64.4, np.nan, 57.4]
+    return pd.DataFrame({"here": here, "paper": paper, "chance": [10.0] * 3 + [30.0] * 3, "boxes": ""}, index=index)
+
+
+def points(ax: plt.Axes) -> dict[str, list[float]]:
+    """label -> where its single marker is; the caps of bars have no label."""
+    named = [line for line in ax.lines if not line.get_label().startswith("_")]
+    return {line.get_label(): line.get_xydata()[0].tolist() for line in named if len(line.get_xydata()) == 1}
+
+
+def test_the_front_has_what_nothing_beats_on_both_axes():
+    given = {"a": (10, 50), "b": (20, 70), "c": (20, 60), "worse": (25, 65), "d": (90, 90)}
+    assert result_figures.pareto_front(given) == ["a", "c", "b", "d"]  # c is as private as b: not beaten on both
+    assert result_figures.pareto_front({"only": (1, 1)}) == ["only"]
+
+
+@pytest.mark.parametrize("replicated", [False, True])
+def test_trade_off_plots_the_table_and_the_papers_numbers(table, replicated):
+    if replicated:
+        table["low"], table["high"] = table["here"] - 1, table["here"] + 60
+    curve = pd.DataFrame({"action": [88.0, 89.5], "privacy": [50.0, 70.0]}, index=pd.Index([0.5, 0.25], name="omega"))
+    fig, (here, paper) = result_figures.trade_off(table, curve=curve, paper=True)
+    assert points(here) == {"Raw data": [80.0, 90.0], "Identity (Eq. 4 only)": [85.0, 89.0], "SPAct": [50.0, 88.0]}
+    assert points(paper) == {"Raw data": [64.4, 62.3], "SPAct": [57.4, 62.0]}
+    lines = {line.get_label(): line for line in here.lines}
+    assert lines["Pareto front"].get_xydata().tolist() == [[50.0, 88.0], [80.0, 90.0]]
+    assert lines[r"SPAct by $\omega$"].get_xydata().tolist() == [[50.0, 88.0], [70.0, 89.5]]
+    assert [text.get_text() for text in here.texts] == ["0.5", "0.25"]
+    assert len(here.collections) == 6 * replicated  # two bars each
+    assert here.get_xlim()[1] <= 102
+    _, axes = result_figures.trade_off(table)
+    assert len(axes) == 1
+
+
+def test_game_curves_are_in_units_of_the_uninformative_value():
+    rows = [{"step": step, "L_T": 2.0, "L_B": 3.0} for step in range(4)]
+    _, (left, right) = result_figures.game_curves({"spact": (rows, 1.5), "supervised": (rows, None)})
+    assert {line.get_label(): line.get_ydata()[0] for line in left.lines} == {"SPAct": 2.0, "Supervised [41]": 2.0}
+    assert [line.get_ydata()[0] for line in right.lines] == [2.0, 1]  # SPAct's, and the reference
+
+
+def test_claims_are_drawn_on_the_side_where_they_hold():
+    cells = {cell: (90.0, 50.0) for cell in verdicts.wanted(0)}
+    cells |= {("known", name): (90.0, 50.0 - cmap) for name, cmap in (("smaller_f_B", 0), ("larger_f_B", 8))}
+    table = verdicts.verdicts([Scores(cells)] * 5)
+    _, ax = result_figures.claim_intervals(table, verdicts.VERDICT_COLOURS)
+    row = list(table.index).index(("K12", "trend of cMAP over three f_B < 0"))
+    drawn = {(x, y) for line in ax.lines if line.get_label() == "holds" for x, y in line.get_xydata()}
+    assert (pytest.approx(4.0), row) in [(x, y) for x, y in drawn if y == row]
+    assert len(ax.get_yticks()) == len(table)
+
+
+def test_diagrams_say_who_learns_in_which_step():
+    def texts(ax: plt.Axes) -> list[str]:
+        return [text.get_text() for text in ax.texts if text.get_text()]
+
+    first, second = (texts(ax) for ax in diagrams.minimax().axes)
+    for panel, learns in ((first, ["$f_A$"]), (second, ["$f_T$", "$f_B$"])):
+        states = {name: panel[panel.index(name) + 1] for name in ("$f_A$", "$f_T$", "$f_B$")}
+        assert states == {name: "learns" if name in learns else "frozen" for name in states}
+    (ax,) = diagrams.contrast().axes
+    assert texts(ax).count("$f_B$") == 4 and {"$Z_i$", "$Z_i'$", "$Z_j$", "$Z_j'$"} <= set(texts(ax))
+
+
+def test_a_shown_figure_is_saved_whole_and_shown_small(tmp_path, monkeypatch):
+    monkeypatch.setenv("SPACT_RUNS", str(tmp_path))
+    shown = []
+    monkeypatch.setattr(notebook_setup, "display", shown.append)
+    frames = np.random.default_rng(0).integers(0, 256, (4, 16, 16, 3), dtype=np.uint8)
+    notebook_setup.show(figures.frame_grid({"raw": frames})[0], "smoke", "strip")
+    few = Image.open(io.BytesIO(shown[0].data)).convert("RGB").getcolors()
+    assert len(few) <= 128
+    whole = Image.open(figures.place("smoke", "strip")).convert("RGB").getcolors(1_000_000)
+    assert len(whole) > 500 and figures.place("smoke", "strip").with_suffix(".svg").exists()
+    assert plt.get_fignums() == []  # else the notebook would show it once more
