@@ -1,10 +1,10 @@
 """Figures of results: that they show what the tables say; what they look like was looked at."""
 
+import io
+
 import matplotlib
 
 matplotlib.use("Agg")
-
-import io
 
 import matplotlib.pyplot as plt
 import numpy as np
