@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from spact_lib import result_figures, readme, results, tables
+from spact_lib import readme, result_figures, results, tables
 from spact_lib.config import DataSpec, profile
 from spact_lib.errors import UserError
 from spact_lib.experiments import NotTrainedError, Store
