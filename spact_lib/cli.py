@@ -115,7 +115,7 @@ def reproduce(args: argparse.Namespace) -> int:
     from spact_lib import config
     from spact_lib.ahead import processes
     from spact_lib.device import gpus
-    from spact_lib.notebooks import FULL, named_copy, needs, run_notebook
+    from spact_lib.notebooks import FULL, named_copy, needs, run_notebook, unfinished
     from spact_lib.protocols import how_to_prepare
 
     profile, start = config.profile(args.profile), time.perf_counter()
@@ -129,6 +129,7 @@ def reproduce(args: argparse.Namespace) -> int:
     from_nothing = not (runs_root() / "store").exists()
     folder, notebooks = data_folder(profile), committed_notebooks()
     minutes: dict[str, float] = {}
+    first: list[str] = []  # notebooks that had never been started
     if profile.source == "mini":
         from data_prep import mini
 
@@ -148,8 +149,10 @@ def reproduce(args: argparse.Namespace) -> int:
     with processes(profile.name, jobs - 1, threads, [devices[k % len(devices)] for k in range(jobs) if devices]):
         for number, path in enumerate(notebooks, 1):
             say(f"reproduce: notebook {number} of {len(notebooks)}: {path.name}")
-            seconds = run_notebook(path, executed / profile.name / path.name, common, echo=True)
-            minutes[path.name] = seconds / 60
+            copy = executed / profile.name / path.name
+            if not (copy.exists() or unfinished(copy).exists()):
+                first.append(path.name)
+            minutes[path.name] = run_notebook(path, copy, common, echo=True) / 60
     minutes["total"] = (time.perf_counter() - start) / 60
     if args.full:
         for number, (name, parameters) in enumerate(FULL, 1):
@@ -159,9 +162,9 @@ def reproduce(args: argparse.Namespace) -> int:
         for path in notebooks:
             run_notebook(path, executed / profile.name / path.name, common)
         minutes["full"] = (time.perf_counter() - start) / 60 - minutes["total"]
-    if from_nothing:
-        hardware = f"{jobs} processes with {threads} threads each"
-        keep_minutes(profile.name, minutes, hardware)
+    whole = [name for name in ("data", "full") if name in minutes] if from_nothing else []
+    kept = {name: minutes[name] for name in (*whole, *first)}
+    keep_minutes(profile.name, kept, f"{jobs} process{'es' * (jobs > 1)}, threads: {threads} each")
     text = summary(profile.name, minutes)
     say("\n" + text)
     say(f"summary: {write_text(runs_root() / f'summary-{profile.name}.md', text)}")
@@ -169,12 +172,18 @@ def reproduce(args: argparse.Namespace) -> int:
 
 
 def keep_minutes(profile: str, minutes: dict[str, float], processes: str) -> None:
-    """Keep what an uninterrupted run from an empty store took, for the README: a resumed one tells nothing."""
+    """Keep for the README what each notebook took the first time, beside what earlier runs kept.
+
+    A notebook that was stopped and continued is in none: the time of its first part is lost. Nor is one in a store
+    whose first reproduction was before this file.
+    """
     from spact_lib.device import environment
 
-    kept = {name: round(value, 2) for name, value in minutes.items()}
-    hardware = f"{environment()['device']}, {processes}"
-    write_json(runs_root() / "records" / profile / "minutes.json", {"hardware": hardware, "minutes": kept})
+    path = runs_root() / "records" / profile / "minutes.json"
+    earlier = json.loads(path.read_text(encoding="utf-8"))["minutes"] if path.exists() else {}
+    if earlier or "data" in minutes:
+        kept = earlier | {name: round(value, 2) for name, value in minutes.items()}
+        write_json(path, {"hardware": f"{environment()['device']}, {processes}", "minutes": kept})
 
 
 def csv_as_markdown(path: Path) -> list[str]:

@@ -140,6 +140,11 @@ def _kernel_environment() -> Iterator[None]:
         os.environ.update(before)
 
 
+def unfinished(output: Path) -> Path:
+    """Where the executed part of a notebook lies while it runs, and after it failed or was killed."""
+    return output.with_suffix(".failed.ipynb")
+
+
 def run_notebook(
     path: Path, output: Path, parameters: dict[str, object], *, timeout: int | None = None, echo: bool = False
 ) -> float:
@@ -156,7 +161,7 @@ def run_notebook(
     changed = check_parameters(path, parameters)
     output = output.resolve()
     output.parent.mkdir(parents=True, exist_ok=True)
-    failed = output.with_suffix(".failed.ipynb")
+    failed = unfinished(output)
     start, error = time.perf_counter(), None
     with _kernel_environment():
         try:

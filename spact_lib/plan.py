@@ -90,7 +90,8 @@ def _privacy_branch(spec: InitPrivacySpec, videos: int) -> tuple[float, float]:
     branch = spec.branch
     once = _forward("f_B", branch.network, branch.n_frames, spec.f_A.view.size)
     if BRANCHES[branch.loss].needs_images:
-        return branch.batch, branch.batch * once
+        images = branch.batch * (1 + len(BRANCHES[branch.loss].further))
+        return images, images * once
     views = 4 if branch.loss == "rotnet" else 2
     return 2 * branch.n_frames * videos, views * videos * once
 

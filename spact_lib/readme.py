@@ -40,10 +40,13 @@ def results() -> str:
 
 
 def notebook_map() -> str:
-    """Paper item, notebook, command, minutes of the committed run, hardware."""
+    """Paper item, notebook, command, minutes of its first run in order, hardware; the sum where all are measured."""
     path = RECORDS / "minutes.json"
     measured = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"minutes": {}, "hardware": ""}
-    minutes, hardware = measured["minutes"], measured["hardware"]
+    minutes, hardware = dict(measured["minutes"]), measured["hardware"]
+    parts = ["data", *(path.name for path in committed_notebooks())]
+    if all(name in minutes for name in parts):
+        minutes["total"] = sum(minutes[name] for name in parts)
     rows = [["paper", "notebook", "command", "minutes", "hardware"]]
     for notebook in committed_notebooks():
         content = read_notebook(notebook)
@@ -55,7 +58,7 @@ def notebook_map() -> str:
     rows.append(["", "**everything, in order**", "`make reproduce`", "total", hardware])
     rows.append(["", "then sweeps, further replicates, the claims' runs", "`spact reproduce --full`", "full", hardware])
     for row in rows[1:]:
-        row[3] = f"{minutes[row[3]]:.1f}" if row[3] in minutes else "not measured yet"
+        row[3:] = [f"{minutes[row[3]]:.1f}", hardware] if row[3] in minutes else ["not measured yet", ""]
     return "\n".join(markdown(rows))
 
 
