@@ -7,13 +7,18 @@ processes with one thread each get more done than one with two; with several GPU
 import logging
 import multiprocessing
 import os
+import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import torch
+
 from spact_lib.errors import UserError
 from spact_lib.experiments import BusyError
+from spact_lib.filework import cores
 from spact_lib.notebooks import about
 from spact_lib.paths import committed_notebooks
 from spact_lib.study import METHODS, TABLES, LearnedMethod, open_study
@@ -21,6 +26,7 @@ from spact_lib.study import METHODS, TABLES, LearnedMethod, open_study
 log = logging.getLogger(__name__)
 
 PAUSE = 1.0  # seconds, while others are making everything that is left
+ENDING = 10.0  # seconds that a process has to end itself
 
 
 def rows() -> list[tuple[str, str]]:
@@ -47,24 +53,49 @@ def work(profile: str) -> None:
             try:
                 for seed in own.profile.target_seeds:
                     own.scores(own.method(row), target, seed)
+                log.info("ahead: target %s of %s is ready", target, row)
             except BusyError:
                 continue
-            log.info("ahead: target %s of %s is ready", target, row)
+            except UserError as error:  # the others can still be made
+                log.info("ahead: target %s of %s failed, and will in its notebook: %s", target, row, error)
             left.remove(item)
             break
         else:
             time.sleep(PAUSE)
 
 
+def spread(jobs: int | None) -> tuple[int, int, list[str]]:
+    """How a reproduction uses this machine: processes, threads of each, devices (one for each process; none: no GPU).
+
+    Args:
+        jobs: processes asked for; None: one for each GPU; without one, two where there are two cores.
+
+    Raises:
+        UserError: ``jobs`` is below 1, or OMP_NUM_THREADS is no number.
+    """
+    if jobs is not None and jobs < 1:
+        raise UserError(f"--jobs {jobs}: give a number from 1 up")
+    named, threads = os.environ.get("SPACT_DEVICE"), os.environ.get("OMP_NUM_THREADS")
+    devices = [named] if named else [f"cuda:{k}" for k in range(torch.cuda.device_count())]
+    on_cpu = devices in ([], ["cpu"])
+    jobs = jobs or (min(2, cores()) if on_cpu else len(devices))
+    if threads is not None and not threads.isdecimal():
+        raise UserError(f"OMP_NUM_THREADS={threads!r} is no number; unset it, or give the threads of each process")
+    return jobs, int(threads or max(1, cores() // jobs)), [devices[k % len(devices)] for k in range(jobs) if devices]
+
+
 def _work_in_child(profile: str) -> None:
     # A killed parent cannot end its children; each waits for that beside its work.
     parent = multiprocessing.parent_process()
     threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all; the parent says so and ends this process
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # an exception: half-written files are removed on its way
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.getLogger("spact_lib").setLevel(logging.INFO)
     try:
         work(profile)
-    except UserError as error:
-        log.info("ahead: stopped; the notebook that needs it will say the same: %s", error)
+    except Exception as error:  # its traceback belongs to the notebook that meets the same
+        log.info("ahead: stopped by %s: %s", type(error).__name__, error)
 
 
 @contextmanager
@@ -76,18 +107,22 @@ def processes(profile: str, n: int, threads: int, devices: list[str]) -> Iterato
         devices: one for each process, this one's notebooks first; empty: all on the default device.
     """
     before, started = dict(os.environ), []
-    os.environ["OMP_NUM_THREADS"] = str(threads)
+    os.environ |= {"OMP_NUM_THREADS": str(threads), "TQDM_DISABLE": "1"}  # bars of two processes would mix
     for k in range(n if rows() else 0, -1, -1):  # this process last: its device stays
         if devices:
             os.environ["SPACT_DEVICE"] = devices[k]
         if k:
-            child = multiprocessing.get_context("spawn").Process(target=_work_in_child, args=(profile,), daemon=True)
+            # No daemon: those may not start the workers of a data loader.
+            child = multiprocessing.get_context("spawn").Process(target=_work_in_child, args=(profile,))
             child.start()
             started.append(child)
     try:
         yield
     finally:
         for child in started:
-            child.terminate()  # it continues from its checkpoint another time
+            child.terminate()  # what it trains continues from its checkpoint another time
+        for child in started:
+            child.join(ENDING)
+            child.kill()
         os.environ.clear()
         os.environ.update(before)

@@ -4,9 +4,9 @@ Heavy imports stand inside the verbs, so that ``spact --help`` and a bad argumen
 """
 
 import argparse
+import hashlib
 import json
 import logging
-import os
 import shutil
 import signal
 import sys
@@ -18,6 +18,7 @@ from spact_lib.errors import UserError, unknown_name
 from spact_lib.files import atomic_path, write_json, write_text
 from spact_lib.paths import (
     NOTEBOOKS,
+    REPOSITORY,
     committed_notebooks,
     data_folder,
     mini_folder,
@@ -113,8 +114,7 @@ def reproduce(args: argparse.Namespace) -> int:
     With --full, then the sweeps and replicates of ``notebooks.FULL``, for hours, and the notebooks once more over them.
     """
     from spact_lib import config
-    from spact_lib.ahead import processes
-    from spact_lib.device import gpus
+    from spact_lib.ahead import processes, spread
     from spact_lib.notebooks import FULL, named_copy, needs, run_notebook, unfinished
     from spact_lib.protocols import how_to_prepare
 
@@ -126,6 +126,7 @@ def reproduce(args: argparse.Namespace) -> int:
         say(text)
         say(f"plan: {write_text(plan.place(profile), table.to_csv(index=False))}")
         return 0
+    jobs, threads, devices = spread(args.jobs)
     from_nothing = not (runs_root() / "store").exists()
     folder, notebooks = data_folder(profile), committed_notebooks()
     minutes: dict[str, float] = {}
@@ -140,35 +141,61 @@ def reproduce(args: argparse.Namespace) -> int:
             f"profile {profile.name} needs datasets that are not prepared in {folder}: {', '.join(missing)}; "
             "run " + ", ".join(dict.fromkeys(f"`{how_to_prepare(profile, name)}`" for name in missing))
         )
+    mark = runs_root() / f"finished-{profile.name}.txt"
+    summed = runs_root() / f"summary-{profile.name}.md"
+    unchanged = mark.exists() and mark.read_text(encoding="utf-8") == everything(profile.name)
+    if unchanged and summed.exists() and not args.full:
+        say(f"reproduce: nothing has changed since the last run\n\n{summed.read_text(encoding='utf-8')}")
+        return 0
     minutes["data"] = (time.perf_counter() - start) / 60
     executed, common = runs_root() / "notebooks", {"PROFILE": profile.name}
-    devices, cores = gpus(), os.cpu_count() or 1
-    jobs = args.jobs or len(devices) or min(2, cores)
-    threads = int(os.environ.get("OMP_NUM_THREADS", max(1, cores // jobs)))
-    say(f"reproduce: {jobs} process{'es' * (jobs > 1)} with {threads} thread{'s' * (threads > 1)} each")
-    with processes(profile.name, jobs - 1, threads, [devices[k % len(devices)] for k in range(jobs) if devices]):
+    say(f"reproduce: {jobs} process{'es' * (jobs > 1)}, threads of each: {threads}")
+    with processes(profile.name, jobs - 1, threads, devices):
         for number, path in enumerate(notebooks, 1):
             say(f"reproduce: notebook {number} of {len(notebooks)}: {path.name}")
             copy = executed / profile.name / path.name
             if not (copy.exists() or unfinished(copy).exists()):
                 first.append(path.name)
             minutes[path.name] = run_notebook(path, copy, common, echo=True) / 60
-    minutes["total"] = (time.perf_counter() - start) / 60
-    if args.full:
-        for number, (name, parameters) in enumerate(FULL, 1):
+        minutes["total"] = (time.perf_counter() - start) / 60
+        for number, (name, parameters) in enumerate(FULL if args.full else (), 1):
             path, given = notebook(name), common | parameters
             say(f"reproduce: further run {number} of {len(FULL)}: {path.name} {parameters}")
             run_notebook(path, executed / "run" / named_copy(path, given), given, echo=True)
-        for path in notebooks:
+        for path in notebooks if args.full else ():
             run_notebook(path, executed / profile.name / path.name, common)
+    if args.full:
         minutes["full"] = (time.perf_counter() - start) / 60 - minutes["total"]
     whole = [name for name in ("data", "full") if name in minutes] if from_nothing else []
     kept = {name: minutes[name] for name in (*whole, *first)}
-    keep_minutes(profile.name, kept, f"{jobs} process{'es' * (jobs > 1)}, threads: {threads} each")
+    keep_minutes(profile.name, kept, f"{jobs} process{'es' * (jobs > 1)}, threads of each: {threads}")
     text = summary(profile.name, minutes)
     say("\n" + text)
-    say(f"summary: {write_text(runs_root() / f'summary-{profile.name}.md', text)}")
+    say(f"summary: {write_text(summed, text)}")
+    write_text(mark, everything(profile.name))
     return 0
+
+
+def everything(profile: str) -> str:
+    """A hash of all that a reproduction reads and makes: when it is the same, running again would change nothing."""
+    from spact_lib.config import profile as named_profile
+
+    sources = [
+        *committed_notebooks(),
+        *(p for name in ("spact_lib", "data_prep") for p in (REPOSITORY / name).rglob("*.py")),
+    ]
+    manifests = data_folder(named_profile(profile)).glob("*/manifest.csv")
+    records, copies = (
+        (runs_root() / "store").glob("*/*/record.json"),
+        (runs_root() / "notebooks" / profile).glob("*.ipynb"),
+    )
+    made = [*manifests, *records, *copies]
+    digest = hashlib.sha256()
+    for path in sorted(sources):
+        digest.update(path.read_bytes())
+    for path in sorted(made):
+        digest.update(f"{path} {path.stat().st_mtime_ns}\n".encode())
+    return digest.hexdigest()
 
 
 def keep_minutes(profile: str, minutes: dict[str, float], processes: str) -> None:
@@ -282,9 +309,13 @@ def export(args: argparse.Namespace) -> int:
     """A trained anonymizer as one folder: weights, settings, model card. What is not in the store is trained first."""
     from spact_lib import config
     from spact_lib.apps import pretrained
-    from spact_lib.study import open_study
+    from spact_lib.protocols import protocol as named_protocol
+    from spact_lib.study import METHODS, open_study
 
     profile = config.profile(args.profile)
+    if args.method not in METHODS:  # before minutes of drawing
+        raise unknown_name("method", args.method, METHODS)
+    named_protocol(args.protocol)
     if profile.source == "mini":
         from data_prep import mini
 
@@ -304,6 +335,8 @@ def promote(args: argparse.Namespace) -> int:
         library.promote(runs_root() / "notebooks" / profile / path.name, path)
         say(f"promote: {path.name}")
     for path in sorted((runs_root() / "records" / profile).glob("*.json*")):
+        if "-" in path.stem:  # of another draw, seed or protocol than the notebook's own
+            continue
         kept, text = NOTEBOOKS / "records" / path.name, path.read_text(encoding="utf-8")
         if path.suffix == ".json" and kept.exists():  # the catalogue of datasets grows, records are replaced
             text = json.dumps(json.loads(kept.read_text(encoding="utf-8")) | json.loads(text), indent=2) + "\n"

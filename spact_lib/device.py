@@ -24,11 +24,6 @@ def pick_device() -> torch.device:
     return device
 
 
-def gpus() -> list[str]:
-    """Names of the GPUs that processes can be spread over; none where ``SPACT_DEVICE`` names a device."""
-    return [] if "SPACT_DEVICE" in os.environ else [f"cuda:{k}" for k in range(torch.cuda.device_count())]
-
-
 def autocast(device: torch.device, precision: str, dims: int) -> AbstractContextManager:
     """Mixed precision for 2-D or 3-D networks.
 

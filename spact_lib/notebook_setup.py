@@ -25,7 +25,7 @@ from spact_lib.device import environment
 from spact_lib.errors import UserError
 from spact_lib.experiments import Artifact, snapshot_frames, uninformative_loss
 from spact_lib.paths import mini_folder
-from spact_lib.protocols import Role, is_own
+from spact_lib.protocols import TABLE_PROTOCOLS, Role, is_own
 from spact_lib.protocols import protocol as named_protocol
 from spact_lib.study import METHODS, TABLES, LearnedMethod, Study, open_study, released, test_items
 from spact_lib.video import letterbox
@@ -71,16 +71,20 @@ def read_profile(profile: str, **changes: object) -> Profile:
     return named_profile(os.environ.get("SPACT_PROFILE", profile), **changes)
 
 
-def suffix(study: Study, protocol: str = "ucf101_vispr1") -> str:
+def suffix(study: Study, protocol: str = "ucf101_vispr1", default_protocol: str = "ucf101_vispr1") -> str:
     """What is added to the names of a run's tables, figures and records: nothing for the default run of a profile.
 
     So a run with another draw, seed, protocol or other target seeds does not overwrite what is to be committed.
+
+    Args:
+        protocol: of the run.
+        default_protocol: of the notebook.
     """
     own, default = study.profile, named_profile(study.profile.name)
     parts = {
         f"draw{own.draw}": own.draw != default.draw,
         f"seed{study.seed}": study.seed != 0,
-        re.sub(r"[^A-Za-z0-9]+", "_", protocol).strip("_"): protocol != "ucf101_vispr1",
+        re.sub(r"[^A-Za-z0-9]+", "_", protocol).strip("_"): protocol != default_protocol,
         "targets" + "_".join(map(str, own.target_seeds)): own.target_seeds != default.target_seeds,
     }
     return "".join(f"-{part}" for part, differs in parts.items() if differs)
@@ -109,8 +113,9 @@ def replicated_table(
     pairs = [pair for pair in replicates if list(pair) != own]
     others = tables.at_hand(name, study.profile.name, protocol, pairs, **changes)
     table = tables.table(name, study, *others)
-    tables.save_table(table, study.profile.name, name + suffix(study, protocol))
-    tables.keep_used(name + suffix(study, protocol), study, *others)
+    other = suffix(study, protocol, TABLE_PROTOCOLS.get(name, ("ucf101_vispr1",))[0])
+    tables.save_table(table, study.profile.name, name + other)
+    tables.keep_used(name + other, study, *others)
     return table
 
 

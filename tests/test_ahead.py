@@ -10,7 +10,8 @@ import pytest
 from filelock import FileLock
 
 from spact_lib import ahead
-from spact_lib.config import Schedule, profile
+from spact_lib.config import Method, Schedule, profile
+from spact_lib.errors import UserError
 from spact_lib.experiments import BusyError, Store
 from spact_lib.protocols import protocol
 from spact_lib.study import Study
@@ -50,6 +51,69 @@ def test_what_another_process_is_making_is_left_for_later_and_all_else_is_made(s
             study.store.run(busy)
     worker.join(timeout=60)
     assert not worker.is_alive() and finished(study) == everything
+
+
+def test_a_row_that_fails_does_not_keep_the_others_from_being_made(
+    study: Study, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    scores = Study.scores
+
+    def failing(self: Study, method: Method, target: str, seed: int) -> list[dict]:
+        if (method, target) == (study.method("identity"), "action"):
+            raise UserError("the loss became nan")
+        return scores(self, method, target, seed)
+
+    monkeypatch.setattr(Study, "scores", failing)
+    ahead.work("smoke")
+    assert finished(study) == {(row, role) for row in ROWS for role in ("action", "privacy")} - {("identity", "action")}
+    assert "target action of identity failed, and will in its notebook: the loss became nan" in caplog.text
+
+
+def test_processes_threads_and_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("SPACT_DEVICE", "OMP_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(ahead, "cores", lambda: 8)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    assert ahead.spread(None) == (2, 4, []) and ahead.spread(1) == (1, 8, [])
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 3)
+    assert ahead.spread(None) == (3, 2, ["cuda:0", "cuda:1", "cuda:2"])
+    assert ahead.spread(4)[2] == ["cuda:0", "cuda:1", "cuda:2", "cuda:0"]
+    monkeypatch.setenv("SPACT_DEVICE", "cuda:1")
+    assert ahead.spread(None) == (1, 8, ["cuda:1"])
+    monkeypatch.setenv("SPACT_DEVICE", "cpu")
+    assert ahead.spread(None)[0] == 2
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert ahead.spread(None)[:2] == (2, 3)
+    with pytest.raises(UserError, match="--jobs 0: give a number from 1 up"):
+        ahead.spread(0)
+    monkeypatch.setenv("OMP_NUM_THREADS", "4,2")
+    with pytest.raises(UserError, match="OMP_NUM_THREADS='4,2' is no number"):
+        ahead.spread(None)
+
+
+def test_the_child_may_start_processes_of_its_own_and_ends_with_the_block(tmp_path: Path) -> None:
+    """As the workers of a data loader, which the paper profile uses."""
+    script = tmp_path / "nested.py"
+    script.write_text(
+        "import multiprocessing, time\n"
+        "from pathlib import Path\n"
+        "from spact_lib import ahead\n"
+        "def nested(profile):\n"
+        "    child = multiprocessing.get_context('spawn').Process(target=print, args=('nested',))\n"
+        "    child.start()\n"
+        "    child.join()\n"
+        "    Path('done').write_text('')\n"
+        "    time.sleep(600)\n"
+        "ahead.rows = lambda: [('protocol', 'row')]\n"
+        "ahead.work = nested\n"
+        "if __name__ == '__main__':\n"
+        "    with ahead.processes('smoke', 1, 1, []):\n"
+        "        while not Path('done').exists():\n"
+        "            time.sleep(0.1)\n"
+    )
+    ended = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=120, cwd=tmp_path)
+    assert (ended.returncode, ended.stderr) == (0, "") and "nested" in ended.stdout
 
 
 def test_it_trains_what_the_committed_notebooks_show() -> None:

@@ -86,12 +86,13 @@ def kept_minutes(site: SimpleNamespace) -> dict[str, float]:
     return json.loads(path.read_text())["minutes"] if path.exists() else {}
 
 
-def test_minutes_are_kept_of_first_undisturbed_runs_alone(site):
+def test_minutes_are_kept_of_first_undisturbed_runs_alone(site, capsys):
     assert status("reproduce", "--profile", "smoke") == 0
     (site.runs / "store").mkdir()
     kept = kept_minutes(site)
     assert set(kept) == {"data", "04_tiny.ipynb"}
     assert status("reproduce", "--profile", "smoke") == 0 and kept_minutes(site) == kept  # a second run tells nothing
+    assert "nothing has changed since the last run" in capsys.readouterr().out
     copy = site.runs / "notebooks" / "smoke" / "04_tiny.ipynb"
     minutes = site.runs / "records" / "smoke" / "minutes.json"
     for disturbed in (True, False):
