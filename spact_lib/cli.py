@@ -180,18 +180,12 @@ def everything(profile: str) -> str:
     """A hash of all that a reproduction reads and makes: when it is the same, running again would change nothing."""
     from spact_lib.config import profile as named_profile
 
-    sources = [
-        *committed_notebooks(),
-        *(p for name in ("spact_lib", "data_prep") for p in (REPOSITORY / name).rglob("*.py")),
-    ]
-    manifests = data_folder(named_profile(profile)).glob("*/manifest.csv")
-    records, copies = (
-        (runs_root() / "store").glob("*/*/record.json"),
-        (runs_root() / "notebooks" / profile).glob("*.ipynb"),
-    )
-    made = [*manifests, *records, *copies]
+    code = (path for name in ("spact_lib", "data_prep") for path in (REPOSITORY / name).rglob("*.py"))
+    read = [*committed_notebooks(), *code, *data_folder(named_profile(profile)).glob("*/manifest.csv")]
+    copies = (runs_root() / "notebooks" / profile).glob("*.ipynb")
+    made = [*(runs_root() / "store").glob("*/*/record.json"), *copies]
     digest = hashlib.sha256()
-    for path in sorted(sources):
+    for path in sorted(read):
         digest.update(path.read_bytes())
     for path in sorted(made):
         digest.update(f"{path} {path.stat().st_mtime_ns}\n".encode())
