@@ -11,7 +11,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -21,7 +21,7 @@ from spact_lib.experiments import BusyError
 from spact_lib.filework import cores
 from spact_lib.notebooks import about
 from spact_lib.paths import committed_notebooks
-from spact_lib.study import METHODS, TABLES, LearnedMethod, open_study
+from spact_lib.study import METHODS, TABLES, LearnedMethod, Study, open_study
 
 log = logging.getLogger(__name__)
 
@@ -39,29 +39,56 @@ def rows() -> list[tuple[str, str]]:
     return sorted(found, key=lambda item: not isinstance(METHODS[item[1]], LearnedMethod))
 
 
+Item = tuple[Study, str, str]  # study, row, target of its protocol
+
+
+def train(item: Item) -> None:
+    """Train and score a target of a row, for all target seeds, and whatever it needs."""
+    study, row, target = item
+    for seed in study.profile.target_seeds:
+        study.scores(study.method(row), target, seed)
+
+
+def whatever_is_free(items: Iterable[Item], make: Callable[[Item], None] = train) -> None:
+    """Make all items, those first that nobody else is making; wait when there are no others."""
+    left = list(items)
+    stores = {id(study.store): study.store for study, _, _ in left}.values()
+    for store in stores:
+        store.wait = False
+    try:
+        while left:
+            for item in left:
+                try:
+                    make(item)
+                except BusyError:
+                    continue
+                left.remove(item)
+                break
+            else:
+                time.sleep(PAUSE)
+    finally:
+        for store in stores:
+            store.wait = True
+
+
 def work(profile: str) -> None:
-    """Train and score all targets of ``rows``, with everything that they need, in whatever order is free."""
+    """Train and score all targets of ``rows``; one that fails is left to its notebook, and the others are made."""
     study = open_study(profile)
-    study.store.wait = False
     studies = {protocol: study.under(protocol) for protocol, _ in rows()}
-    left = [
+    items = [
         (studies[protocol], row, target) for protocol, row in rows() for target in studies[protocol].protocol.targets
     ]
-    while left:
-        for item in left:
-            own, row, target = item
-            try:
-                for seed in own.profile.target_seeds:
-                    own.scores(own.method(row), target, seed)
-                log.info("ahead: target %s of %s is ready", target, row)
-            except BusyError:
-                continue
-            except UserError as error:  # the others can still be made
-                log.info("ahead: target %s of %s failed, and will in its notebook: %s", target, row, error)
-            left.remove(item)
-            break
-        else:
-            time.sleep(PAUSE)
+
+    def make(item: Item) -> None:
+        try:
+            train(item)
+            log.info("ahead: target %s of %s is ready", item[2], item[1])
+        except BusyError:
+            raise
+        except UserError as error:
+            log.info("ahead: target %s of %s failed, and will in its notebook: %s", item[2], item[1], error)
+
+    whatever_is_free(items, make)
 
 
 def spread(jobs: int | None) -> tuple[int, int, list[str]]:

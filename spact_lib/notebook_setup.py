@@ -17,6 +17,7 @@ from IPython.display import Image, Markdown, display
 from matplotlib.figure import Figure
 
 from spact_lib import figures, result_figures, tables
+from spact_lib.ahead import whatever_is_free
 from spact_lib.apps.viewer import overlaid
 from spact_lib.attention import attention
 from spact_lib.config import AnonymizerSpec, Profile
@@ -91,10 +92,10 @@ def suffix(study: Study, protocol: str = "ucf101_vispr1", default_protocol: str 
 
 
 def fill_table(name: str, study: Study) -> None:
-    """Every row of a table: found in the store, or trained."""
-    for method in TABLES[name]:
-        study.targets(method)
-        print(f"{tables.label(method)}: ready")
+    """Every row of a table: found in the store, or trained, those first that no process that works ahead is making."""
+    study.check(TABLES[name])
+    whatever_is_free([(study, method, target) for method in TABLES[name] for target in study.protocol.targets])
+    print("ready:", ", ".join(tables.label(method) for method in TABLES[name]))
 
 
 def replicated_table(
