@@ -30,13 +30,17 @@ ENDING = 10.0  # seconds that a process has to end itself
 
 
 def rows() -> list[tuple[str, str]]:
-    """(protocol, method) of the tables that the committed notebooks train by default, in order, learned ones first.
+    """(protocol, method) of the tables that the committed notebooks train by default: in order, so that the first table
+    is there first; of each table the learned rows, which take longest, before the others.
 
-    ``spact.trains`` in their metadata: table -> protocols.
+    ``spact.trains`` in the notebooks' metadata: table -> protocols.
     """
     shown = [item for path in committed_notebooks() for item in about(path).get("trains", {}).items()]
-    found = dict.fromkeys((protocol, row) for table, named in shown for protocol in named for row in TABLES[table])
-    return sorted(found, key=lambda item: not isinstance(METHODS[item[1]], LearnedMethod))
+    found: dict[tuple[str, str], None] = {}
+    for table, protocols in shown:
+        learned_first = sorted(TABLES[table], key=lambda row: not isinstance(METHODS[row], LearnedMethod))
+        found |= dict.fromkeys((protocol, row) for protocol in protocols for row in learned_first)
+    return list(found)
 
 
 Item = tuple[Study, str, str]  # study, row, target of its protocol
