@@ -30,14 +30,15 @@ ENDING = 10.0  # seconds that a process has to end itself
 
 
 def rows() -> list[tuple[str, str]]:
-    """(protocol, method) of the tables that the committed notebooks train by default: in order, so that the first table
-    is there first; of each table the learned rows, which take longest, before the others.
+    """(protocol, method) of the tables that the committed notebooks train by default: of the first table, so that it is
+    there soon; then from the last one on, towards the notebooks, which come from the front. Of each table the learned
+    rows, which take longest, before the others.
 
     ``spact.trains`` in the notebooks' metadata: table -> protocols.
     """
     shown = [item for path in committed_notebooks() for item in about(path).get("trains", {}).items()]
     found: dict[tuple[str, str], None] = {}
-    for table, protocols in shown:
+    for table, protocols in (*shown[:1], *reversed(shown[1:])):
         learned_first = sorted(TABLES[table], key=lambda row: not isinstance(METHODS[row], LearnedMethod))
         found |= dict.fromkeys((protocol, row) for protocol in protocols for row in learned_first)
     return list(found)
