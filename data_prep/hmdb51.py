@@ -85,8 +85,9 @@ def prepare(root: Path, *, split: int = 1, lists: Path | None = None, without_pa
             source = re.split(rf"_{re.escape(name)}_[ufhlt]_", video)[0]
             rows[f"{name}/{video}"] = (f"{name}/{video}", _CODES[code], source, name)
             codes.add(code)
-        if "1" not in codes:
-            raise UserError(f"{path} lists no training video (code 1); replace the split files")
+        for code, part in (("1", "training"), ("2", "test")):
+            if code not in codes:
+                raise UserError(f"{path} lists no {part} video (code {code}); replace the split files")
     if not rows:
         raise UserError(f"there is no file *{ending} with videos in {folder}; unpack the official split files there")
     _refuse_packed_classes(root, classes)

@@ -70,9 +70,8 @@ def prepare(root: Path) -> Manifest:
 def _read_clips(path: Path, split: str, folder: str, listed: dict[str, str], rows: list[tuple]) -> int:
     """Append the selected rows of a csv file to ``rows``; return how many it has."""
     on_disk = _files(path.parent / folder)
-    n = 0
+    seen: set[tuple[str, float, float]] = set()
     for line, row in read_table(path, ("Tags", "youtube_id", "time_start", "time_end")):
-        n += 1
         tags = row["Tags"].split("|")
         for tag in tags:
             if tag not in listed:
@@ -82,12 +81,17 @@ def _read_clips(path: Path, split: str, folder: str, listed: dict[str, str], row
             malformed(path, line, ",".join(times), "<seconds>,<seconds>")
         if not re.fullmatch(r"[A-Za-z0-9_-]+", row["youtube_id"]):
             malformed(path, line, row["youtube_id"], "<YouTube's eleven letters>")
+        clip = row["youtube_id"], *map(float, times)
+        if clip in seen:
+            named = ",".join((row["youtube_id"], *times))
+            raise UserError(f"{path}, line {line}: clip {named} is listed before; replace the file")
+        seen.add(clip)
         cells = ["|".join(tag for tag in tags if listed[tag] == category) for category in CATEGORIES]
         if all(cells):
-            clip = "_".join((row["youtube_id"], *(f"{int(float(time)):06d}" for time in times)))
-            clip += "_.mp4" if f"{clip}_.mp4" in on_disk and f"{clip}.mp4" not in on_disk else ".mp4"
-            rows.append((f"{folder}/{clip}", split, row["youtube_id"], *cells, *times))
-    return n
+            file = "_".join((row["youtube_id"], *(f"{int(float(time)):06d}" for time in times)))
+            file += "_.mp4" if f"{file}_.mp4" in on_disk and f"{file}.mp4" not in on_disk else ".mp4"
+            rows.append((f"{folder}/{file}", split, row["youtube_id"], *cells, *times))
+    return len(seen)
 
 
 def _files(folder: Path) -> set[str]:

@@ -153,6 +153,12 @@ def test_ucf101_names_file_and_line(tmp_path: Path, files: dict[str, str], said:
         ucf101.prepare(ucf(tmp_path, **files))
 
 
+def test_ucf101_names_a_class_in_two_spellings(tmp_path: Path) -> None:
+    """As the official lists do: HandstandPushups/v_HandStandPushups_g01_c01.avi."""
+    root = ucf(tmp_path, testlist01="Run/v_rUN_g01_c01.avi\nSit/v_Sit_g01_c01.avi\n")
+    assert ucf101.prepare(root).rows["path"].iloc[-2] == "UCF-101/Run/v_rUN_g01_c01.avi"
+
+
 def test_missing_official_files_say_where_to_unpack_them(tmp_path: Path) -> None:
     for name in data_prep.DATASETS:
         with pytest.raises(UserError, match="unpack the official files there; to get .* https://") as error:
@@ -340,10 +346,10 @@ def test_hmdb51_cuts_validation_by_film_over_all_classes(tmp_path: Path) -> None
     lists.mkdir()
     for name, films in {"run": "aabbc", "wave": "acddd"}.items():
         lines = (f"{film}_{name}_u_cm_np1_ba_med_{n}.avi 1\n" for n, film in enumerate(films))
-        (lists / f"{name}_test_split1.txt").write_text("".join(lines))
+        (lists / f"{name}_test_split1.txt").write_text("".join(lines) + f"t_{name}_u_cm_np1_ba_med_0.avi 2\n")
     rows = hmdb51.prepare(tmp_path).rows
     found = rows.groupby("group")["split"].unique().map(list).to_dict()
-    assert found == {"a": ["train"], "b": ["val"], "c": ["val"], "d": ["train"]}
+    assert found == {"a": ["train"], "b": ["val"], "c": ["val"], "d": ["train"], "t": ["test"]}
 
 
 def test_hmdb51_orders_its_classes_as_pa_hmdb51_does(tmp_path: Path) -> None:
