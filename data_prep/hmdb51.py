@@ -7,7 +7,6 @@ ones by source (a film, often of several classes): no source has clips in both.
 """
 
 import logging
-import re
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,7 +15,7 @@ import pandas as pd
 
 from data_prep import pa_hmdb51
 from data_prep.archives import annotation_folder, refuse_packed, unpack_each
-from data_prep.official import check_class_folders, cut_validation, is_name, malformed, read_lines
+from data_prep.official import check_class_folders, cut_validation, film_of, hmdb51_form, is_name, malformed, read_lines
 from spact_lib.errors import UserError, unknown_name
 from spact_lib.manifest import Manifest, Task
 
@@ -79,11 +78,13 @@ def prepare(root: Path, *, split: int = 1, lists: Path | None = None, without_pa
             video, _, code = line.rpartition(" ")
             if not video.endswith(".avi") or not is_name(video) or code not in _CODES:
                 malformed(path, number, line, "<video>.avi <0, 1 or 2>")
+            # Clips of one film must not be in both train and val.
+            film = film_of(video, name)
+            if film is None:
+                malformed(path, number, line, f"{hmdb51_form(name)} <0, 1 or 2>")
             if f"{name}/{video}" in rows:
                 raise UserError(f"{path}, line {number}: {video} is listed before; replace the file")
-            # <source>_<class>_<six more marks>: clips of one source video must not be in both train and val.
-            source = re.split(rf"_{re.escape(name)}_[ufhlt]_", video)[0]
-            rows[f"{name}/{video}"] = (f"{name}/{video}", _CODES[code], source, name)
+            rows[f"{name}/{video}"] = (f"{name}/{video}", _CODES[code], film, name)
             codes.add(code)
         for code, part in (("1", "training"), ("2", "test")):
             if code not in codes:

@@ -30,15 +30,15 @@ def annotations(folder: Path, content: object) -> Path:
 
 def test_pa_hmdb51_cuts_at_every_boundary_and_drops_what_is_not_fully_annotated(tmp_path: Path) -> None:
     content = segments(face=[[0, 3, 2], [4, 9, 0]], gender=[[2, 9, [1, 2]]], nudity=[[0, 6, 1]])
-    manifest = pa_hmdb51.prepare(tmp_path, annotations=annotations(tmp_path / "a", {"x.avi": content}))
+    manifest = pa_hmdb51.prepare(tmp_path, annotations=annotations(tmp_path / "a", {"x_wave_u_1.avi": content}))
     found = manifest.rows[["start", "end", "pa_attributes", "gender_value"]].to_numpy().tolist()
     assert found == [[2, 4, "face|gender|nudity", "1+2"], [4, 7, "gender|nudity", "1+2"]]
-    assert manifest.rows["path"].unique().tolist() == ["wave/x.avi"]
+    assert manifest.rows["path"].unique().tolist() == ["wave/x_wave_u_1.avi"]
 
 
 def test_pa_hmdb51_per_frame_and_per_video(tmp_path: Path) -> None:
     content = segments(nudity=[[0, 3, 0], [4, 6, 1], [7, 9, 2]], gender=[[0, 9, [0, 1]]], face=[[0, 8, 0], [8, 9, 1]])
-    folder = annotations(tmp_path / "a", {"x.avi": content})
+    folder = annotations(tmp_path / "a", {"x_wave_u_1.avi": content})
     manifest = pa_hmdb51.prepare(tmp_path, annotations=folder)
     tasks = ["pa_attributes", "pa_attributes_nudity2"]
     found = manifest.rows[["start", "end", *tasks]].to_numpy().tolist()
@@ -57,7 +57,7 @@ def test_pa_hmdb51_per_frame_and_per_video(tmp_path: Path) -> None:
     assert (video["start"], video["end"], video["action"], video["nudity_value"]) == (0, 10, "wave", "0+1+2")
     assert video["gender_value"] == "0+1" and video["pa_attributes"] == "face|gender|nudity"
     values = pa_hmdb51.frame_values(pa_hmdb51.read_annotations(folder))
-    assert values["face"].tolist() == ["0"] * 8 + ["1"] * 2 and values.index[3] == ("wave/x.avi", 3)
+    assert values["face"].tolist() == ["0"] * 8 + ["1"] * 2 and values.index[3] == ("wave/x_wave_u_1.avi", 3)
 
 
 def test_hmdb51_without_pa_asks_for_the_same_videos(tmp_path: Path) -> None:
@@ -67,8 +67,8 @@ def test_hmdb51_without_pa_asks_for_the_same_videos(tmp_path: Path) -> None:
     folder = annotations(tmp_path / "a", {"b_wave_u_1.avi": segments()})
     rows = hmdb51.prepare(tmp_path, without_pa=folder).rows
     assert rows["split"].tolist() == ["train", "unused", "test"]
-    annotations(tmp_path / "a", {"z.avi": segments()})
-    with pytest.raises(UserError, match=r"annotates 'wave/z\.avi', which HMDB51's split files do not list"):
+    annotations(tmp_path / "a", {"z_wave_u_1.avi": segments()})
+    with pytest.raises(UserError, match=r"annotates 'wave/z_wave_u_1\.avi', which HMDB51's split files do not list"):
         hmdb51.prepare(tmp_path, without_pa=folder)
 
 
@@ -77,8 +77,8 @@ def test_hmdb51_without_pa_asks_for_the_same_videos(tmp_path: Path) -> None:
     [None, [], [[0, 9]], [[0, 9, "1"]], [[9, 0, 1]], [[0, 9, []]], [[0, 9, 3]], [[0, 9, [0, 3]]], [[0, 9, True]]],
 )
 def test_pa_hmdb51_refuses_what_is_no_segment(tmp_path: Path, broken: object) -> None:
-    folder = annotations(tmp_path / "a", {"x.avi": segments(face=broken)})
-    with pytest.raises(UserError, match=r"wave\.json, line 1: face of 'x\.avi'"):
+    folder = annotations(tmp_path / "a", {"x_wave_u_1.avi": segments(face=broken)})
+    with pytest.raises(UserError, match=r"wave\.json, line 1: face of 'x_wave_u_1\.avi'"):
         pa_hmdb51.prepare(tmp_path, annotations=folder)
 
 
@@ -365,7 +365,7 @@ def test_hmdb51_orders_its_classes_as_pa_hmdb51_does(tmp_path: Path) -> None:
 
 def test_what_protocols_need_of_pa_hmdb51_is_written_with_it(tmp_path: Path) -> None:
     content = segments(nudity=[[0, 3, 0], [4, 6, 1], [7, 9, 2]], face=[[0, 8, 0]])
-    annotations(tmp_path / "PrivacyAttributes", {"x.avi": content})
+    annotations(tmp_path / "PrivacyAttributes", {"x_wave_u_1.avi": content})
     data_prep.prepare("pa_hmdb51", tmp_path, tmp_path / "out")
     ranges, videos = (read_manifest(tmp_path / "out" / name) for name in ("pa_hmdb51", "pa_hmdb51_videos"))
     assert ranges.tasks == videos.tasks and videos.name == "pa_hmdb51_videos" and videos.root == ranges.root
@@ -374,7 +374,7 @@ def test_what_protocols_need_of_pa_hmdb51_is_written_with_it(tmp_path: Path) -> 
     nothing = dict.fromkeys(pa_hmdb51.ATTRIBUTES, 0)
     assert ranges.facts["frames that show"] == nothing | {"nudity": 6, "nudity (value 2)": 3}
     assert videos.rows[["path", "start", "end", "pa_attributes_nudity2"]].to_numpy().tolist() == [
-        ["wave/x.avi", 0, 9, "nudity"]
+        ["wave/x_wave_u_1.avi", 0, 9, "nudity"]
     ]
 
 
