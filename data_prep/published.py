@@ -1,6 +1,6 @@
 """The published numbers of each dataset, so that an incomplete download is noticed when it is prepared."""
 
-from data_prep.phvu import OFFICIAL_CLASSES, PAPER_CLIPS
+from data_prep.phvu import OFFICIAL_CLASSES, OFFICIAL_ROWS, PAPER_CLIPS
 from spact_lib.manifest import Manifest, listed_splits
 
 _UCF101 = {1: (9_537, 3_783), 2: (9_586, 3_734), 3: (9_624, 3_696)}
@@ -22,8 +22,6 @@ CLASSES = {
     "phvu": OFFICIAL_CLASSES,
 }
 PA_VIDEOS, PA_ANNOTATED, PA_FRAMES = 515, 52_413, 52_411  # two frames are not annotated for all five attributes
-# Rows of HVU's official csv files; the training csv was not at hand.
-PHVU_CANDIDATES = {"test": 31_171}
 
 
 def compare(manifest: Manifest) -> list[str]:
@@ -48,9 +46,11 @@ def compare(manifest: Manifest) -> list[str]:
         candidates = manifest.facts["rows of HVU's csv files"]
         clips = listed_splits(manifest).replace("val", "train").value_counts()
         for split, n in candidates.items():
-            if split in PHVU_CANDIDATES:
-                lines.append(_line(f"{split} csv, rows:", n, PHVU_CANDIDATES[split]))
-            lines.append(_line(f"{split} csv, rows that the rule selects:", int(clips[split]), PAPER_CLIPS[split]))
+            if split in OFFICIAL_ROWS:
+                lines.append(_line(f"{split} csv, rows:", n, OFFICIAL_ROWS[split]))
+            lines.append(
+                _line(f"{split} csv, rows that the rule selects:", int(clips.get(split, 0)), PAPER_CLIPS[split])
+            )
     for task, expected in CLASSES.get(name.split("_split")[0], {}).items():
         lines.append(_line(f"classes of {task}:", manifest.tasks[task].n_classes, expected))
     return lines

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import data_prep
-from data_prep import hmdb51, pa_hmdb51, phvu, ucf101, vispr
+from data_prep import hmdb51, pa_hmdb51, phvu, published, ucf101, vispr
 from data_prep.official import cut_validation
 from data_prep.sources import SOURCES, cards, how_to_get
 from spact_lib import cli
@@ -215,11 +215,31 @@ def test_phvu_rule(tmp_path: Path) -> None:
         ("run|tree|park,abc,1,2\nrun|lake,def,1,2\n", r"HVU_Val_V1\.0\.csv, line 3: tag 'lake'"),
         ("run|tree|park,abc,one,2\n", r"HVU_Val_V1\.0\.csv, line 2: 'one,2'"),
         ("run|tree|park,abc,1\n", r"HVU_Val_V1\.0\.csv, line 2: 'run\|tree\|park,abc,1'"),
+        ("run|tree|park,abc,2,1.5\n", r"HVU_Val_V1\.0\.csv, line 2: clip abc,2,1\.5 ends before it starts; correct"),
+        ("", r"HVU_Val_V1\.0\.csv, line 1: there is no clip below it; replace the file"),
     ],
 )
 def test_phvu_names_file_and_line(tmp_path: Path, rows: str, said: str) -> None:
     with pytest.raises(UserError, match=said):
         phvu.prepare(hvu(tmp_path, rows))
+
+
+@pytest.mark.parametrize(
+    ("categories", "said"),
+    [
+        (
+            "run,action\ntree,object\npark,scen\n",
+            r"line 4: category 'scen' of tag 'park' is none of HVU's .*scene\); correct",
+        ),
+        (
+            "run,action\ntree,object\n",
+            r"HVU_Tags_Categories_V1\.0\.csv, line 1: no tag below it is of category 'scene'",
+        ),
+    ],
+)
+def test_phvu_refuses_categories_that_hvu_does_not_have(tmp_path: Path, categories: str, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        phvu.prepare(hvu(tmp_path, "run|tree,abc,1,2\n", categories))
 
 
 def test_phvu_refuses_a_table_without_its_columns(tmp_path: Path) -> None:
@@ -269,6 +289,13 @@ def test_phvu_counts_lists_and_sets_aside_what_is_not_on_disk(tmp_path: Path, ca
     assert report["selected"] == {"train": 1, "test": 3} and report["set_aside"] == {"train": 1, "test": 1}
 
 
+def test_phvu_may_select_no_row_of_a_csv_file(tmp_path: Path) -> None:
+    hvu(tmp_path, "run|fun,abc,1,2\n")
+    (tmp_path / "HVU_Train_V1.0.csv").write_text("Tags,youtube_id,time_start,time_end\nrun|tree|park,jkl,1,2\n")
+    lines = published.compare(phvu.prepare(tmp_path))
+    assert any(line.startswith("test csv, rows that the rule selects: 0, but 16,012 are published") for line in lines)
+
+
 def test_phvu_says_how_far_the_training_csv_is_from_the_paper(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -282,6 +309,15 @@ def test_phvu_says_how_far_the_training_csv_is_from_the_paper(
     (tmp_path / "HVU_Train_V1.0.csv").write_text(rows + "park|run|tree,x,1,2\n")
     phvu.prepare(tmp_path)
     assert "4 train clips, +1 against the paper's 3. Likely reasons" in caplog.text
+    caplog.clear()
+    hvu(tmp_path, "park|run|tree,abc,1,2\n", "run,action\nsit,action\ntree,object\npark,scene\n")
+    phvu.prepare(tmp_path)
+    assert "2 classes of action, but HVU's tag file has 1; " in caplog.text
+    assert "4 train clips, +1 against the paper's 3. Likely reasons" in caplog.text
+    caplog.clear()
+    monkeypatch.setattr(phvu, "OFFICIAL_CLASSES", {"action": 739, "object": 1678, "scene": 248})
+    phvu.prepare(tmp_path)  # another, smaller dataset in HVU's layout, such as the built-in one
+    assert not caplog.text
 
 
 def test_custom_is_checked_and_called_as_its_file(tmp_path: Path) -> None:

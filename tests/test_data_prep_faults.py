@@ -243,7 +243,12 @@ def test_a_manifest_or_one_sentence_and_nothing_half_written(
         ("phvu", "HVU_Train_V1.0.csv", PHVU["HVU_Train_V1.0.csv"] + "lake,x,1,2\n", r"Train.*, line 4: tag 'lake'"),
         ("phvu", "HVU_Train_V1.0.csv", PHVU["HVU_Train_V1.0.csv"] + "run,../x,1,2\n", r"line 4: '\.\./x'"),
         ("phvu", "HVU_Train_V1.0.csv", PHVU["HVU_Train_V1.0.csv"] + "run,x,inf,2\n", r"line 4: 'inf,2'"),
-        ("phvu", "HVU_Tags_Categories_V1.0.csv", "Tag,Category\na,b\na,c\n", r"Categories.*, line 3: tag 'a'.* twice"),
+        (
+            "phvu",
+            "HVU_Tags_Categories_V1.0.csv",
+            "Tag,Category\na,scene\na,event\n",
+            r"Categories.*, line 3: tag 'a'.* twice",
+        ),
         (
             "phvu",
             "HVU_Val_V1.0.csv",
