@@ -14,8 +14,9 @@ from pathlib import Path
 import pandas as pd
 
 from data_prep import pa_hmdb51
-from data_prep.archives import annotation_folder, refuse_packed, unpack_each
+from data_prep.archives import Absent, annotation_folder, refuse_packed, unpack_each
 from data_prep.official import check_class_folders, cut_validation, film_of, hmdb51_form, is_name, malformed, read_lines
+from data_prep.sources import how_to_get
 from spact_lib.errors import UserError, unknown_name
 from spact_lib.manifest import Manifest, Task
 
@@ -56,9 +57,10 @@ def overlapping_classes(known: Iterable[str], novel: Iterable[str]) -> list[tupl
 def prepare(root: Path, *, split: int = 1, lists: Path | None = None, without_pa: Path | None = None) -> Manifest:
     """Manifest of official split ``split`` (1, 2 or 3); ``lists``: where the split files lie if not in ``root``.
 
-    ``without_pa``: the folder of PA-HMDB51's json files; their 515 videos become unused, whatever the split says, so
-    that f'_T can learn on the training rows and be tested on PA-HMDB51. Of split 1 they are 286 training, 130 test and
-    99 unused videos. Validation rows are cut after that. The dataset is then called ``hmdb51_without_pa``.
+    ``without_pa``: PA-HMDB51's root, or the folder of its json files; their 515 videos become unused, whatever the
+    split says, so that f'_T can learn on the training rows and be tested on PA-HMDB51. Of split 1 they are 286
+    training, 130 test and 99 unused videos. Validation rows are cut after that. The dataset is then called
+    ``hmdb51_without_pa``.
     """
     if split not in (1, 2, 3):
         raise unknown_name("split of HMDB51", str(split), (1, 2, 3))
@@ -95,7 +97,7 @@ def prepare(root: Path, *, split: int = 1, lists: Path | None = None, without_pa
     check_class_folders(root, classes, folder)
     table = pd.DataFrame(rows.values(), columns=["path", "split", "group", "action"])
     if without_pa:
-        table = _leave_out(table, pa_hmdb51.read_annotations(without_pa)["path"].unique(), without_pa)
+        table = _leave_out(table, _pa_videos(without_pa), without_pa)
     manifest_name = "hmdb51" + (f"_split{split}" if split != 1 else "") + ("_without_pa" if without_pa else "")
     tasks = {"action": Task("action", "single", tuple(classes))}
     return Manifest(manifest_name, root, tasks, cut_validation(table, "action"))
@@ -108,6 +110,13 @@ def _refuse_packed_classes(root: Path, classes: list[str]) -> None:
         raise UserError(f"{where}; unpack them: {unpack_each(root, '.rar')}")
     if not any((root / name).is_dir() for name in classes):
         refuse_packed(root / classes[0], "hmdb51_org")
+
+
+def _pa_videos(folder: Path) -> Iterable[str]:
+    try:
+        return pa_hmdb51.read_annotations(pa_hmdb51.json_folder(folder))["path"].unique()
+    except Absent as error:  # of another dataset than the one that is read
+        raise UserError(f"{error}; {how_to_get('pa_hmdb51')}") from error
 
 
 def _leave_out(table: pd.DataFrame, videos: Iterable[str], folder: Path) -> pd.DataFrame:

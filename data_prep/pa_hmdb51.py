@@ -56,7 +56,7 @@ def prepare(root: Path, *, annotations: Path | None = None) -> Manifest:
     ``root`` holds the videos of HMDB51; ``annotations`` is the folder of the json files if they are not in ``root``.
     The values themselves are kept in columns ``<attribute>_value`` (several: joined by "+").
     """
-    folder = annotations or annotation_folder(root, "PrivacyAttributes", "*.json", "pa-hmdb51", "privacyattributes")
+    folder = annotations or json_folder(root)
     published = read_annotations(folder)
     rows = [
         (path, "test", start, end, part["action"].iloc[0], *values)
@@ -68,6 +68,11 @@ def prepare(root: Path, *, annotations: Path | None = None) -> Manifest:
     table = pd.DataFrame(rows, columns=["path", "split", "start", "end", "action", *_VALUES])
     tasks = {"action": Task("action", "single", tuple(published["action"].unique()))} | TASKS
     return Manifest("pa_hmdb51", root, tasks, _labelled(table), _count_frames(published))
+
+
+def json_folder(root: Path) -> Path:
+    """The folder of the json files: ``PrivacyAttributes`` in ``root``, ``root`` itself, or in a folder of it."""
+    return annotation_folder(root, "PrivacyAttributes", "*.json", "pa-hmdb51", "privacyattributes")
 
 
 def derived(manifest: Manifest) -> list[Manifest]:

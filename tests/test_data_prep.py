@@ -72,6 +72,22 @@ def test_hmdb51_without_pa_asks_for_the_same_videos(tmp_path: Path) -> None:
         hmdb51.prepare(tmp_path, without_pa=folder)
 
 
+def test_hmdb51_finds_pa_hmdb51_as_its_own_reader_does(tmp_path: Path) -> None:
+    lists = tmp_path / "testTrainMulti_7030_splits"
+    lists.mkdir()
+    (lists / "wave_test_split1.txt").write_text("a_wave_u_1.avi 1\nb_wave_u_1.avi 1\nc_wave_u_1.avi 2\n")
+    root = tmp_path / "pa" / "PA-HMDB51-master"
+    root.mkdir(parents=True)
+    folder = annotations(root / "PrivacyAttributes", {"b_wave_u_1.avi": segments()})
+    for named in (folder, root, root.parent):
+        assert hmdb51.prepare(tmp_path, without_pa=named).rows["split"].tolist() == ["train", "unused", "test"]
+    with pytest.raises(UserError) as error:
+        data_prep.read("hmdb51", tmp_path, without_pa=lists)
+    assert str(error.value) == (
+        f"there is no {lists / 'PrivacyAttributes'}; unpack the official files there; {how_to_get('pa_hmdb51')}"
+    )
+
+
 @pytest.mark.parametrize(
     "broken",
     [None, [], [[0, 9]], [[0, 9, "1"]], [[9, 0, 1]], [[0, 9, []]], [[0, 9, 3]], [[0, 9, [0, 3]]], [[0, 9, True]]],
@@ -352,6 +368,11 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert code == 2 and "unknown split of UCF101 '4'; choose one of: 1, 2, 3" in said
     code, said = run("ucf101", "--root", ucf(tmp_path / "official"), "--out", tmp_path / "out")
     assert code == 0 and all(part in said for part in ("2 train", "2 val", "2 test", "action (single, 2)"))
+    annotations(tmp_path / "PrivacyAttributes", {"x_wave_u_1.avi": segments()})
+    code, said = run("pa_hmdb51", "--root", tmp_path, "--out", tmp_path / "out")
+    assert code == 0 and "  pa_hmdb51: 1 test; " in said and "  pa_hmdb51_videos: 1 test; " in said
+    for name in ("pa_hmdb51", "pa_hmdb51_videos"):
+        assert json.loads((tmp_path / "out" / name / "report.json").read_text())["dataset"] == name
 
 
 def test_validation_is_cut_by_group_and_leaves_a_group_to_train_on() -> None:

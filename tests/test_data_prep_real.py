@@ -75,6 +75,9 @@ def test_hmdb51_without_the_videos_of_pa_hmdb51(annotations: Path, pa: Manifest)
     assert tested <= set(manifest.rows["path"])
     assert pa.tasks["action"] == manifest.tasks["action"]
     check(manifest, "HMDB51")
+    lines = published.compare(manifest)
+    assert [line.endswith("1,400, as computed from the official files") for line in lines] == [False, True, False]
+    assert lines[0].endswith("3,284, as computed from the official files") and lines[2].endswith("51, as published")
 
 
 def test_overlapping_classes_are_classes(annotations: Path) -> None:
