@@ -69,13 +69,19 @@ def write(name: str, manifest: "Manifest", out: str | Path) -> Path:
     from spact_lib.manifest import check, write_manifest
 
     module, _ = _reader(name)
-    others = module.derived(manifest) if hasattr(module, "derived") else []
+    others = derived(name, manifest)
     for each in (manifest, *others) if others else ():  # before anything is written
         check(each, each.name)
     for each in others:
         write_manifest(each, Path(out) / each.name)
     beside = module.beside(manifest) if hasattr(module, "beside") else {}
     return write_manifest(manifest, Path(out) / manifest.name, beside)
+
+
+def derived(name: str, manifest: "Manifest") -> list["Manifest"]:
+    """What ``write`` writes with the manifest of dataset ``name``, to folders of their own."""
+    module, _ = _reader(name)
+    return module.derived(manifest) if hasattr(module, "derived") else []
 
 
 def _reader(name: str) -> tuple[ModuleType, str]:

@@ -7,7 +7,6 @@ ones by source (a film, often of several classes): no source has clips in both.
 """
 
 import logging
-import re
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,8 +14,9 @@ from pathlib import Path
 import pandas as pd
 
 from data_prep import pa_hmdb51
-from data_prep.archives import annotation_folder, refuse_packed, unpack_each
-from data_prep.official import check_class_folders, cut_validation, is_name, malformed, read_lines
+from data_prep.archives import Absent, annotation_folder, refuse_packed, unpack_each
+from data_prep.official import check_class_folders, cut_validation, film_of, hmdb51_form, is_name, malformed, read_lines
+from data_prep.sources import how_to_get
 from spact_lib.errors import UserError, unknown_name
 from spact_lib.manifest import Manifest, Task
 
@@ -57,9 +57,10 @@ def overlapping_classes(known: Iterable[str], novel: Iterable[str]) -> list[tupl
 def prepare(root: Path, *, split: int = 1, lists: Path | None = None, without_pa: Path | None = None) -> Manifest:
     """Manifest of official split ``split`` (1, 2 or 3); ``lists``: where the split files lie if not in ``root``.
 
-    ``without_pa``: the folder of PA-HMDB51's json files; their 515 videos become unused, whatever the split says, so
-    that f'_T can learn on the training rows and be tested on PA-HMDB51. Of split 1 they are 286 training, 130 test and
-    99 unused videos. Validation rows are cut after that. The dataset is then called ``hmdb51_without_pa``.
+    ``without_pa``: PA-HMDB51's root, or the folder of its json files; their 515 videos become unused, whatever the
+    split says, so that f'_T can learn on the training rows and be tested on PA-HMDB51. Of split 1 they are 286
+    training, 130 test and 99 unused videos. Validation rows are cut after that. The dataset is then called
+    ``hmdb51_without_pa``.
     """
     if split not in (1, 2, 3):
         raise unknown_name("split of HMDB51", str(split), (1, 2, 3))
@@ -79,21 +80,24 @@ def prepare(root: Path, *, split: int = 1, lists: Path | None = None, without_pa
             video, _, code = line.rpartition(" ")
             if not video.endswith(".avi") or not is_name(video) or code not in _CODES:
                 malformed(path, number, line, "<video>.avi <0, 1 or 2>")
+            # Clips of one film must not be in both train and val.
+            film = film_of(video, name)
+            if film is None:
+                malformed(path, number, line, f"{hmdb51_form(name)} <0, 1 or 2>")
             if f"{name}/{video}" in rows:
                 raise UserError(f"{path}, line {number}: {video} is listed before; replace the file")
-            # <source>_<class>_<six more marks>: clips of one source video must not be in both train and val.
-            source = re.split(rf"_{re.escape(name)}_[ufhlt]_", video)[0]
-            rows[f"{name}/{video}"] = (f"{name}/{video}", _CODES[code], source, name)
+            rows[f"{name}/{video}"] = (f"{name}/{video}", _CODES[code], film, name)
             codes.add(code)
-        if "1" not in codes:
-            raise UserError(f"{path} lists no training video (code 1); replace the split files")
+        for code, part in (("1", "training"), ("2", "test")):
+            if code not in codes:
+                raise UserError(f"{path} lists no {part} video (code {code}); replace the split files")
     if not rows:
         raise UserError(f"there is no file *{ending} with videos in {folder}; unpack the official split files there")
     _refuse_packed_classes(root, classes)
     check_class_folders(root, classes, folder)
     table = pd.DataFrame(rows.values(), columns=["path", "split", "group", "action"])
     if without_pa:
-        table = _leave_out(table, pa_hmdb51.read_annotations(without_pa)["path"].unique(), without_pa)
+        table = _leave_out(table, _pa_videos(without_pa), without_pa)
     manifest_name = "hmdb51" + (f"_split{split}" if split != 1 else "") + ("_without_pa" if without_pa else "")
     tasks = {"action": Task("action", "single", tuple(classes))}
     return Manifest(manifest_name, root, tasks, cut_validation(table, "action"))
@@ -106,6 +110,13 @@ def _refuse_packed_classes(root: Path, classes: list[str]) -> None:
         raise UserError(f"{where}; unpack them: {unpack_each(root, '.rar')}")
     if not any((root / name).is_dir() for name in classes):
         refuse_packed(root / classes[0], "hmdb51_org")
+
+
+def _pa_videos(folder: Path) -> Iterable[str]:
+    try:
+        return pa_hmdb51.read_annotations(pa_hmdb51.json_folder(folder))["path"].unique()
+    except Absent as error:  # of another dataset than the one that is read
+        raise UserError(f"{error}; {how_to_get('pa_hmdb51')}") from error
 
 
 def _leave_out(table: pd.DataFrame, videos: Iterable[str], folder: Path) -> pd.DataFrame:

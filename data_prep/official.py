@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -137,6 +138,18 @@ def malformed(path: Path, line: int, found: str, expected: str) -> NoReturn:
 def is_name(name: str) -> bool:
     """Whether a file or folder may be called so: printable (and so writable as UTF-8), not padded, no separator."""
     return name.isprintable() and name == name.strip() and name not in ("", ".", "..") and not set(name) & set("/\\|")
+
+
+def film_of(video: str, action: str) -> str | None:
+    """The film that a clip of HMDB51 is cut from, by its name ``<film>_<action>_<five marks>_<n>.avi``; None: it is not
+    named as a clip of this action. The first mark is what is seen of the body: u, f, h, l or t."""
+    match = re.fullmatch(rf"(.+?)_{re.escape(action)}_[ufhlt]_.*\.avi", video)
+    return match[1] if match else None
+
+
+def hmdb51_form(action: str) -> str:
+    """How ``film_of`` expects a clip to be named."""
+    return f"<film>_{action}_<u, f, h, l or t>_....avi"
 
 
 def check_class_folders(folder: Path, classes: Iterable[str], lists: Path) -> None:

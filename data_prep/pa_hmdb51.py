@@ -24,7 +24,7 @@ from pathlib import Path
 import pandas as pd
 
 from data_prep.archives import absent, annotation_folder
-from data_prep.official import Json, is_name
+from data_prep.official import Json, film_of, hmdb51_form, is_name, malformed
 from spact_lib.errors import UserError
 from spact_lib.manifest import Manifest, Task
 
@@ -46,6 +46,7 @@ TASKS = {name: Task(name, "multi", ATTRIBUTES) for name in NUDITY_FROM}
 
 _VALUES = [f"{attribute}_value" for attribute in ATTRIBUTES]
 _GREATEST = {"skin_color": 3, "face": 2, "gender": 2, "nudity": 2, "relationship": 1}
+_REMARKS = ("review", "note")  # what the annotators wrote beside the attributes
 _LAST_FRAME = 1_000_000  # no clip of HMDB51 has more than about a thousand
 
 
@@ -55,7 +56,7 @@ def prepare(root: Path, *, annotations: Path | None = None) -> Manifest:
     ``root`` holds the videos of HMDB51; ``annotations`` is the folder of the json files if they are not in ``root``.
     The values themselves are kept in columns ``<attribute>_value`` (several: joined by "+").
     """
-    folder = annotations or annotation_folder(root, "PrivacyAttributes", "*.json", "pa-hmdb51", "privacyattributes")
+    folder = annotations or json_folder(root)
     published = read_annotations(folder)
     rows = [
         (path, "test", start, end, part["action"].iloc[0], *values)
@@ -67,6 +68,11 @@ def prepare(root: Path, *, annotations: Path | None = None) -> Manifest:
     table = pd.DataFrame(rows, columns=["path", "split", "start", "end", "action", *_VALUES])
     tasks = {"action": Task("action", "single", tuple(published["action"].unique()))} | TASKS
     return Manifest("pa_hmdb51", root, tasks, _labelled(table), _count_frames(published))
+
+
+def json_folder(root: Path) -> Path:
+    """The folder of the json files: ``PrivacyAttributes`` in ``root``, ``root`` itself, or in a folder of it."""
+    return annotation_folder(root, "PrivacyAttributes", "*.json", "pa-hmdb51", "privacyattributes")
 
 
 def derived(manifest: Manifest) -> list[Manifest]:
@@ -103,6 +109,12 @@ def read_annotations(folder: Path) -> pd.DataFrame:
         for video, content in whole.items():
             if not is_name(video):
                 raise UserError(f"{whole.where(video)}: {video!r} is not the name of a video file; replace the file")
+            if film_of(video, file.stem) is None:
+                malformed(file, whole.line(video), video, hmdb51_form(file.stem))
+            for name in content if isinstance(content, dict) else ():
+                if name not in (*ATTRIBUTES, *_REMARKS):
+                    what = f"{name!r} of {video!r} is no attribute (those are {', '.join(ATTRIBUTES)})"
+                    raise UserError(f"{whole.where(video, name)}: {what}; correct it")
             for attribute in ATTRIBUTES:
                 ranges = content.get(attribute) if isinstance(content, dict) else None
                 if not isinstance(ranges, list) or not ranges:

@@ -30,8 +30,10 @@ from spact_lib.manifest import Manifest, Task
 log = logging.getLogger(__name__)
 
 CATEGORIES = ("action", "object", "scene")
-# Of the official files, and the clips that the paper reports.
+OTHERS = ("attribute", "concept", "event")  # HVU's further categories
+# Of the official files (the training csv was not at hand), and the clips that the paper reports.
 OFFICIAL_CLASSES = {"action": 739, "object": 1678, "scene": 248}
+OFFICIAL_ROWS = {"test": 31_171}
 PAPER_CLIPS = {"train": 245_212, "test": 16_012}
 
 
@@ -47,7 +49,14 @@ def prepare(root: Path) -> Manifest:
             raise UserError(f"{path}, line {line}: tag {row['Tag']!r} is empty or there twice; replace the file")
         if not row["Category"]:
             raise UserError(f"{path}, line {line}: tag {row['Tag']!r} has no category; replace the file")
+        if row["Category"] not in (*CATEGORIES, *OTHERS):
+            what = f"category {row['Category']!r} of tag {row['Tag']!r}"
+            legal = ", ".join(sorted((*CATEGORIES, *OTHERS)))
+            raise UserError(f"{path}, line {line}: {what} is none of HVU's ({legal}); correct it")
         listed[row["Tag"]] = row["Category"]
+    for category in CATEGORIES:
+        if category not in listed.values():
+            raise UserError(f"{path}, line 1: no tag below it is of category {category!r}; replace the file")
     tasks = {c: Task(c, "multi", tuple(t for t, category in listed.items() if category == c)) for c in CATEGORIES}
     rows, candidates = [], {}
     for split, part in (("train", "Train"), ("test", "Val")):
@@ -62,17 +71,15 @@ def prepare(root: Path) -> Manifest:
     table = cut_validation(
         pd.DataFrame(rows, columns=["path", "split", "group", *CATEGORIES, "time_start", "time_end"])
     )
-    if {c: task.n_classes for c, task in tasks.items()} == OFFICIAL_CLASSES:
-        _compare_with_paper(table)
+    _compare_with_paper(table, {c: task.n_classes for c, task in tasks.items()}, candidates)
     return Manifest("phvu", root, tasks, _mark_missing(table, root), {"rows of HVU's csv files": candidates})
 
 
 def _read_clips(path: Path, split: str, folder: str, listed: dict[str, str], rows: list[tuple]) -> int:
     """Append the selected rows of a csv file to ``rows``; return how many it has."""
     on_disk = _files(path.parent / folder)
-    n = 0
+    seen: set[tuple[str, float, float]] = set()
     for line, row in read_table(path, ("Tags", "youtube_id", "time_start", "time_end")):
-        n += 1
         tags = row["Tags"].split("|")
         for tag in tags:
             if tag not in listed:
@@ -82,19 +89,36 @@ def _read_clips(path: Path, split: str, folder: str, listed: dict[str, str], row
             malformed(path, line, ",".join(times), "<seconds>,<seconds>")
         if not re.fullmatch(r"[A-Za-z0-9_-]+", row["youtube_id"]):
             malformed(path, line, row["youtube_id"], "<YouTube's eleven letters>")
+        clip = row["youtube_id"], *map(float, times)
+        named = f"{path}, line {line}: clip {','.join((row['youtube_id'], *times))}"
+        if clip[2] < clip[1]:
+            raise UserError(f"{named} ends before it starts; correct it")
+        if clip in seen:
+            raise UserError(f"{named} is listed before; replace the file")
+        seen.add(clip)
         cells = ["|".join(tag for tag in tags if listed[tag] == category) for category in CATEGORIES]
         if all(cells):
-            clip = "_".join((row["youtube_id"], *(f"{int(float(time)):06d}" for time in times)))
-            clip += "_.mp4" if f"{clip}_.mp4" in on_disk and f"{clip}.mp4" not in on_disk else ".mp4"
-            rows.append((f"{folder}/{clip}", split, row["youtube_id"], *cells, *times))
-    return n
+            file = "_".join((row["youtube_id"], *(f"{int(float(time)):06d}" for time in times)))
+            file += "_.mp4" if f"{file}_.mp4" in on_disk and f"{file}.mp4" not in on_disk else ".mp4"
+            rows.append((f"{folder}/{file}", split, row["youtube_id"], *cells, *times))
+    if not seen:
+        raise UserError(f"{path}, line 1: there is no clip below it; replace the file")
+    return len(seen)
 
 
 def _files(folder: Path) -> set[str]:
     return set(os.listdir(folder)) if folder.is_dir() else set()
 
 
-def _compare_with_paper(table: pd.DataFrame) -> None:
+def _compare_with_paper(table: pd.DataFrame, classes: dict[str, int], candidates: dict[str, int]) -> None:
+    """Warn of numbers that are not the published ones, unless none is: then these are not HVU's files."""
+    met = [classes[c] == n for c, n in OFFICIAL_CLASSES.items()]
+    if not any(met) and candidates["test"] != OFFICIAL_ROWS["test"]:
+        return
+    for category, n in OFFICIAL_CLASSES.items():
+        if classes[category] != n:
+            what = f"{classes[category]:,} classes of {category}, but HVU's tag file has {n:,}"
+            log.warning("phvu: %s; it is of another version, or rows are missing", what)
     found = table["split"].replace("val", "train").value_counts()
     for split, expected in PAPER_CLIPS.items():
         if split in found and found[split] != expected:

@@ -16,7 +16,8 @@ from data_prep.official import check_class_folders, cut_validation, malformed, r
 from spact_lib.errors import UserError, unknown_name
 from spact_lib.manifest import Manifest, Task
 
-_VIDEO = re.compile(r"(?P<name>\w+)/v_\w+_(?P<group>g\d+)_c\d+\.avi")
+# The official lists spell one class in two ways: HandstandPushups/v_HandStandPushups_g01_c01.avi.
+_VIDEO = re.compile(r"(?P<name>\w+)/v_(?i:(?P=name))_(?P<group>g\d+)_c\d+\.avi")
 
 
 def prepare(root: Path, *, split: int = 1, lists: Path | None = None) -> Manifest:
@@ -45,11 +46,13 @@ def prepare(root: Path, *, split: int = 1, lists: Path | None = None) -> Manifes
                 where = f"{path}, line {number}: class {match['name']!r}"
                 raise UserError(f"{where} is not in {lists / 'classInd.txt'}; replace the lists")
             # The test lists give no class number.
-            if not match or index not in ("", classes[match["name"]]):
+            if not match or index != classes[match["name"]] and (part, index) != ("test", ""):
                 malformed(path, number, line, "<Class>/v_<Class>_gXX_cYY.avi <number in classInd.txt>")
             if video in rows:
                 raise UserError(f"{path}, line {number}: {video} is listed before; replace the lists")
             rows[video] = (f"UCF-101/{video}", part, match["group"], match["name"])
+    if not any(part == "test" for _, part, _, _ in rows.values()):
+        raise UserError(f"{lists / f'testlist0{split}.txt'} lists no test video; replace the lists")
     trained = {name for _, part, _, name in rows.values() if part == "train"}
     for name, line in lines.items():
         if name not in trained:

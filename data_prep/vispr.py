@@ -58,12 +58,16 @@ def read_list(root: Path, split: str) -> list[str]:
     path = root / f"{split}2017.txt"
     if not path.exists():
         raise absent(path, "vispr", "vispr_annotations", "annotations", "lists")
-    names = []
+    names: dict[str, None] = {}
     for number, line in read_lines(path):
         if not re.fullmatch(rf"annotations/{split}2017/\w+\.json", line):
             malformed(path, number, line, f"annotations/{split}2017/<id>.json")
-        names.append(line)
-    return names
+        if line in names:
+            raise UserError(f"{path}, line {number}: {line} is listed before; replace the file")
+        names[line] = None
+    if not names:
+        raise UserError(f"{path} lists no {split} image; replace the file")
+    return list(names)
 
 
 def prepare(root: Path) -> Manifest:

@@ -78,6 +78,8 @@ def prepare(args: argparse.Namespace) -> int:
         for line in published.compare(manifest):
             say(f"  {line}")
         write_report(folder, tell=say, read=(manifest, reading))
+        for other in data_prep.derived(args.name, manifest):
+            write_report(folder.with_name(other.name), tell=say)
     return 0
 
 
@@ -376,7 +378,7 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--split", type=int, help="ucf101, hmdb51, vp_...: official split 1 (default), 2 or 3")
     verb.add_argument("--lists", type=Path, help="ucf101, hmdb51, vp_...: folder of the lists, if not in the root")
     verb.add_argument("--annotations", type=Path, help="pa_hmdb51, vp_...: folder of the labels, if not in the root")
-    verb.add_argument("--without-pa", type=Path, help="hmdb51: leave out the videos of PA-HMDB51's json files, in DIR")
+    verb.add_argument("--without-pa", type=Path, help="hmdb51: leave out the videos of PA-HMDB51, whose root is DIR")
     verb.add_argument("--draw", type=int, default=1, help="mini: draw number; 0 is for development")
     verb.add_argument("--scale", default="mini", choices=["smoke", "mini"], help="mini: how much is drawn")
     named = "a CSV file, a folder with manifest.csv, or the name of a prepared official dataset"

@@ -73,9 +73,12 @@ def _probe_log(dataset: str | Path, manifest: Manifest) -> Path:
     if own.exists() or not Path(dataset).is_dir():
         return own
     for log in sorted(own.parent.parent.glob("*/probes.jsonl")):
-        described = log.with_name("tasks.json")
-        stored = json.loads(described.read_text(encoding="utf-8")).get("root") if described.exists() else None
-        if stored and (log.parent / stored).resolve() == manifest.root.resolve():
+        try:
+            described = json.loads(log.with_name("tasks.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):  # a fault of the other dataset, none of this one
+            continue
+        stored = described.get("root") if isinstance(described, dict) else None
+        if isinstance(stored, str) and (log.parent / stored).resolve() == manifest.root.resolve():
             return log
     return own
 

@@ -27,16 +27,21 @@ def examine(profile_name: str) -> list[str]:
     nothing = "none yet; `spact reproduce` draws them" if profile.source == "mini" else "none yet"
     print(f"data of profile {profile.name} in {folder}:{'' if have else f' {nothing}'}")
     mend = {name: fault for name in have if (fault := _dataset(folder / name))}
-    wanted = {path: [] if profile.source == "mini" else needs(path) for path in committed_notebooks()}
-    for name in dict.fromkeys(name for names in wanted.values() for name in names if name not in have):
+    official = profile.source != "mini"
+    wanted = {path: (needs(path), needs(path, full=True)) if official else ([], []) for path in committed_notebooks()}
+    asked = (name for each in wanted.values() for names in each for name in names)
+    for name in dict.fromkeys(name for name in asked if name not in have):
         print(f"  {name}: not prepared")
         mend[name] = "; ".join(filter(None, (how_to_prepare(name), how_to_get(name))))
-    for path, names in wanted.items():
+    for path, (names, full) in wanted.items():
         missing = [name for name in names if name in mend]
-        to_do += [mend[name] for name in missing]
+        further = [name for name in full if name in mend and name not in missing]
+        to_do += [mend[name] for name in (*missing, *further)]
         has_run = (runs_root() / "notebooks" / profile.name / path.name).exists()
         state = f"needs {', '.join(missing)}" if missing else "has run" if has_run else "can run"
         print(f"{path.name}: {state}")
+        if further:
+            print(f"  for all columns: needs {', '.join(further)}")
     return list(dict.fromkeys(to_do))
 
 

@@ -159,6 +159,7 @@ PROTOCOLS: dict[str, Protocol] = {
     ),
     # STPrivacy's bits: privacy of the very videos whose action is known, no second dataset.
     "vp_ucf101": known(Role("vp_ucf101", "action"), Role("vp_ucf101", "vp_attributes")),
+    "vp_hmdb51": known(Role("vp_hmdb51", "action"), Role("vp_hmdb51", "vp_attributes")),
 }
 
 # The protocols of a table's groups of columns; a table that is not named has those of Table 3 to 6: UCF101 and VISPR1.

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import data_prep
-from data_prep import hmdb51, pa_hmdb51, phvu, ucf101, vispr
+from data_prep import hmdb51, pa_hmdb51, phvu, published, ucf101, vispr
 from data_prep.official import cut_validation
 from data_prep.sources import SOURCES, cards, how_to_get
 from spact_lib import cli
@@ -30,15 +30,15 @@ def annotations(folder: Path, content: object) -> Path:
 
 def test_pa_hmdb51_cuts_at_every_boundary_and_drops_what_is_not_fully_annotated(tmp_path: Path) -> None:
     content = segments(face=[[0, 3, 2], [4, 9, 0]], gender=[[2, 9, [1, 2]]], nudity=[[0, 6, 1]])
-    manifest = pa_hmdb51.prepare(tmp_path, annotations=annotations(tmp_path / "a", {"x.avi": content}))
+    manifest = pa_hmdb51.prepare(tmp_path, annotations=annotations(tmp_path / "a", {"x_wave_u_1.avi": content}))
     found = manifest.rows[["start", "end", "pa_attributes", "gender_value"]].to_numpy().tolist()
     assert found == [[2, 4, "face|gender|nudity", "1+2"], [4, 7, "gender|nudity", "1+2"]]
-    assert manifest.rows["path"].unique().tolist() == ["wave/x.avi"]
+    assert manifest.rows["path"].unique().tolist() == ["wave/x_wave_u_1.avi"]
 
 
 def test_pa_hmdb51_per_frame_and_per_video(tmp_path: Path) -> None:
     content = segments(nudity=[[0, 3, 0], [4, 6, 1], [7, 9, 2]], gender=[[0, 9, [0, 1]]], face=[[0, 8, 0], [8, 9, 1]])
-    folder = annotations(tmp_path / "a", {"x.avi": content})
+    folder = annotations(tmp_path / "a", {"x_wave_u_1.avi": content})
     manifest = pa_hmdb51.prepare(tmp_path, annotations=folder)
     tasks = ["pa_attributes", "pa_attributes_nudity2"]
     found = manifest.rows[["start", "end", *tasks]].to_numpy().tolist()
@@ -57,7 +57,7 @@ def test_pa_hmdb51_per_frame_and_per_video(tmp_path: Path) -> None:
     assert (video["start"], video["end"], video["action"], video["nudity_value"]) == (0, 10, "wave", "0+1+2")
     assert video["gender_value"] == "0+1" and video["pa_attributes"] == "face|gender|nudity"
     values = pa_hmdb51.frame_values(pa_hmdb51.read_annotations(folder))
-    assert values["face"].tolist() == ["0"] * 8 + ["1"] * 2 and values.index[3] == ("wave/x.avi", 3)
+    assert values["face"].tolist() == ["0"] * 8 + ["1"] * 2 and values.index[3] == ("wave/x_wave_u_1.avi", 3)
 
 
 def test_hmdb51_without_pa_asks_for_the_same_videos(tmp_path: Path) -> None:
@@ -67,9 +67,25 @@ def test_hmdb51_without_pa_asks_for_the_same_videos(tmp_path: Path) -> None:
     folder = annotations(tmp_path / "a", {"b_wave_u_1.avi": segments()})
     rows = hmdb51.prepare(tmp_path, without_pa=folder).rows
     assert rows["split"].tolist() == ["train", "unused", "test"]
-    annotations(tmp_path / "a", {"z.avi": segments()})
-    with pytest.raises(UserError, match=r"annotates 'wave/z\.avi', which HMDB51's split files do not list"):
+    annotations(tmp_path / "a", {"z_wave_u_1.avi": segments()})
+    with pytest.raises(UserError, match=r"annotates 'wave/z_wave_u_1\.avi', which HMDB51's split files do not list"):
         hmdb51.prepare(tmp_path, without_pa=folder)
+
+
+def test_hmdb51_finds_pa_hmdb51_as_its_own_reader_does(tmp_path: Path) -> None:
+    lists = tmp_path / "testTrainMulti_7030_splits"
+    lists.mkdir()
+    (lists / "wave_test_split1.txt").write_text("a_wave_u_1.avi 1\nb_wave_u_1.avi 1\nc_wave_u_1.avi 2\n")
+    root = tmp_path / "pa" / "PA-HMDB51-master"
+    root.mkdir(parents=True)
+    folder = annotations(root / "PrivacyAttributes", {"b_wave_u_1.avi": segments()})
+    for named in (folder, root, root.parent):
+        assert hmdb51.prepare(tmp_path, without_pa=named).rows["split"].tolist() == ["train", "unused", "test"]
+    with pytest.raises(UserError) as error:
+        data_prep.read("hmdb51", tmp_path, without_pa=lists)
+    assert str(error.value) == (
+        f"there is no {lists / 'PrivacyAttributes'}; unpack the official files there; {how_to_get('pa_hmdb51')}"
+    )
 
 
 @pytest.mark.parametrize(
@@ -77,8 +93,8 @@ def test_hmdb51_without_pa_asks_for_the_same_videos(tmp_path: Path) -> None:
     [None, [], [[0, 9]], [[0, 9, "1"]], [[9, 0, 1]], [[0, 9, []]], [[0, 9, 3]], [[0, 9, [0, 3]]], [[0, 9, True]]],
 )
 def test_pa_hmdb51_refuses_what_is_no_segment(tmp_path: Path, broken: object) -> None:
-    folder = annotations(tmp_path / "a", {"x.avi": segments(face=broken)})
-    with pytest.raises(UserError, match=r"wave\.json, line 1: face of 'x\.avi'"):
+    folder = annotations(tmp_path / "a", {"x_wave_u_1.avi": segments(face=broken)})
+    with pytest.raises(UserError, match=r"wave\.json, line 1: face of 'x_wave_u_1\.avi'"):
         pa_hmdb51.prepare(tmp_path, annotations=folder)
 
 
@@ -153,6 +169,12 @@ def test_ucf101_names_file_and_line(tmp_path: Path, files: dict[str, str], said:
         ucf101.prepare(ucf(tmp_path, **files))
 
 
+def test_ucf101_names_a_class_in_two_spellings(tmp_path: Path) -> None:
+    """As the official lists do: HandstandPushups/v_HandStandPushups_g01_c01.avi."""
+    root = ucf(tmp_path, testlist01="Run/v_rUN_g01_c01.avi\nSit/v_Sit_g01_c01.avi\n")
+    assert ucf101.prepare(root).rows["path"].iloc[-2] == "UCF-101/Run/v_rUN_g01_c01.avi"
+
+
 def test_missing_official_files_say_where_to_unpack_them(tmp_path: Path) -> None:
     for name in data_prep.DATASETS:
         with pytest.raises(UserError, match="unpack the official files there; to get .* https://") as error:
@@ -209,11 +231,31 @@ def test_phvu_rule(tmp_path: Path) -> None:
         ("run|tree|park,abc,1,2\nrun|lake,def,1,2\n", r"HVU_Val_V1\.0\.csv, line 3: tag 'lake'"),
         ("run|tree|park,abc,one,2\n", r"HVU_Val_V1\.0\.csv, line 2: 'one,2'"),
         ("run|tree|park,abc,1\n", r"HVU_Val_V1\.0\.csv, line 2: 'run\|tree\|park,abc,1'"),
+        ("run|tree|park,abc,2,1.5\n", r"HVU_Val_V1\.0\.csv, line 2: clip abc,2,1\.5 ends before it starts; correct"),
+        ("", r"HVU_Val_V1\.0\.csv, line 1: there is no clip below it; replace the file"),
     ],
 )
 def test_phvu_names_file_and_line(tmp_path: Path, rows: str, said: str) -> None:
     with pytest.raises(UserError, match=said):
         phvu.prepare(hvu(tmp_path, rows))
+
+
+@pytest.mark.parametrize(
+    ("categories", "said"),
+    [
+        (
+            "run,action\ntree,object\npark,scen\n",
+            r"line 4: category 'scen' of tag 'park' is none of HVU's .*scene\); correct",
+        ),
+        (
+            "run,action\ntree,object\n",
+            r"HVU_Tags_Categories_V1\.0\.csv, line 1: no tag below it is of category 'scene'",
+        ),
+    ],
+)
+def test_phvu_refuses_categories_that_hvu_does_not_have(tmp_path: Path, categories: str, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        phvu.prepare(hvu(tmp_path, "run|tree,abc,1,2\n", categories))
 
 
 def test_phvu_refuses_a_table_without_its_columns(tmp_path: Path) -> None:
@@ -263,6 +305,13 @@ def test_phvu_counts_lists_and_sets_aside_what_is_not_on_disk(tmp_path: Path, ca
     assert report["selected"] == {"train": 1, "test": 3} and report["set_aside"] == {"train": 1, "test": 1}
 
 
+def test_phvu_may_select_no_row_of_a_csv_file(tmp_path: Path) -> None:
+    hvu(tmp_path, "run|fun,abc,1,2\n")
+    (tmp_path / "HVU_Train_V1.0.csv").write_text("Tags,youtube_id,time_start,time_end\nrun|tree|park,jkl,1,2\n")
+    lines = published.compare(phvu.prepare(tmp_path))
+    assert any(line.startswith("test csv, rows that the rule selects: 0, but 16,012 are published") for line in lines)
+
+
 def test_phvu_says_how_far_the_training_csv_is_from_the_paper(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -276,6 +325,15 @@ def test_phvu_says_how_far_the_training_csv_is_from_the_paper(
     (tmp_path / "HVU_Train_V1.0.csv").write_text(rows + "park|run|tree,x,1,2\n")
     phvu.prepare(tmp_path)
     assert "4 train clips, +1 against the paper's 3. Likely reasons" in caplog.text
+    caplog.clear()
+    hvu(tmp_path, "park|run|tree,abc,1,2\n", "run,action\nsit,action\ntree,object\npark,scene\n")
+    phvu.prepare(tmp_path)
+    assert "2 classes of action, but HVU's tag file has 1; " in caplog.text
+    assert "4 train clips, +1 against the paper's 3. Likely reasons" in caplog.text
+    caplog.clear()
+    monkeypatch.setattr(phvu, "OFFICIAL_CLASSES", {"action": 739, "object": 1678, "scene": 248})
+    phvu.prepare(tmp_path)  # another, smaller dataset in HVU's layout, such as the built-in one
+    assert not caplog.text
 
 
 def test_custom_is_checked_and_called_as_its_file(tmp_path: Path) -> None:
@@ -310,6 +368,11 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert code == 2 and "unknown split of UCF101 '4'; choose one of: 1, 2, 3" in said
     code, said = run("ucf101", "--root", ucf(tmp_path / "official"), "--out", tmp_path / "out")
     assert code == 0 and all(part in said for part in ("2 train", "2 val", "2 test", "action (single, 2)"))
+    annotations(tmp_path / "PrivacyAttributes", {"x_wave_u_1.avi": segments()})
+    code, said = run("pa_hmdb51", "--root", tmp_path, "--out", tmp_path / "out")
+    assert code == 0 and "  pa_hmdb51: 1 test; " in said and "  pa_hmdb51_videos: 1 test; " in said
+    for name in ("pa_hmdb51", "pa_hmdb51_videos"):
+        assert json.loads((tmp_path / "out" / name / "report.json").read_text())["dataset"] == name
 
 
 def test_validation_is_cut_by_group_and_leaves_a_group_to_train_on() -> None:
@@ -340,10 +403,10 @@ def test_hmdb51_cuts_validation_by_film_over_all_classes(tmp_path: Path) -> None
     lists.mkdir()
     for name, films in {"run": "aabbc", "wave": "acddd"}.items():
         lines = (f"{film}_{name}_u_cm_np1_ba_med_{n}.avi 1\n" for n, film in enumerate(films))
-        (lists / f"{name}_test_split1.txt").write_text("".join(lines))
+        (lists / f"{name}_test_split1.txt").write_text("".join(lines) + f"t_{name}_u_cm_np1_ba_med_0.avi 2\n")
     rows = hmdb51.prepare(tmp_path).rows
     found = rows.groupby("group")["split"].unique().map(list).to_dict()
-    assert found == {"a": ["train"], "b": ["val"], "c": ["val"], "d": ["train"]}
+    assert found == {"a": ["train"], "b": ["val"], "c": ["val"], "d": ["train"], "t": ["test"]}
 
 
 def test_hmdb51_orders_its_classes_as_pa_hmdb51_does(tmp_path: Path) -> None:
@@ -359,7 +422,7 @@ def test_hmdb51_orders_its_classes_as_pa_hmdb51_does(tmp_path: Path) -> None:
 
 def test_what_protocols_need_of_pa_hmdb51_is_written_with_it(tmp_path: Path) -> None:
     content = segments(nudity=[[0, 3, 0], [4, 6, 1], [7, 9, 2]], face=[[0, 8, 0]])
-    annotations(tmp_path / "PrivacyAttributes", {"x.avi": content})
+    annotations(tmp_path / "PrivacyAttributes", {"x_wave_u_1.avi": content})
     data_prep.prepare("pa_hmdb51", tmp_path, tmp_path / "out")
     ranges, videos = (read_manifest(tmp_path / "out" / name) for name in ("pa_hmdb51", "pa_hmdb51_videos"))
     assert ranges.tasks == videos.tasks and videos.name == "pa_hmdb51_videos" and videos.root == ranges.root
@@ -368,7 +431,7 @@ def test_what_protocols_need_of_pa_hmdb51_is_written_with_it(tmp_path: Path) -> 
     nothing = dict.fromkeys(pa_hmdb51.ATTRIBUTES, 0)
     assert ranges.facts["frames that show"] == nothing | {"nudity": 6, "nudity (value 2)": 3}
     assert videos.rows[["path", "start", "end", "pa_attributes_nudity2"]].to_numpy().tolist() == [
-        ["wave/x.avi", 0, 9, "nudity"]
+        ["wave/x_wave_u_1.avi", 0, 9, "nudity"]
     ]
 
 

@@ -166,12 +166,19 @@ def test_a_manifest_or_one_sentence_and_nothing_half_written(
             '{"\\ud800.avi": {}}',
             r"wave\.json, line 1: '\\ud800\.avi' is not",
         ),
-        ("pa_hmdb51", "PrivacyAttributes/wave.json", '{"a.avi":\n{}}', r"line 2: skin_color of 'a\.avi' is not a list"),
         (
             "pa_hmdb51",
             "PrivacyAttributes/wave.json",
-            json.dumps({"a.avi": PA | {"nudity": [[0, 5, 2], [6, 9, [0, 3]]]}}).replace("6, 9, [0, 3", "\n6, 9, [0, 3"),
-            r"line 1: nudity of 'a\.avi', \[6, 9, \[0, 3\]\], has a value above 2, which means nothing",
+            '{"a_wave_u_.avi":\n{}}',
+            r"line 2: skin_color of 'a_wave.* is not a list",
+        ),
+        (
+            "pa_hmdb51",
+            "PrivacyAttributes/wave.json",
+            json.dumps({"a_wave_u_.avi": PA | {"nudity": [[0, 5, 2], [6, 9, [0, 3]]]}}).replace(
+                "6, 9, [0, 3", "\n6, 9, [0, 3"
+            ),
+            r"line 1: nudity of 'a_wave_u_\.avi', \[6, 9, \[0, 3\]\], has a value above 2, which means nothing",
         ),
         (
             "phvu",
@@ -197,11 +204,51 @@ def test_a_manifest_or_one_sentence_and_nothing_half_written(
             "",
             r"run_test_split1\.txt lists no training video",
         ),
+        ("ucf101", "ucfTrainTestlist/testlist01.txt", "", r"testlist01\.txt lists no test video; replace"),
+        ("vispr", "test2017.txt", "\n", r"test2017\.txt lists no test image; replace"),
+        (
+            "hmdb51",
+            "testTrainMulti_7030_splits/run_test_split1.txt",
+            "a_run_f_1.avi 1\nb_run_f_1.avi 0\n",
+            r"run_test_split1\.txt lists no test video \(code 2\); replace",
+        ),
+        ("vispr", "val2017.txt", 2 * VISPR["val2017.txt"], r"val2017\.txt, line 2: .*2017_1\.json is listed before"),
+        (
+            "phvu",
+            "HVU_Val_V1.0.csv",
+            PHVU["HVU_Val_V1.0.csv"] + "run|fun,c-d_e,10,21\nrun,c-d_e,10.0,20\n",
+            r"HVU_Val_V1\.0\.csv, line 4: clip c-d_e,10.0,20 is listed before; replace",
+        ),
+        ("ucf101", "ucfTrainTestlist/testlist01.txt", "Run/v_Sit_g01_c01.avi\n", r"list01\.txt, line 1: 'Run/v_Sit"),
+        ("ucf101", "ucfTrainTestlist/trainlist01.txt", "Run/v_Run_g08_c01.avi\n", r"list01\.txt, line 1: 'Run/v_Run"),
+        (
+            "hmdb51",
+            "testTrainMulti_7030_splits/wavy_test_split1.txt",
+            HMDB51["testTrainMulti_7030_splits/wave_test_split1.txt"],
+            r"wavy_test_split1\.txt, line 1: 'a_wave_f_.* is not of the form '<film>_wavy_<u, f, h, l or t>_",
+        ),
+        (
+            "pa_hmdb51",
+            "PrivacyAttributes/wavy.json",
+            json.dumps({"d_wave_f_1.avi": PA}),
+            r"wavy\.json, line 1: 'd_wave_f_1\.avi' is not of the form '<film>_wavy_<u, f, h, l or t>_",
+        ),
+        (
+            "pa_hmdb51",
+            "PrivacyAttributes/wave.json",
+            json.dumps({"d_wave_f_1.avi": PA | {"hair": [[0, 9, 1]]}}, indent=1).replace('"hair"', '\n"hair"'),
+            r"wave\.json, line \d+: 'hair' of 'd_wave_f_1\.avi' is no attribute .*skin_color.*; correct it",
+        ),
         ("phvu", "HVU_Train_V1.0.csv", "Tags,youtube_id\n", r"HVU_Train_V1\.0\.csv, line 1: .* column 'time_start'"),
         ("phvu", "HVU_Train_V1.0.csv", PHVU["HVU_Train_V1.0.csv"] + "lake,x,1,2\n", r"Train.*, line 4: tag 'lake'"),
         ("phvu", "HVU_Train_V1.0.csv", PHVU["HVU_Train_V1.0.csv"] + "run,../x,1,2\n", r"line 4: '\.\./x'"),
         ("phvu", "HVU_Train_V1.0.csv", PHVU["HVU_Train_V1.0.csv"] + "run,x,inf,2\n", r"line 4: 'inf,2'"),
-        ("phvu", "HVU_Tags_Categories_V1.0.csv", "Tag,Category\na,b\na,c\n", r"Categories.*, line 3: tag 'a'.* twice"),
+        (
+            "phvu",
+            "HVU_Tags_Categories_V1.0.csv",
+            "Tag,Category\na,scene\na,event\n",
+            r"Categories.*, line 3: tag 'a'.* twice",
+        ),
         (
             "phvu",
             "HVU_Val_V1.0.csv",
@@ -213,7 +260,7 @@ def test_a_manifest_or_one_sentence_and_nothing_half_written(
         ("ucf101", "ucfTrainTestlist/classInd.txt", "1 Run\n2 S\n3 Run\n", r"classInd\.txt, line 3: '3 Run'"),
         ("ucf101", "ucfTrainTestlist/classInd.txt", b"1 Run\n2 S\xefd\n", r"classInd\.txt, line 2: 0xef is no UTF-8"),
         ("hmdb51", "testTrainMulti_7030_splits/run_test_split1.txt", "../a.avi 1\n", r"run_test.*, line 1: '\.\./a"),
-        ("hmdb51", "testTrainMulti_7030_splits/run_test_split1.txt", "a.avi 1\na.avi 2\n", "line 2: a.avi is listed"),
+        ("hmdb51", "testTrainMulti_7030_splits/run_test_split1.txt", 2 * "a_run_u_.avi 1\n", "line 2: a_run_u_.avi is"),
         ("vispr", "train2017.txt", "annotations/train2017/../1.json\n", r"train2017\.txt, line 1"),
         (
             "vispr",
@@ -371,14 +418,14 @@ def test_the_line_of_a_wrong_value_is_named_whatever_the_layout(
         data.draw(st.sampled_from(sorted(PA))),
         data.draw(st.sampled_from([[0, 5, 4], [7, 6, 1], "bad", 77])),
     )
-    annotated = {"x.avi": PA, "y.avi": PA | {attribute: [[0, 5, 1], bad, [6, 9, 0]]}}
+    annotated = {"x_run_u_.avi": PA, "y_run_u_.avi": PA | {attribute: [[0, 5, 1], bad, [6, 9, 0]]}}
     text = data.draw(laid_out(annotated))
     write(root, {"PrivacyAttributes/run.json": text})
     squeezed = "".join(text.split())
     at = squeezed.index(f'"{attribute}":[[0,5,1],' + "".join(json.dumps(bad).split()))
     at += len(f'"{attribute}":[[0,5,1],')
     line = [n for n, lines in enumerate(text.split("\n"), 1) for mark in lines if not mark.isspace()][at]
-    with pytest.raises(UserError, match=rf"run\.json, line {line}: {attribute} of 'y\.avi', .*; "):
+    with pytest.raises(UserError, match=rf"run\.json, line {line}: {attribute} of 'y_run_u_\.avi', .*; "):
         prepare("pa_hmdb51", root, root / "out")
 
 

@@ -75,6 +75,9 @@ def test_hmdb51_without_the_videos_of_pa_hmdb51(annotations: Path, pa: Manifest)
     assert tested <= set(manifest.rows["path"])
     assert pa.tasks["action"] == manifest.tasks["action"]
     check(manifest, "HMDB51")
+    lines = published.compare(manifest)
+    assert [line.endswith("1,400, as computed from the official files") for line in lines] == [False, True, False]
+    assert lines[0].endswith("3,284, as computed from the official files") and lines[2].endswith("51, as published")
 
 
 def test_overlapping_classes_are_classes(annotations: Path) -> None:
@@ -174,6 +177,20 @@ def test_phvu(annotations: Path, tmp_path: Path, caplog: pytest.LogCaptureFixtur
         phvu.OFFICIAL_CLASSES["action"],
         phvu.OFFICIAL_CLASSES["object"],
     )
+
+
+def test_phvu_training_clips(annotations: Path, tmp_path: Path) -> None:
+    """The paper's number, once HVU's training csv is put beside the other one; nobody has published the list."""
+    train = annotations / "hvu" / "HVU_Train_V1.0.csv"
+    if not train.exists():
+        pytest.skip(f"there is no {train}")
+    with zipfile.ZipFile(annotations / "hvu" / "HVU_Val_V1.0.zip") as archive:
+        archive.extractall(tmp_path)
+    for file in (train, train.with_name("HVU_Tags_Categories_V1.0.csv")):
+        (tmp_path / file.name).symlink_to(file)
+    found = counts(phvu.prepare(tmp_path))
+    difference = f"{found['train'] - 245_212:+,} training clips: another version of the csv file, or another selection"
+    assert found == {"train": 245_212, "test": 16_012}, difference
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from data_prep.sources import how_to_get, how_to_prepare
 from spact_lib import doctor
 
 NEEDED = ["good", "labels_only", "partly", "broken", "aside", "absent", "vispr_pa"]
+FURTHER = ["partly", "phvu", "pa_hmdb51"]  # for all columns of the first notebook
 
 
 @pytest.fixture
@@ -31,7 +32,11 @@ def page(tmp_path: Path, monkeypatch, capsys) -> tuple[str, list[str]]:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     monkeypatch.setattr(doctor, "_packages", lambda: [])
     monkeypatch.setattr(doctor, "committed_notebooks", lambda: [Path("00_good.ipynb"), Path("01_all.ipynb")])
-    monkeypatch.setattr("spact_lib.notebooks.needs", lambda path: NEEDED if "all" in path.name else ["good"])
+
+    def needs(path: Path, full: bool = False) -> list[str]:
+        return NEEDED if "all" in path.name else ["good", *(FURTHER if full else [])]
+
+    monkeypatch.setattr("spact_lib.notebooks.needs", needs)
     to_do = doctor.examine("paper")
     return capsys.readouterr().out, to_do
 
@@ -45,21 +50,31 @@ def test_each_dataset_has_a_line(page):
         "  aside: 4 rows, 2 files in use, all there; 2 of 4 selected clips are not on disk, and set aside\n",
         "  absent: not prepared\n",
         "  vispr_pa: not prepared\n",
+        "  phvu: not prepared\n",
+        "  pa_hmdb51: not prepared\n",
         "split 'exam' is unknown",
         "downloaded when a blackened or blurred row is made first\n",
     ):
         assert line in text
+    assert text.count("partly: ") == text.count("phvu: ") == 1
     assert len(text.splitlines()) < 20
 
 
 def test_notebooks_that_can_run_and_what_to_do_for_the_others(page, tmp_path):
     text, to_do = page
-    assert "00_good.ipynb: can run\n01_all.ipynb: needs labels_only, partly, broken, absent, vispr_pa\n" in text
+    assert (
+        "00_good.ipynb: can run\n"
+        "  for all columns: needs partly, phvu, pa_hmdb51\n"
+        "01_all.ipynb: needs labels_only, partly, broken, absent, vispr_pa\n"
+    ) in text
+    assert text.count("for all columns") == 1
     data = tmp_path / "data"
     assert to_do == [
-        f"put the files of labels_only under {data / 'labels_only'}: none is there",
         f"put the files of partly in place: 1 of 2 are missing under {data / 'partly'}; "
         f"spact report {data / 'partly'} lists them",
+        f"spact prepare phvu --root DIR; {how_to_get('phvu')}",
+        f"spact prepare pa_hmdb51 --root DIR; {how_to_get('pa_hmdb51')}",
+        f"put the files of labels_only under {data / 'labels_only'}: none is there",
         "spact prepare broken --root DIR",
         "spact prepare absent --root DIR",
         f"spact prepare vispr --root DIR; {how_to_get('vispr')}",

@@ -47,6 +47,7 @@ TASKS = {
         "scene": ("multi", ("sea", "hall")),
     },
     "vp_ucf101": {"action": ("single", ("GolfSwing", "Knitting")), "vp_attributes": ("multi", ATTRIBUTES)},
+    "vp_hmdb51": {"action": ("single", ("golf", "wave")), "vp_attributes": ("multi", ATTRIBUTES)},
 }
 
 
@@ -104,6 +105,11 @@ def test_a_protocol_runs_from_end_to_end(world, name: str) -> None:
             for metrics in of_columns:
                 value = metrics["top1"] if "top1" in metrics else metrics["cmap"]
                 assert 0 <= value <= 100 and metrics["n_test"] > 0
+
+
+@pytest.mark.parametrize("name", ["vp_ucf101", "vp_hmdb51"])
+def test_a_vp_protocol_needs_one_dataset(name: str) -> None:
+    assert set(protocol(name).roles) == {Role(name, "action"), Role(name, "vp_attributes")}
 
 
 def test_the_action_of_phvu_is_learned_with_bce_and_scored_by_cmap(world) -> None:

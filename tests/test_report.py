@@ -134,6 +134,21 @@ def test_datasets_of_the_same_files_are_probed_once(tmp_path: Path) -> None:
     assert write_report(tmp_path / "one")["media"]["newly_probed"] == 3
 
 
+@pytest.mark.parametrize("described", ["{", "[]", '{"root": 3}', b"\xff", None])
+def test_a_broken_dataset_beside_it_does_not_stop_a_report(tmp_path: Path, described: str | bytes | None) -> None:
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / "manifest.csv").write_text("path,split,x:single\na.avi,train,c\n")
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "probes.jsonl").touch()
+    if described is None:
+        (other / "tasks.json").mkdir()
+    else:
+        (other / "tasks.json").write_bytes(described if isinstance(described, bytes) else described.encode())
+    assert write_report(tmp_path / "one")["rows"] == {"train": 1}
+    assert (other / "probes.jsonl").read_bytes() == b""
+
+
 def test_a_manifest_that_was_just_read_is_not_read_again(tiny_csv: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     manifest = read_manifest(tiny_csv)
     monkeypatch.setattr("spact_lib.dataset_report.read_manifest", lambda path: pytest.fail("it was read again"))
