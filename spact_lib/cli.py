@@ -327,9 +327,13 @@ def promote(args: argparse.Namespace) -> int:
     from spact_lib import notebooks as library
 
     profile = config.profile(args.profile).name
-    for path in committed_notebooks():
-        library.promote(runs_root() / "notebooks" / profile / path.name, path)
-        say(f"promote: {path.name}")
+    copies = {path: runs_root() / "notebooks" / profile / path.name for path in committed_notebooks()}
+    if not any(copy.exists() for copy in copies.values()):
+        raise UserError(f"no notebook of profile {profile} has been executed yet; run `spact reproduce` first")
+    for path, copy in copies.items():
+        if copy.exists():
+            library.promote(copy, path)
+        say(f"promote: {path.name}" + " has no run and stays as it is" * (not copy.exists()))
     for path in sorted((runs_root() / "records" / profile).glob("*.json*")):
         if "-" in path.stem:  # of another draw, seed or protocol than the notebook's own
             continue
