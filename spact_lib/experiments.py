@@ -65,7 +65,7 @@ from spact_lib.video import letterbox
 
 SNAPSHOTS = 6  # strips of anonymized frames kept over a minimax run
 SNAPSHOT_FRAMES = 8
-RELEASED_AT_ONCE = 256  # frames: stills one by one would take ten times as long
+RELEASED_AT_ONCE = 256  # frames, so that stills do not pass one by one
 
 
 class NotTrainedError(UserError):

@@ -32,7 +32,7 @@ each_report = pytest.mark.parametrize("path", REPORT, ids=lambda path: path.name
 def executed(path: Path) -> None:
     """Skips, visibly, what looks at outputs of a notebook that has none yet."""
     if path.name in WITHOUT_A_RUN:
-        pytest.skip(f"{path.name} has not been executed on mini yet: make reproduce, spact promote mini")
+        pytest.skip(f"{path.name} has not been executed on mini yet: make reproduce, then spact promote")
 
 
 def code_cells(path: Path) -> list[nbformat.NotebookNode]:
