@@ -24,35 +24,6 @@ log = logging.getLogger(__name__)
 
 _CODES = {"0": "unused", "1": "train", "2": "test"}
 
-# HMDB51 is the novel action set of UCF101, but these classes show an action that UCF101 has too. Ours: nobody published
-# which pairs the paper's numbers contain. All but "dive" and "handstand" are the twelve classes that the UCF-HMDB
-# benchmark of domain adaptation (Chen et al., ICCV 2019) takes as shared.
-SAME_AS_UCF101 = {
-    "climb": ("RockClimbingIndoor", "RopeClimbing"),
-    "dive": ("CliffDiving", "Diving"),
-    "fencing": ("Fencing",),
-    "golf": ("GolfSwing",),
-    "handstand": ("HandstandPushups", "HandstandWalking"),
-    "kick_ball": ("SoccerPenalty",),
-    "pullup": ("PullUps",),
-    "punch": ("BoxingPunchingBag", "BoxingSpeedBag", "Punch"),
-    "pushup": ("PushUps",),
-    "ride_bike": ("Biking",),
-    "ride_horse": ("HorseRiding",),
-    "shoot_ball": ("Basketball",),
-    "shoot_bow": ("Archery",),
-    "walk": ("WalkingWithDog",),
-}
-
-
-def overlapping_classes(known: Iterable[str], novel: Iterable[str]) -> list[tuple[str, str]]:
-    """(UCF101 class, HMDB51 class) pairs that show the same action, among the classes ``known`` and ``novel``.
-
-    Top-1 on novel actions is reported with and without the HMDB51 classes in these pairs.
-    """
-    known = set(known)
-    return [(ucf, hmdb) for hmdb in novel for ucf in SAME_AS_UCF101.get(hmdb, ()) if ucf in known]
-
 
 def prepare(root: Path, *, split: int = 1, lists: Path | None = None, without_pa: Path | None = None) -> Manifest:
     """Manifest of official split ``split`` (1, 2 or 3); ``lists``: where the split files lie if not in ``root``.

@@ -18,7 +18,6 @@ complete; gender 1 male, 2 female; nudity 1 partial, 2 semi; relationship 1. Sev
 """
 
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -186,14 +185,6 @@ def frame_values(annotations: pd.DataFrame) -> pd.DataFrame:
     frames = frames.drop_duplicates(["path", "frame", "attribute"], keep="last")  # as in the manifest: the later counts
     table = frames.pivot(index=["path", "frame"], columns="attribute", values="value")
     return table.reindex(columns=list(ATTRIBUTES)).fillna("")
-
-
-def per_frame(manifest: Manifest) -> Manifest:
-    """PA-HMDB51 with a row for each frame, [t, t + 1), instead of each range: what a frame shows."""
-    lengths = (manifest.rows["end"] - manifest.rows["start"]).astype(int)
-    rows = manifest.rows.loc[manifest.rows.index.repeat(lengths)]
-    start = rows["start"].astype(int) + rows.groupby(level=0).cumcount()
-    return replace(manifest, rows=rows.assign(start=start, end=start + 1))
 
 
 def per_video(manifest: Manifest) -> Manifest:

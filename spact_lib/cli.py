@@ -353,12 +353,14 @@ def promote(args: argparse.Namespace) -> int:
 
 
 def doctor(args: argparse.Namespace) -> int:
-    """What is installed, prepared and runnable for a profile, and what to do next; status 1 if there is."""
+    """What is installed, prepared and runnable for a profile, and what to do next; status 1 if a default run needs it."""
     from spact_lib.doctor import examine
 
-    to_do = examine(args.profile)
+    to_do, for_full = examine(args.profile)
     for step in to_do:
         say(f"to do: {step}")
+    for step in for_full:
+        say(f"for --full: {step}")
     if not to_do:
         say(f"next: spact reproduce --profile {args.profile}")
     return 1 if to_do else 0

@@ -55,6 +55,11 @@ class DataSpec(Frozen):
 RESULTS_VERSION = 3
 
 
+def later(default: object) -> object:
+    """A field added after results existed: at its default it is no part of a key, so that those stay valid."""
+    return Field(default, exclude_if=lambda value: value == default)
+
+
 class Spec(Frozen):
     """Something that is made once and kept in the experiment store, under the hash of its content."""
 
@@ -96,11 +101,7 @@ class InitActionSpec(Spec):
     schedule: Schedule
     threshold: float
     seed: int
-
-
-def later(default: object) -> object:
-    """A field added after results existed: at its default it is no part of a key, so that those stay valid."""
-    return Field(default, exclude_if=lambda value: value == default)
+    on_raw: bool = later(False)  # as Fig. 2 draws it; else on the output of f_A
 
 
 class BranchSpec(Frozen):
@@ -141,6 +142,7 @@ class InitPrivacySpec(Spec):
     schedule: Schedule
     threshold: float
     seed: int
+    on_raw: bool = later(False)  # as ``InitActionSpec``'s
 
 
 class AnonymizerSpec(Spec):
@@ -251,6 +253,7 @@ class Profile(Frozen):
     f_T: str
     r2plus1d_f_T: str  # f_T of other architectures (claim K13), as f'_T claim K14's
     mc3_f_T: str
+    other_stage_f_T: str  # its last stage dilated in time where f_T's is not, and the other way round
     f_B: str
     smaller_f_B: str  # Table 6
     larger_f_B: str
@@ -300,6 +303,7 @@ MINI = Profile(
     f_T="r3d_slim_motion",
     r2plus1d_f_T="r2plus1d_slim_motion",
     mc3_f_T="mc3_slim_motion",
+    other_stage_f_T="r3d_slim_motion_dilated",
     f_B="slim16",
     smaller_f_B="slim8",
     larger_f_B="slim32",
@@ -372,6 +376,7 @@ PAPER = Profile(
     f_T="r3d18_dilated",
     r2plus1d_f_T="r2plus1d18",
     mc3_f_T="mc3_18",
+    other_stage_f_T="r3d18",
     f_B="resnet50",
     smaller_f_B="mobilenet_v1",
     larger_f_B="resnet50+mobilenet_v1",

@@ -10,10 +10,15 @@ from spact_lib.errors import UserError
 from spact_lib.paths import REPOSITORY, committed_notebooks, data_folder, prepared, runs_root
 
 
-def examine(profile_name: str) -> list[str]:
-    """Print the state of everything that a profile needs; return what is still to be done."""
+def examine(profile_name: str) -> tuple[list[str], list[str]]:
+    """Print the state of everything that a profile needs.
+
+    Returns:
+        What is still to be done before everything runs by default; and what then only ``--full`` asks for.
+    """
     if to_do := _packages():
-        return to_do  # the rest cannot be imported reliably
+        return to_do, []  # the rest cannot be imported reliably
+    for_full: list[str] = []
 
     from data_prep.sources import how_to_get, how_to_prepare
     from spact_lib.config import profile as named
@@ -36,13 +41,15 @@ def examine(profile_name: str) -> list[str]:
     for path, (names, full) in wanted.items():
         missing = [name for name in names if name in mend]
         further = [name for name in full if name in mend and name not in missing]
-        to_do += [mend[name] for name in (*missing, *further)]
+        to_do += [mend[name] for name in missing]
+        for_full += [mend[name] for name in further]
         has_run = (runs_root() / "notebooks" / profile.name / path.name).exists()
         state = f"needs {', '.join(missing)}" if missing else "has run" if has_run else "can run"
         print(f"{path.name}: {state}")
         if further:
             print(f"  for all columns: needs {', '.join(further)}")
-    return list(dict.fromkeys(to_do))
+    to_do = list(dict.fromkeys(to_do))
+    return to_do, [step for step in dict.fromkeys(for_full) if step not in to_do]
 
 
 def _machine() -> None:

@@ -106,10 +106,11 @@ def cost(spec: Spec) -> float | None:
         return 3 * spec.schedule.steps * spec.schedule.batch * _f_A(spec)
     if isinstance(spec, InitActionSpec):
         clips = spec.schedule.steps * spec.schedule.batch
-        return clips * (spec.f_A.view.n_frames * _f_A(spec.f_A) + 3 * _f_T(spec))
+        through_f_A = 0 if spec.on_raw else spec.f_A.view.n_frames * _f_A(spec.f_A)
+        return clips * (through_f_A + 3 * _f_T(spec))
     if isinstance(spec, InitPrivacySpec):
         frames, f_B = _privacy_branch(spec, spec.schedule.batch)
-        return spec.schedule.steps * (frames * _f_A(spec.f_A) + 3 * f_B)
+        return spec.schedule.steps * ((0 if spec.on_raw else frames * _f_A(spec.f_A)) + 3 * f_B)
     if isinstance(spec, AnonymizerSpec):
         videos = spec.schedule.batch
         frames, f_B = _privacy_branch(spec.f_B, videos)

@@ -55,7 +55,10 @@ class LearnedMethod:
         update_f_B: whether step 2 trains f_B (Table 3).
         action_loss: L_T.
         f_B_steps: of f_B for each of f_A; the paper has one.
-        f_T: which of the profile's architectures, "own", "r2plus1d" or "mc3"; or a name of ``ACTION_NETWORKS``.
+        f_T: which of the profile's architectures, "own", "r2plus1d", "mc3" or "other_stage"; or a name of
+            ``ACTION_NETWORKS``.
+        both_directions: of NT-Xent; False: Z alone as anchor, as Eq. 5 is printed.
+        on_raw: f_T and f_B are initialised on raw data, as Fig. 2 draws it, and not on f_A's output (Eq. 7, 8).
     """
 
     loss: str
@@ -66,6 +69,8 @@ class LearnedMethod:
     action_loss: ActionLossSpec = ActionLossSpec()
     f_B_steps: int = 1
     f_T: str = "own"
+    both_directions: bool = True
+    on_raw: bool = False
 
     def branch(self, study: "Study") -> BranchSpec:
         profile = study.profile
@@ -77,7 +82,7 @@ class LearnedMethod:
         }
         contrast = {"temperature": profile.temperature}
         settings = {
-            "nt_xent": contrast | {"both_directions": profile.both_directions},
+            "nt_xent": contrast | {"both_directions": profile.both_directions and self.both_directions},
             "moco": contrast | {"queue": profile.moco_queue, "momentum": profile.moco_momentum},
         }
         return BranchSpec(
@@ -125,6 +130,11 @@ METHODS: dict[str, LearnedMethod | str] = {
     "mc3_f_T": LearnedMethod("nt_xent", f_T="mc3", omega="spact"),
     # Ours: a stronger f_B by more steps. Its own omega, by the same rule.
     "spact_plus": LearnedMethod("nt_xent", f_B_steps=3),
+    # The paper against the official code: one choice each (``CHOICES``).
+    "one_direction": LearnedMethod("nt_xent", omega="spact", both_directions=False),
+    "weights_1_1": LearnedMethod("nt_xent", omega=1.0),
+    "other_stage_f_T": LearnedMethod("nt_xent", f_T="other_stage", omega="spact"),
+    "on_raw": LearnedMethod("nt_xent", omega="spact", on_raw=True),
     # Later than the paper.
     "tedspad": LearnedMethod("nt_xent", action_loss=ActionLossSpec(loss="temporally_distinct", weight=0.1, margin=1.0)),
 }
@@ -189,6 +199,17 @@ TABLE_EXTRAS: dict[str, dict[str, str]] = {
         "obf_weak_blur": "obf_weak_blur",
         "noise_features": "noise_features",
     },
+}
+
+# The paper against the official code (design, section 8): rows that change one of SPAct's choices, and what they change.
+# Where ours is the official code's choice already, the row makes the paper's.
+CHOICES: dict[str, str] = {
+    "spact_stills": "pairs of L_B: two crops of a still of the privacy data (official code); ours: two frames of a video",
+    "one_direction": "Eq. 5: Z alone as anchor (as printed); ours: both directions (official code)",
+    "weights_1_1": "Eq. 9: L_T and L_B weighted 1 : 1, omega = 1 (official code); ours: the omega that keeps the action",
+    "other_stage_f_T": "last stage of f_T: on mini dilated in time (official code), ours not; on paper the other way "
+    "round",
+    "on_raw": "start of f_T and f_B: learned on raw data (Fig. 2); ours: on f_A's output (Eq. 7, 8, official code)",
 }
 
 
@@ -274,25 +295,31 @@ class Study:
             raise unknown_name("learned method", name, legal)
         return learned
 
-    def init_f_T(self, f_T: str = "own") -> InitActionSpec:
+    def init_f_T(self, f_T: str = "own", on_raw: bool = False) -> InitActionSpec:
         p = self.profile
-        network = {"own": p.f_T, "r2plus1d": p.r2plus1d_f_T, "mc3": p.mc3_f_T}.get(f_T, f_T)
+        networks = {
+            "own": p.f_T,
+            "r2plus1d": p.r2plus1d_f_T,
+            "mc3": p.mc3_f_T,
+            "other_stage": p.other_stage_f_T,
+        }
         return InitActionSpec(
-            f_A=self.init_f_A, task=self.protocol.action.task, network=network, schedule=p.init_f_T,
-            threshold=p.th_T0, seed=self.seed,
+            f_A=self.init_f_A, task=self.protocol.action.task, network=networks.get(f_T, f_T), schedule=p.init_f_T,
+            threshold=p.th_T0, seed=self.seed, on_raw=on_raw,
         )  # fmt: skip
 
     def init_f_B(self, method: LearnedMethod) -> InitPrivacySpec:
         p = self.profile
         return InitPrivacySpec(
-            f_A=self.init_f_A, branch=method.branch(self), schedule=p.init_f_B, threshold=p.th_B0, seed=self.seed
-        )
+            f_A=self.init_f_A, branch=method.branch(self), schedule=p.init_f_B, threshold=p.th_B0, seed=self.seed,
+            on_raw=method.on_raw,
+        )  # fmt: skip
 
     def anonymizer(self, method: str, omega: float) -> AnonymizerSpec:
         """f_A* of a learned method for one omega."""
         p, learned = self.profile, self._learned(method)
         return AnonymizerSpec(
-            f_T=self.init_f_T(learned.f_T), f_B=self.init_f_B(learned), omega=omega, schedule=p.minimax,
+            f_T=self.init_f_T(learned.f_T, learned.on_raw), f_B=self.init_f_B(learned), omega=omega, schedule=p.minimax,
             threshold=p.th_Bmax, norm_momentum=p.norm_momentum, seed=self.seed, update_f_B=learned.update_f_B,
             action_loss=learned.action_loss, f_B_steps=learned.f_B_steps,
         )  # fmt: skip
@@ -366,19 +393,11 @@ class Study:
         frames = FramesSpec(data=unfolded(self.data(role)), stored_side=self.profile.action_view.stored_side)
         return ReleaseSpec(method=method, frames=frames)
 
-    def target_spec(
-        self, method: Method, target: str, seed: int | None = None, network: str | None = None
-    ) -> TargetSpec:
-        """A target of the protocol, by name, trained on what a method releases.
+    def target_spec(self, method: Method, target: str, seed: int | None = None) -> TargetSpec:
+        """A target of the protocol, by name, trained on what a method releases; its architecture is the profile's."""
+        return self._fresh(method, self.protocol.targets[target].learns, target, seed)
 
-        Args:
-            network: of another architecture than the profile's, for the same f_A* (claim K14).
-        """
-        return self._fresh(method, self.protocol.targets[target].learns, target, seed, network)
-
-    def _fresh(
-        self, method: Method, learns: Role, target: str, seed: int | None = None, network: str | None = None
-    ) -> TargetSpec:
+    def _fresh(self, method: Method, learns: Role, target: str, seed: int | None = None) -> TargetSpec:
         p, action = self.profile, target == "action"
         view = p.action_view if action else p.privacy_view
         shrink = SHRINKS.get(method.name, 1) if isinstance(method, BaselineSpec) else 1
@@ -386,16 +405,16 @@ class Study:
             release=self.release(method, learns),
             data=self.data(learns),
             task=learns.task,
-            network=network or (p.target_f_T if action else p.target_f_B),
+            network=p.target_f_T if action else p.target_f_B,
             view=view.model_copy(update={"size": max(1, round(view.size / shrink))}),
             schedule=p.target_action if action else p.target_privacy,
             evaluations=p.evaluations,
             seed=p.target_seeds[0] if seed is None else seed,
         )
 
-    def target(self, method: Method, target: str, seed: int | None = None, network: str | None = None) -> Artifact:
+    def target(self, method: Method, target: str, seed: int | None = None) -> Artifact:
         """The trained target, scored on its own test rows."""
-        return self.store.run(self.target_spec(method, target, seed, network))
+        return self.store.run(self.target_spec(method, target, seed))
 
     def score_spec(
         self, method: Method, target: str, seed: int | None = None, *, tested: Method | None = None

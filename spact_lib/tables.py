@@ -50,6 +50,10 @@ LABELS = {
     "r2plus1d_f_T": "f_T R(2+1)D",
     "mc3_f_T": "f_T MC3",
     "tedspad": "TeD-SPAD's L_T",
+    "one_direction": "Eq. 5 in one direction",
+    "weights_1_1": "L_T and L_B 1 : 1",
+    "other_stage_f_T": "Other last stage of f_T",
+    "on_raw": "f_T, f_B start on raw",
 }
 METRICS = {"top1": "top-1", "cmap": "cMAP", "f1": "F1"}
 ENDS = ("low", "high")  # of an interval

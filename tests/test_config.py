@@ -115,9 +115,12 @@ def test_another_f_T_changes_f_T_alone_and_no_target(tiny_csv: Path, name: str) 
 
 def test_a_target_of_another_architecture_judges_the_same_f_A(tiny_csv: Path) -> None:
     one = study(tiny_csv)
+    networks = {"action": SMOKE.mc3_f_T, "privacy": SMOKE.larger_f_B}
+    others = study(tiny_csv, profile("smoke", target_f_T=networks["action"], target_f_B=networks["privacy"]))
     spact = one.anonymizer("spact", 0.5)
-    for role, network in (("action", SMOKE.mc3_f_T), ("privacy", SMOKE.larger_f_B)):
-        own, other = one.target_spec(spact, role), one.target_spec(spact, role, network=network)
+    assert others.anonymizer("spact", 0.5) == spact
+    for role, network in networks.items():
+        own, other = one.target_spec(spact, role), others.target_spec(spact, role)
         assert other == own.model_copy(update={"network": network}) and other.release == own.release
 
 
@@ -181,7 +184,7 @@ def test_unknown_names_and_data_are_refused_before_any_training(tiny_csv: Path, 
     with pytest.raises(UserError, match="unknown person to leave out 'c'; choose one of: a, b"):
         study(tiny_csv, leave_out=("person", "c"))
     one = study(tiny_csv)
-    learned = "choose one of: frozen_f_B, larger_f_B, .*, spact, .*, spatiotemporal_f_B, supervised, tedspad$"
+    learned = "choose one of: frozen_f_B, larger_f_B, .*, spact, .*, spatiotemporal_f_B, supervised, tedspad, weights_1_1$"
     with pytest.raises(UserError, match=f"unknown learned method 'raw'; {learned}"):
         one.choose_omega("raw")
     with pytest.raises(UserError, match=f"unknown learned method 'spct'; {learned}"):

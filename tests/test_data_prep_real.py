@@ -14,6 +14,7 @@ import pytest
 import data_prep
 from data_prep import hmdb51, pa_hmdb51, phvu, published, ucf101, vispr, vp
 from spact_lib.manifest import Manifest, check, read_manifest
+from spact_lib.protocols import SAME_AS_UCF101, overlapping_classes
 
 # facts.md: of the seven attributes of VISPR1 in their order, in 10,000 training and 8,000 test images.
 VISPR1_POSITIVES = {
@@ -83,11 +84,11 @@ def test_hmdb51_without_the_videos_of_pa_hmdb51(annotations: Path, pa: Manifest)
 def test_overlapping_classes_are_classes(annotations: Path) -> None:
     known = ucf101.prepare(Path("videos"), lists=annotations / "ucf101").tasks["action"].classes
     novel = hmdb51.prepare(Path("videos"), lists=annotations / "hmdb51").tasks["action"].classes
-    pairs = hmdb51.overlapping_classes(known, novel)
-    assert len(pairs) == sum(map(len, hmdb51.SAME_AS_UCF101.values())) == 19
+    pairs = overlapping_classes(known, novel)
+    assert len(pairs) == sum(map(len, SAME_AS_UCF101.values())) == 19
     assert len({name for _, name in pairs}) == 14
     assert ("Biking", "ride_bike") in pairs
-    assert hmdb51.overlapping_classes(["Biking"], ["ride_bike", "ride_horse"]) == [("Biking", "ride_bike")]
+    assert overlapping_classes(["Biking"], ["ride_bike", "ride_horse"]) == [("Biking", "ride_bike")]
 
 
 def test_pa_hmdb51(annotations: Path, pa: Manifest) -> None:
@@ -106,20 +107,13 @@ def test_pa_hmdb51(annotations: Path, pa: Manifest) -> None:
     assert {"1+2", "0+1"} <= set(values["gender"]) and {"2+3", "1+3", "1+2"} <= set(values["skin_color"])
 
 
-def test_pa_hmdb51_per_frame_and_per_video(pa: Manifest) -> None:
-    frames, videos = pa_hmdb51.per_frame(pa), pa_hmdb51.per_video(pa)
-    assert len(frames) == (pa.rows["end"] - pa.rows["start"]).sum() == 52_411
-    assert (
-        not frames.rows.duplicated(["path", "start"]).any() and (frames.rows["end"] - frames.rows["start"] == 1).all()
-    )
-    # Chance cMAP over frames is the mean prevalence, for so many frames: 69.1, and 60.2 if nudity means value 2.
-    assert 100 * prevalence(frames, "pa_attributes").mean() == pytest.approx(69.1, abs=0.1)
-    assert 100 * prevalence(frames, "pa_attributes_nudity2").mean() == pytest.approx(60.2, abs=0.1)
+def test_pa_hmdb51_per_video(pa: Manifest) -> None:
+    assert (pa.rows["end"] - pa.rows["start"]).sum() == 52_411
+    videos = pa_hmdb51.per_video(pa)
     assert len(videos) == 515 and videos.rows["path"].is_unique
     assert videos.labels("pa_attributes").sum(0).tolist() == [498, 418, 506, 306, 88]
-    for manifest in (frames, videos):
-        check(manifest, "PA-HMDB51")
-        assert manifest.tasks == pa.tasks
+    check(videos, "PA-HMDB51")
+    assert videos.tasks == pa.tasks
 
 
 def test_vispr(annotations: Path, tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ FURTHER = ["partly", "phvu", "pa_hmdb51"]  # for all columns of the first notebo
 
 
 @pytest.fixture
-def page(tmp_path: Path, monkeypatch, capsys) -> tuple[str, list[str]]:
-    """What is printed for the paper profile with datasets in seven states, and what is still to be done."""
+def page(tmp_path: Path, monkeypatch, capsys) -> tuple[str, list[str], list[str]]:
+    """What is printed for the paper profile with datasets in seven states, what is to be done, and what for --full."""
     for name, files in {"good": "ab", "labels_only": "", "partly": "a", "broken": "ab"}.items():
         folder = tmp_path / "data" / name
         folder.mkdir(parents=True)
@@ -37,12 +37,12 @@ def page(tmp_path: Path, monkeypatch, capsys) -> tuple[str, list[str]]:
         return NEEDED if "all" in path.name else ["good", *(FURTHER if full else [])]
 
     monkeypatch.setattr("spact_lib.notebooks.needs", needs)
-    to_do = doctor.examine("paper")
-    return capsys.readouterr().out, to_do
+    steps = doctor.examine("paper")
+    return capsys.readouterr().out, *steps
 
 
 def test_each_dataset_has_a_line(page):
-    text, _ = page
+    text = page[0]
     for line in (
         "  good: 3 rows, 2 files in use, all there\n",
         "  labels_only: 3 rows, 2 files in use, 2 missing\n",
@@ -61,7 +61,7 @@ def test_each_dataset_has_a_line(page):
 
 
 def test_notebooks_that_can_run_and_what_to_do_for_the_others(page, tmp_path):
-    text, to_do = page
+    text, to_do, for_full = page
     assert (
         "00_good.ipynb: can run\n"
         "  for all columns: needs partly, phvu, pa_hmdb51\n"
@@ -69,12 +69,14 @@ def test_notebooks_that_can_run_and_what_to_do_for_the_others(page, tmp_path):
     ) in text
     assert text.count("for all columns") == 1
     data = tmp_path / "data"
-    assert to_do == [
-        f"put the files of partly in place: 1 of 2 are missing under {data / 'partly'}; "
-        f"spact report {data / 'partly'} lists them",
+    assert for_full == [
         f"spact prepare phvu --root DIR; {how_to_get('phvu')}",
         f"spact prepare pa_hmdb51 --root DIR; {how_to_get('pa_hmdb51')}",
+    ]
+    assert to_do == [
         f"put the files of labels_only under {data / 'labels_only'}: none is there",
+        f"put the files of partly in place: 1 of 2 are missing under {data / 'partly'}; "
+        f"spact report {data / 'partly'} lists them",
         "spact prepare broken --root DIR",
         "spact prepare absent --root DIR",
         f"spact prepare vispr --root DIR; {how_to_get('vispr')}",

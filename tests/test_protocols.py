@@ -13,7 +13,6 @@ import torch
 from safetensors.torch import load_model
 
 from data_prep import pa_hmdb51
-from data_prep.hmdb51 import SAME_AS_UCF101, overlapping_classes
 from spact_lib import protocols, tables, target
 from spact_lib.config import DataSpec, Schedule, View, profile
 from spact_lib.data import VideoFrames, rows_of
@@ -22,7 +21,17 @@ from spact_lib.experiments import NotTrainedError, Store, manifest_of
 from spact_lib.manifest import Manifest, Task, write_manifest
 from spact_lib.metrics import multi_label_metrics, per_video
 from spact_lib.paper import reported
-from spact_lib.protocols import PROTOCOLS, TABLE_PROTOCOLS, Column, Role, Target, fingerprint, protocol
+from spact_lib.protocols import (
+    PROTOCOLS,
+    SAME_AS_UCF101,
+    TABLE_PROTOCOLS,
+    Column,
+    Role,
+    Target,
+    fingerprint,
+    overlapping_classes,
+    protocol,
+)
 from spact_lib.study import METHODS, LearnedMethod, Study
 
 VIEW = View(stored_side=16, size=16, n_frames=4, stride=1, crop=(0.8, 1.0), test_crop=1.0, flip=0.0, test_clips=2)

@@ -52,15 +52,19 @@ def _r3d18_dilated(n_classes: int) -> VideoResNet:
     """R3D-18 whose last stage keeps the temporal length (stride 1, dilation 2), as in the official code."""
     body = _r3d18(n_classes)
     first = body.layer4[0]
-    old = first.conv1[0]
-    first.conv1[0] = nn.Conv3d(
-        old.in_channels, old.out_channels, 3, stride=(1, 2, 2), padding=(2, 1, 1), dilation=(2, 1, 1), bias=False
-    )
-    shortcut = first.downsample[0]
-    first.downsample[0] = nn.Conv3d(shortcut.in_channels, shortcut.out_channels, 1, stride=(1, 2, 2), bias=False)
+    first.conv1[0], first.downsample[0] = _dilated(first.conv1[0], first.downsample[0])
     for conv in (first.conv1[0], first.downsample[0]):
         nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
     return body
+
+
+def _dilated(conv: nn.Conv3d, shortcut: nn.Conv3d) -> tuple[nn.Conv3d, nn.Conv3d]:
+    """The first convolution of a stage and its shortcut, which then keep the temporal length."""
+    sizes, stride = (conv.in_channels, conv.out_channels), (1, 2, 2)
+    return (
+        nn.Conv3d(*sizes, 3, stride=stride, padding=(2, 1, 1), dilation=(2, 1, 1), bias=False),
+        nn.Conv3d(*sizes, 1, stride=stride, bias=False),
+    )
 
 
 def _r2plus1d18(n_classes: int) -> VideoResNet:
@@ -116,6 +120,15 @@ class SlimMotionR3D(SlimR3D):
         return super().forward(x.contiguous(memory_format=torch.channels_last_3d))
 
 
+class SlimMotionDilatedR3D(SlimMotionR3D):
+    """The last block keeps the temporal length, stride 1 and dilation 2, as R3D-18's last stage in the official code."""
+
+    def __init__(self, n_classes: int, width: int = 16):
+        super().__init__(n_classes, width)
+        last = self.blocks[-1]
+        last.conv1[0], last.downsample[0] = _dilated(last.conv1[0], last.downsample[0])
+
+
 class SlimMotionR2Plus1D(SlimMotionR3D):
     """R(2+1)D for mini: every 3x3x3 convolution of the blocks is one in space, then one in time."""
 
@@ -166,6 +179,7 @@ ACTION_NETWORKS: dict[str, Callable[[int], nn.Module]] = {
     "r3d_slim_motion": SlimMotionR3D,
     "r2plus1d_slim_motion": SlimMotionR2Plus1D,
     "mc3_slim_motion": SlimMotionMC3,
+    "r3d_slim_motion_dilated": SlimMotionDilatedR3D,
 }
 
 
