@@ -353,7 +353,7 @@ def promote(args: argparse.Namespace) -> int:
 
 
 def doctor(args: argparse.Namespace) -> int:
-    """What is installed, prepared and runnable for a profile, and what to do next; status 1 if a default run needs it."""
+    """What is installed, prepared and runnable for a profile, and what to do next; status 1 if `reproduce` needs it."""
     from spact_lib.doctor import examine
 
     to_do, for_full = examine(args.profile)

@@ -95,7 +95,7 @@ def initialize_action(
     device: torch.device,
     workers: int = 0,
 ) -> tuple[nn.Module, dict[str, float]]:
-    """Eq. 7: f_T minimises L_T on f_A's output (``on_raw``: on raw clips), until L_T (mean of 50 steps) is below th_T0 or the budget ends."""
+    """Eq. 7: f_T minimises L_T on f_A's output, until L_T (mean of 50 steps) is below th_T0 or the budget ends."""
     seed_weights(spec.seed, 1)
     f_T = build_action_network(spec.network, action[1].tasks[task].n_classes).to(device)
     optimizer = adam(f_T, spec.schedule)
@@ -127,7 +127,7 @@ def initialize_privacy(
     folder: Path,
     device: torch.device,
 ) -> tuple[nn.Module, dict[str, float]]:
-    """Eq. 8: f_B minimises L_B on f_A's output (``on_raw``: on raw frames), until L_B (mean of 50 steps) is below th_B0 or the budget ends.
+    """Eq. 8: f_B minimises L_B on f_A's output, until L_B (mean of 50 steps) is below th_B0 or the budget ends.
 
     Args:
         batches: (first, last) -> iterator of batches as ``minimax.Game`` takes them.

@@ -201,14 +201,13 @@ TABLE_EXTRAS: dict[str, dict[str, str]] = {
     },
 }
 
-# The paper against the official code (design, section 8): rows that change one of SPAct's choices, and what they change.
-# Where ours is the official code's choice already, the row makes the paper's.
+# The paper against the official code: rows that change one of SPAct's choices, and what they change. Where ours is the
+# official code's choice already, the row makes the paper's.
 CHOICES: dict[str, str] = {
-    "spact_stills": "pairs of L_B: two crops of a still of the privacy data (official code); ours: two frames of a video",
+    "spact_stills": "pairs of L_B: two crops of a still, N = 64 (official code); ours: two frames of a video",
     "one_direction": "Eq. 5: Z alone as anchor (as printed); ours: both directions (official code)",
-    "weights_1_1": "Eq. 9: L_T and L_B weighted 1 : 1, omega = 1 (official code); ours: the omega that keeps the action",
-    "other_stage_f_T": "last stage of f_T: on mini dilated in time (official code), ours not; on paper the other way "
-    "round",
+    "weights_1_1": "Eq. 9: omega = 1, L_T and L_B 1 : 1 (official code); ours: the omega that keeps the action",
+    "other_stage_f_T": "last stage of f_T: on mini dilated in time (official code), ours is not; on paper reversed",
     "on_raw": "start of f_T and f_B: learned on raw data (Fig. 2); ours: on f_A's output (Eq. 7, 8, official code)",
 }
 

@@ -121,7 +121,7 @@ class SlimMotionR3D(SlimR3D):
 
 
 class SlimMotionDilatedR3D(SlimMotionR3D):
-    """The last block keeps the temporal length, stride 1 and dilation 2, as R3D-18's last stage in the official code."""
+    """The last block keeps the temporal length (stride 1, dilation 2), as R3D-18's last stage in the official code."""
 
     def __init__(self, n_classes: int, width: int = 16):
         super().__init__(n_classes, width)
