@@ -9,7 +9,12 @@ import pandas as pd
 
 from spact_lib.config import BaselineSpec
 from spact_lib.study import Study
-from spact_lib.tables import METRICS, label
+from spact_lib.tables import METRICS, column_means, hardware_of, is_action, label, minutes_of, relative_drop, save_text
+
+NOTE = (
+    "drop %: relative, from learned and tested on raw; loss: L_T or L_B of the test rows' predictions, in nats; "
+    "minutes: of the test passes of this target; one replicate."
+)
 
 
 def c1_c2(study: Study, name: str) -> pd.DataFrame:
@@ -17,24 +22,67 @@ def c1_c2(study: Study, name: str) -> pd.DataFrame:
 
     Returns:
         Index (metric, learned on, tested on), metrics as in ``tables.table``. Columns, means over the target seeds:
-        ``here`` (top-1 and cMAP in percent, F1 in [0, 1]), ``chance``, ``loss`` (L_T or L_B of the predictions averaged
-        over a row's test clips, in nats).
+        ``here`` (top-1 and cMAP in percent, F1 in [0, 1]), ``chance``, ``drop`` (relative, from learned and tested on
+        raw, in percent), ``loss`` (L_T or L_B of the predictions averaged over a row's test clips, in nats),
+        ``minutes`` and ``hardware`` of the target's test passes.
     """
     methods = {"raw": BaselineSpec(name="raw"), name: study.method(name)}
     rows = {}
     for target, asked in study.protocol.targets.items():
-        for learned, on in methods.items():
-            for tested, other in methods.items():
-                specs = [study.score_spec(on, target, seed, tested=other) for seed in study.profile.target_seeds]
-                of_seeds = [study.store.run(spec).metrics["scores"] for spec in specs]
-                for column, scores in zip(asked.columns, zip(*of_seeds, strict=True), strict=True):
-                    means = pd.DataFrame(scores)
-                    for metric in (metric for metric in METRICS if metric in means):
-                        rows[f"{column.name} {METRICS[metric]}", label(learned), label(tested)] = {
-                            "here": means[metric].mean(),
-                            "chance": means[f"{metric}_chance"].mean(),
-                            "loss": means["loss"].mean(),
-                        }
+        records = {
+            (label(learned), label(tested)): [
+                study.store.run(study.score_spec(on, target, seed, tested=other)).record
+                for seed in study.profile.target_seeds
+            ]
+            for learned, on in methods.items()
+            for tested, other in methods.items()
+        }
+        made = [record for of_seeds in records.values() for record in of_seeds]
+        for where, of_seeds in records.items():
+            for column, metric, means in column_means(asked, [record["metrics"]["scores"] for record in of_seeds]):
+                rows[f"{column.name} {METRICS[metric]}", *where] = {
+                    **means[["here", "chance", "loss"]],
+                    "minutes": minutes_of(made),
+                    "hardware": hardware_of(made),
+                }
     found = pd.DataFrame.from_dict(rows, orient="index")
     found.index = pd.MultiIndex.from_tuples(rows, names=["metric", "learned on", "tested on"])
+    raw = {metric: found.loc[(metric, label("raw"), label("raw")), "here"] for metric, *_ in rows}
+    found.insert(2, "drop", [relative_drop(row.here, raw[metric]) for (metric, *_), row in found.iterrows()])
     return found
+
+
+def printable(table: pd.DataFrame) -> pd.DataFrame:
+    """The table as text."""
+    digits = [3 if metric.endswith("F1") else 1 for metric, *_ in table.index]
+    return pd.DataFrame(
+        {
+            column: [f"{value:.{n}f}" for value, n in zip(table[column], digits, strict=True)]
+            for column in ("here", "chance")
+        }
+        | {"drop %": table["drop"].map("{:.1f}".format), "loss": table["loss"].map("{:.3f}".format)}
+        | {"minutes": table["minutes"].map("{:.1f}".format), "hardware": table["hardware"]},
+        index=table.index,
+    )
+
+
+def save(table: pd.DataFrame, profile: str, name: str) -> None:
+    """Write it as csv and LaTeX (``tables.save_text``)."""
+    save_text(printable(table), profile, name, f"{NOTE} Hardware: {table['hardware'].iloc[0]}.")
+
+
+def sentences(table: pd.DataFrame, name: str) -> str:
+    """Both conditions in a line each, from the table alone."""
+    lines, raw, other = [], label("raw"), label(name)
+    for metric in table.index.unique("metric"):
+        if metric.endswith("F1"):  # the same losses as cMAP's
+            continue
+        here, loss = table["here"][metric], table["loss"][metric]
+        condition, letter = ("C1", "T") if is_action(metric) else ("C2", "B")
+        lines.append(
+            f"{condition}, {metric}: in use since before, f'_{letter} falls from {here[raw, raw]:.1f} to "
+            f"{here[raw, other]:.1f} on {other}'s release, L_{letter} from {loss[raw, raw]:.3f} to "
+            f"{loss[raw, other]:.3f}; retrained it reaches {here[other, other]:.1f}, L_{letter} "
+            f"{loss[other, other]:.3f}."
+        )
+    return "\n".join(lines)

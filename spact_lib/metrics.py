@@ -109,4 +109,9 @@ def prediction_loss(probabilities: Tensor, targets: Tensor) -> float:
 
 def headline(metrics: dict[str, float]) -> float:
     """The number by which validation chooses: top-1, or cMAP."""
-    return metrics["top1"] if "top1" in metrics else metrics["cmap"]
+    return metrics[headline_name(metrics)]
+
+
+def headline_name(metrics: dict[str, float]) -> str:
+    """Which of these metrics is the headline."""
+    return "top1" if "top1" in metrics else "cmap"

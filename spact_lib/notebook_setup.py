@@ -6,7 +6,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -16,7 +16,7 @@ import PIL.Image
 from IPython.display import Image, Markdown, display
 from matplotlib.figure import Figure
 
-from spact_lib import figures, result_figures, tables
+from spact_lib import figures, plan, result_figures, tables
 from spact_lib.ahead import whatever_is_free
 from spact_lib.apps.viewer import overlaid
 from spact_lib.attention import attention
@@ -120,25 +120,51 @@ def replicated_table(
     return table
 
 
-def further_columns(
-    name: str, study: Study, protocols: Iterable[str], *, train: bool, target_seeds: Sequence[int]
-) -> pd.DataFrame | None:
+def further_columns(name: str, study: Study, protocols: Iterable[str], *, train: bool) -> pd.DataFrame | None:
     """A table's other groups of columns, those that are trained already; written and kept like ``replicated_table``.
 
     Args:
         protocols: the groups, names of ``protocols.PROTOCOLS``.
         train: also train what is missing.
-        target_seeds: as for ``open_notebook``.
     """
-    changes = {"target_seeds": tuple(target_seeds)} if target_seeds else {}
-    own = [(study.profile.draw, study.seed)]
-    shown = [p for p in protocols if train or tables.at_hand(name, study.profile.name, p, own, **changes)]
+    for protocol in protocols:
+        named_protocol(protocol)  # a misspelt name is no column that is missing
+    here = study if train else tables.reading(study)
+    shown = [p for p in protocols if train or tables.is_at_hand(name, here, protocols=[p])]
     print("further columns:", ", ".join(shown) or "none is trained yet; spact reproduce --full trains them")
-    if not shown:
-        return None
-    table = tables.table(name, study, protocols=shown)
-    tables.save_table(table, study.profile.name, f"{name}_further{suffix(study)}")
-    tables.keep_used(f"{name}_further{suffix(study)}", study)
+    return _kept(name, here, "further", protocols=shown) if shown else None
+
+
+def further_rows(
+    name: str, study: Study, rows: Iterable[str], kept: str, *, train: bool,
+    metrics: Mapping[str, str] = tables.METRICS,
+) -> pd.DataFrame | None:  # fmt: skip
+    """Further rows of a table beside raw data and SPAct, those that are trained already; written and kept like
+    ``replicated_table``. What is missing is named, with the minutes of training that it would take at most.
+
+    Args:
+        kept: what is added to the table's name in file names.
+        train: also train what is missing.
+        metrics: as for ``tables.table``.
+    """
+    study.check(rows)
+    here = study if train else tables.reading(study)
+    missing = [row for row in rows if not train and not tables.is_at_hand(name, here, methods=["raw", row])]
+    shown = [row for row in rows if row not in missing]
+    print("here:", ", ".join(map(tables.label, shown)) or "none yet")
+    if missing:
+        minutes = plan.minutes(here, [spec for row in missing for spec in plan.asked(here, row)])
+        print(
+            f"not run, {minutes:.0f} minutes of training at most (spact reproduce --full):",
+            ", ".join(map(tables.label, missing)),
+        )
+    return _kept(name, here, kept, methods=["raw", "spact", *shown], metrics=metrics) if shown else None
+
+
+def _kept(name: str, study: Study, kept: str, **shown: object) -> pd.DataFrame:
+    table, file = tables.table(name, study, **shown), f"{name}_{kept}{suffix(study)}"
+    tables.save_table(table, study.profile.name, file)
+    tables.keep_used(file, study)
     return table
 
 
@@ -160,6 +186,27 @@ def show_released(
         return
     frames = released(study, tables.labelled(study, methods), role, test_items(study, role, items), parts)
     show(figures.frame_grid(frames, side=72)[0], study.profile.name, name)
+
+
+def show_omegas(study: Study, omegas: Iterable[float], name: str, *, train: bool) -> pd.DataFrame:
+    """SPAct's curve over omega (``tables.omega_curve``), printed, written and kept; what is missing is named with the
+    minutes of training that it would take."""
+    curve = tables.omega_curve(study, omegas, train=train)
+    if missing := [omega for omega in omegas if omega not in curve.index]:
+        here = tables.reading(study)
+        here.store.used |= study.store.used
+        roles = ("action", "privacy")
+        specs = [here.target_spec(here.anonymizer("spact", omega), role) for omega in missing for role in roles]
+        minutes = plan.minutes(here, specs) * len(study.profile.target_seeds)
+        print(f"omega not run, {minutes:.0f} minutes of training (spact reproduce --full):", *missing)
+    records = [record for record in study.store.used.values() if record["kind"] in tables.TRAINED]
+    minutes, hardware = f"{tables.minutes_of(records):.1f}", tables.hardware_of(records)
+    text = curve.map("{:.1f}".format).assign(minutes=minutes, hardware=hardware)
+    note = f"One replicate; minutes of training of all omegas together: {minutes}. Hardware: {hardware}."
+    tables.save_text(text, study.profile.name, name, note)
+    tables.keep_used(name, study)
+    print(text.drop(columns=["minutes", "hardware"]).to_string())
+    return curve
 
 
 def show_games(study: Study, methods: Iterable[str], name: str) -> None:

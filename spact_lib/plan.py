@@ -5,10 +5,11 @@ passes per sample (forward, gradients of activations and of weights), a frozen o
 one without gradient a single pass. Not counted: decoding, augmentation, optimizers, the search of a detector.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from statistics import median
 
 import pandas as pd
 import torch
@@ -41,6 +42,7 @@ from spact_lib.paths import runs_root
 from spact_lib.protocols import TABLE_PROTOCOLS, Protocol, data_label, data_spec, dataset_folder, how_to_prepare
 from spact_lib.protocols import protocol as named_protocol
 from spact_lib.study import METHODS, TABLES, LearnedMethod, Study
+from spact_lib.tables import markdown, trained_parts
 from spact_lib.target import build_target
 
 FRAMES_PER_VIDEO = 200  # assumed where a manifest does not say: UCF101's videos have about 180, HMDB51's about 90
@@ -169,8 +171,10 @@ def _planned_study(profile: Profile, protocol: Protocol) -> Study:
 
 
 def _candidates(study: Study, name: str) -> list[Method]:
-    """What a row may train at most: the whole grid of omega, of which the last is then the chosen one."""
+    """What a row may train at most: the whole grid of omega (or sigma), of which the last is then the chosen one."""
     learned = METHODS[name]
+    if learned == "noise_features":
+        return [study.noise_features(sigma) for sigma in sorted(study.profile.sigmas, reverse=True)]
     if not isinstance(learned, LearnedMethod):
         return [study.method(name)]
     grid = sorted(study.profile.omegas, reverse=True)
@@ -197,7 +201,7 @@ def plan(profile: Profile) -> tuple[list[PlannedRun], list[str]]:
             study = _planned_study(profile, named_protocol(protocol))
             for method in methods:
                 try:
-                    specs = list(_asked(study, method))
+                    specs = list(asked(study, method))
                 except NotTrainedError:
                     unknown[f"{table}, {protocol}: {method}"] = None
                     continue
@@ -212,7 +216,7 @@ def plan(profile: Profile) -> tuple[list[PlannedRun], list[str]]:
     return list(runs.values()), list(unknown)
 
 
-def _asked(study: Study, method: str) -> Iterator[Spec]:
+def asked(study: Study, method: str) -> Iterator[Spec]:
     """The specs that a table row asks for, at most."""
     candidates = _candidates(study, method)
     if len(candidates) > 1:
@@ -221,6 +225,28 @@ def _asked(study: Study, method: str) -> Iterator[Spec]:
     for target in study.protocol.targets:
         for seed in study.profile.target_seeds:
             yield study.score_spec(candidates[-1], target, seed)
+
+
+def minutes(study: Study, specs: Iterable[Spec]) -> float:
+    """Training that specs would still take at most, each missing part as long as those of its kind took (median).
+
+    Args:
+        study: only reading, with its records at hand (``tables.reading``).
+    """
+    taken: dict[str, list[float]] = {"noise_features": []}
+    for record in study.store.used.values():
+        taken.setdefault(record["kind"], []).append(record["seconds"])
+    taken["noise_features"] += taken.get("anonymizer", [])  # a game without an adversary, before there is one
+    parts = {key: part for spec in specs for key, part in trained_parts(spec).items()}
+    missing = [part.kind for part in parts.values() if not _finished(study.store, part)]
+    return sum(median(taken[kind]) for kind in missing if taken.get(kind)) / 60
+
+
+def _finished(store: Store, spec: Spec) -> bool:
+    try:
+        return bool(store.run(spec))
+    except NotTrainedError:
+        return False
 
 
 def _makes_nothing(spec: Spec, profile: Profile) -> bool:
@@ -310,8 +336,6 @@ def missing(profile: Profile, runs: list[PlannedRun]) -> list[str]:
 
 def text(profile: Profile) -> tuple[str, pd.DataFrame]:
     """The plan for readers, and its table."""
-    from spact_lib.tables import markdown
-
     runs, unknown = plan(profile)
     table = as_table(runs)
     todo = [run for run in runs if not run.done]

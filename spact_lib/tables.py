@@ -4,7 +4,9 @@ A table is tidy: one row per (metric, method). ``printable`` makes text of it, f
 the README.
 """
 
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from html import escape
 from pathlib import Path
@@ -17,9 +19,10 @@ from spact_lib.config import AnonymizerSpec, Method, NoiseFeaturesSpec, Spec
 from spact_lib.errors import UserError, unknown_name
 from spact_lib.experiments import NotTrainedError, Store
 from spact_lib.files import atomic_path, write_text
-from spact_lib.metrics import headline
+from spact_lib.metrics import headline, headline_name
 from spact_lib.paper import relative_drop, reported, reported_drop
 from spact_lib.paths import runs_root
+from spact_lib.protocols import Column, Target
 from spact_lib.results import keep_records
 from spact_lib.study import METHODS, TABLE_EXTRAS, TABLES, LearnedMethod, Study, open_study
 
@@ -56,6 +59,7 @@ LABELS = {
     "on_raw": "f_T, f_B start on raw",
 }
 METRICS = {"top1": "top-1", "cmap": "cMAP", "f1": "F1"}
+WITH_OFFICIAL_F1 = METRICS | {"f1_official": "raw-logit F1"}  # the official code's threshold: a raw logit above 0.5
 ENDS = ("low", "high")  # of an interval
 # Kinds of specs that cost minutes.
 TRAINED = ("init_f_A", "init_f_T", "init_f_B", "anonymizer", "noise_features", "target", "test")
@@ -78,13 +82,15 @@ def is_action(metric: str) -> bool:
 
 
 def table(
-    name: str, *studies: Study, methods: Iterable[str] = (), protocols: Iterable[str] = ()
+    name: str, *studies: Study, methods: Iterable[str] = (), protocols: Iterable[str] = (),
+    metrics: Mapping[str, str] = METRICS,
 ) -> pd.DataFrame:  # fmt: skip
     """A table of the paper (``TABLES``) for one replicate, or the mean over several.
 
     Args:
         methods: rows; none: all rows of that table. Drops are from raw, so its row is always there.
         protocols: groups of columns, such as ``TABLE_PROTOCOLS``; none: the studies' own.
+        metrics: to be shown, by their names in records.
 
     Returns:
         Index (metric, method). Columns: ``here`` (top-1 and cMAP in percent, F1 in [0, 1]; mean over the target
@@ -107,7 +113,7 @@ def table(
     # Where no data are drawn, two draws with one seed are the same replicate; it must not be averaged with itself.
     studies = list({study.init_f_A.key(): study for study in studies}.values())
     parts = [[study.under(p) for p in protocols] if protocols else [study] for study in studies]
-    each = [pd.concat([_method_rows(name, s, method) for s in part for method in methods]) for part in parts]
+    each = [pd.concat([_method_rows(name, s, method, metrics) for s in part for method in methods]) for part in parts]
     for table in each:
         raw = table["here"].xs("raw", level="method")
         table["drop"] = [relative_drop(row.here, raw[metric]) for (metric, _), row in table.iterrows()]
@@ -124,8 +130,8 @@ def table(
             means[prefix + "low"] = stacked[column].agg(lambda values: t_interval(values)[0])
             means[prefix + "high"] = stacked[column].agg(lambda values: t_interval(values)[1])
         columns = ["here", "low", "high", "chance", "drop", "drop low", "drop high", *columns[3:]]
-    metrics = list(dict.fromkeys(means.index.get_level_values("metric")))
-    order = pd.MultiIndex.from_product([metrics, methods], names=["metric", "method"])
+    shown = list(dict.fromkeys(means.index.get_level_values("metric")))
+    order = pd.MultiIndex.from_product([shown, methods], names=["metric", "method"])
     return means.loc[order, [*columns, "omega", "seeds", "replicates", "minutes", "hardware", "boxes"]]
 
 
@@ -139,7 +145,23 @@ def _paper_row(lookup: Callable[..., float | None], table: str, method: str, *co
     return lookup(table, row, *column) if row else None
 
 
-def _method_rows(table: str, study: Study, name: str) -> pd.DataFrame:
+def column_means(
+    asked: Target, of_seeds: Iterable[Sequence[dict]], metrics: Mapping[str, str] = METRICS
+) -> Iterator[tuple[Column, str, pd.Series]]:
+    """(column, metric, mean scores over target seeds) of a target, its chance line among them as ``chance``.
+
+    Args:
+        of_seeds: for every seed, the metrics of each column.
+    """
+    for column, scores in zip(asked.columns, zip(*of_seeds, strict=True), strict=True):
+        means = pd.DataFrame(scores).mean(numeric_only=True)
+        # The paper has no F1 for an action.
+        for metric in (m for m in metrics if m in means and not (m.startswith("f1") and is_action(column.name))):
+            chance = means[metric.removesuffix("_official") + "_chance"]
+            yield column, metric, pd.concat([means, pd.Series({"here": means[metric], "chance": chance})])
+
+
+def _method_rows(table: str, study: Study, name: str, metrics: Mapping[str, str]) -> pd.DataFrame:
     """The rows of one method in one replicate, without drops."""
     method, seeds = study.method(name), study.profile.target_seeds
     specs: dict[str, Spec] = {}
@@ -149,17 +171,15 @@ def _method_rows(table: str, study: Study, name: str) -> pd.DataFrame:
     for target, asked in study.protocol.targets.items():
         for seed in seeds:
             specs |= trained_parts(study.score_spec(method, target, seed))
-        of_columns = zip(*(study.scores(method, target, seed) for seed in seeds), strict=True)
-        for column, of_seeds in zip(asked.columns, of_columns, strict=True):
-            scores = pd.DataFrame(of_seeds)
-            # The paper has no F1 for an action.
-            for metric in (m for m in METRICS if m in scores and not (m == "f1" and is_action(column.name))):
-                rows[f"{column.name} {METRICS[metric]}", name] = {
-                    "here": scores[metric].mean(),
-                    "chance": scores[f"{metric}_chance"].mean(),
-                    "paper": _paper_row(reported, table, name, column.paper, metric),
-                    "paper drop": _paper_row(reported_drop, table, name, column.paper, metric),
-                }
+        for column, metric, means in column_means(
+            asked, (study.scores(method, target, seed) for seed in seeds), metrics
+        ):
+            rows[f"{column.name} {metrics[metric]}", name] = {
+                "here": means["here"],
+                "chance": means["chance"],
+                "paper": _paper_row(reported, table, name, column.paper, metric),
+                "paper drop": _paper_row(reported_drop, table, name, column.paper, metric),
+            }
     records = [study.store.run(spec).record for spec in specs.values()]
     found = pd.DataFrame.from_dict(rows, orient="index", dtype=float)
     found.index = pd.MultiIndex.from_tuples(rows, names=["metric", "method"])
@@ -167,9 +187,19 @@ def _method_rows(table: str, study: Study, name: str) -> pd.DataFrame:
         omega=_strength(method),
         seeds=" ".join(map(str, seeds)),
         boxes=getattr(method, "boxes", ""),
-        minutes=sum(record["seconds"] for record in records) / 60,
-        hardware=distinct("{device}, threads: {threads}".format(**record["environment"]) for record in records),
+        minutes=minutes_of(records),
+        hardware=hardware_of(records),
     )
+
+
+def minutes_of(records: Iterable[dict]) -> float:
+    """Minutes that made these records."""
+    return sum(record["seconds"] for record in records) / 60
+
+
+def hardware_of(records: Iterable[dict]) -> str:
+    """On what these records were made."""
+    return distinct("{device}, threads: {threads}".format(**record["environment"]) for record in records)
 
 
 def _strength(method: Method) -> str:
@@ -188,27 +218,36 @@ def trained_parts(spec: Spec) -> dict[str, Spec]:
     return found
 
 
+def reading(study: Study, root: Path | None = None) -> Study:
+    """The same study, which trains nothing: its records are in the store (or in ``root``), else committed."""
+    return replace(study, store=Store(root or study.store.root, read_only=True))
+
+
+def is_at_hand(name: str, study: Study, **shown: Iterable[str]) -> bool:
+    """Whether a table (of rows or columns, as for ``table``) needs no more training; ``study`` is only reading."""
+    try:
+        table(name, study, **shown)
+    except UserError:  # its data, too, may not be here
+        return False
+    return True
+
+
 def at_hand(
-    name: str, profile: str, protocol: str, replicates: Iterable[Iterable[int]], *, protocols: Iterable[str] = (),
+    name: str, profile: str, protocol: str, replicates: Iterable[Iterable[int]], *, methods: Iterable[str] = (),
     root: Path | None = None, **changes: object,
 ) -> list[Study]:  # fmt: skip
-    """The replicates whose table needs no more training: in the store, or committed where training is forbidden.
+    """The replicates whose table needs no more training: in the store, or committed. Their studies are only reading.
 
     Args:
         replicates: pairs (draw, seed).
-        protocols: groups of columns, as for ``table``.
+        methods: rows, as for ``table``.
         changes: as for ``open_study``.
     """
     found = []
     for draw, seed in replicates:
-        try:
-            study = open_study(profile, draw=draw, seed=seed, protocol=protocol, **changes)
-            study = replace(study, store=Store(root or study.store.root, read_only=True))
-            table(name, study, protocols=protocols)
-        except UserError:
-            continue
-        found.append(study)
-    return found
+        with suppress(UserError):
+            found.append(reading(open_study(profile, draw=draw, seed=seed, protocol=protocol, **changes), root))
+    return [study for study in found if is_at_hand(name, study, methods=methods)]
 
 
 def omega_curve(study: Study, omegas: Iterable[float], *, train: bool = False, method: str = "spact") -> pd.DataFrame:
@@ -219,26 +258,32 @@ def omega_curve(study: Study, omegas: Iterable[float], *, train: bool = False, m
         train: train what is missing; else only the grid's are trained, and of the others those at hand are shown.
 
     Returns:
-        Index ``omega``, from small to large. Columns ``action`` and ``privacy``: top-1 or cMAP in percent.
+        Index ``omega``, from small to large. Columns ``action`` and ``privacy``: top-1 or cMAP in percent;
+        ``action chance`` and ``privacy chance``.
 
     Raises:
         NotTrainedError: a record of the grid is missing where training is forbidden.
     """
-    reading = replace(study, store=Store(study.store.root, read_only=True))
-    grid, found = study.profile.omegas, {}
+    other, grid, found = reading(study), study.profile.omegas, {}
     for omega in sorted({*omegas, *grid}):
-        from_store = study if train or omega in grid else reading
+        from_store = study if train or omega in grid else other
         spec = study.anonymizer(method, omega)
         try:
-            found[omega] = [
-                np.mean([headline(from_store.target(spec, role, seed).metrics) for seed in study.profile.target_seeds])
+            scores = {
+                role: [from_store.target(spec, role, seed).metrics for seed in study.profile.target_seeds]
                 for role in ("action", "privacy")
-            ]
+            }
         except NotTrainedError:
             if from_store is study:
                 raise
-    study.store.used |= reading.store.used
-    return pd.DataFrame.from_dict(found, orient="index", columns=["action", "privacy"]).rename_axis("omega")
+            continue
+        means = {role: np.mean([headline(metrics) for metrics in of_seeds]) for role, of_seeds in scores.items()}
+        found[omega] = means | {
+            f"{role} chance": np.mean([metrics[f"{headline_name(metrics)}_chance"] for metrics in of_seeds])
+            for role, of_seeds in scores.items()
+        }
+    study.store.used |= other.store.used
+    return pd.DataFrame.from_dict(found, orient="index").rename_axis("omega")
 
 
 def printable(table: pd.DataFrame) -> pd.DataFrame:
@@ -273,25 +318,42 @@ def markdown(rows: list[list[str]]) -> list[str]:
 
 
 def save_table(table: pd.DataFrame, profile: str, name: str) -> Path:
-    """Write the printable table to ``tables/<profile>/<name>`` of the store: ``.csv`` (returned) and ``.tex``."""
-    path, text = runs_root() / "tables" / profile / f"{name}.csv", printable(table)
+    """``save_text`` of the printable table; the LaTeX says hardware and replicates below it, for the sake of width."""
+    text, columns = printable(table), ["seeds", "replicates", "hardware"]
+    said = [f"{column}: {distinct(text[column])}" for column in columns]
+    return save_text(text, profile, name, f"{'; '.join(said)}. {NOTE}", columns)
+
+
+def save_text(
+    text: pd.DataFrame, profile: str, name: str, note: str, said: Sequence[str] = ("minutes", "hardware")
+) -> Path:
+    """Write a table of texts to ``tables/<profile>/<name>`` of the store: ``.csv`` (returned) and ``.tex``.
+
+    Args:
+        note: below the LaTeX table.
+        said: columns that only the csv has, because the note says them.
+    """
+    path = runs_root() / "tables" / profile / f"{name}.csv"
     with atomic_path(path) as temporary:
         text.to_csv(temporary)
-    write_text(path.with_suffix(".tex"), latex(text.drop(columns=["seeds", "replicates", "hardware"])))
+    write_text(path.with_suffix(".tex"), latex(text.drop(columns=list(said)), note))
     return path
 
 
-def latex(text: pd.DataFrame) -> str:
-    """A printable table as LaTeX, SPAct's rows in bold."""
+def latex(text: pd.DataFrame, note: str) -> str:
+    """A table of texts as LaTeX, SPAct's rows in bold, and a note below it."""
     styler = text.style.apply(_mark_spact, axis=1).format(escape="latex").format_index(escape="latex", axis=0)
     body = styler.format_index(escape="latex", axis=1).to_latex(
-        hrules=True, clines="skip-last;data", column_format="ll" + "r" * text.shape[1], convert_css=True
-    )
-    return "% needs \\usepackage{booktabs, multirow}\n" + body
+        hrules=True, clines="skip-last;data", column_format="l" * text.index.nlevels + "r" * text.shape[1],
+        convert_css=True,
+    )  # fmt: skip
+    escaped = re.sub(r"([&%$#_{}])", r"\\\1", note)
+    return f"% needs \\usepackage{{booktabs, multirow}}\n{body}\n\\par\\footnotesize {escaped}\n"
 
 
 def _mark_spact(row: pd.Series) -> list[str]:
-    return ["font-weight: bold;" if row.name[1] == LABELS["spact"] else ""] * len(row)
+    names = row.name if isinstance(row.name, tuple) else (row.name,)
+    return ["font-weight: bold;" if LABELS["spact"] in names else ""] * len(row)
 
 
 def keep_used(name: str, *studies: Study) -> Path:
