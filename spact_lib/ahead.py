@@ -44,7 +44,7 @@ def rows() -> list[tuple[str, str]]:
     return list(found)
 
 
-Item = tuple[Study, str, str]  # study, row, target of its protocol
+Item = tuple[Study, str, str]  # study, row, target of its protocol; of whatever else is made, the study comes first
 
 
 def train(item: Item) -> None:
@@ -57,7 +57,7 @@ def train(item: Item) -> None:
 def whatever_is_free(items: Iterable[Item], make: Callable[[Item], None] = train) -> None:
     """Make all items, those first that nobody else is making; wait when there are no others."""
     left = list(items)
-    stores = {id(study.store): study.store for study, _, _ in left}.values()
+    stores = {id(item[0].store): item[0].store for item in left}.values()
     for store in stores:
         store.wait = False
     try:
@@ -116,7 +116,7 @@ def spread(jobs: int | None) -> tuple[int, int, list[str]]:
     return jobs, int(threads or max(1, cores() // jobs)), [devices[k % len(devices)] for k in range(jobs) if devices]
 
 
-def _work_in_child(profile: str) -> None:
+def _work_in_child(profile: str, job: Callable[[str], object] | None) -> None:
     # A killed parent cannot end its children; each waits for that beside its work.
     parent = multiprocessing.parent_process()
     threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
@@ -125,27 +125,30 @@ def _work_in_child(profile: str) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("spact_lib").setLevel(logging.INFO)
     try:
-        work(profile)
+        (job or work)(profile)
     except Exception as error:  # its traceback belongs to the notebook that meets the same
         log.info("ahead: stopped by %s: %s", type(error).__name__, error)
 
 
 @contextmanager
-def processes(profile: str, n: int, threads: int, devices: list[str]) -> Iterator[None]:
+def processes(
+    profile: str, n: int, threads: int, devices: list[str], job: Callable[[str], object] | None = None
+) -> Iterator[None]:
     """Within: ``n`` processes work ahead; they end with the block.
 
     Args:
         threads: of each process, this one's notebooks included.
         devices: one for each process, this one's notebooks first; empty: all on the default device.
+        job: what they do, a function of the profile's name that another process can import; None: ``work``.
     """
     before, started = dict(os.environ), []
     os.environ |= {"OMP_NUM_THREADS": str(threads), "TQDM_DISABLE": "1"}  # bars of two processes would mix
-    for k in range(n if rows() else 0, -1, -1):  # this process last: its device stays
+    for k in range(n if job or rows() else 0, -1, -1):  # this process last: its device stays
         if devices:
             os.environ["SPACT_DEVICE"] = devices[k]
         if k:
             # No daemon: those may not start the workers of a data loader.
-            child = multiprocessing.get_context("spawn").Process(target=_work_in_child, args=(profile,))
+            child = multiprocessing.get_context("spawn").Process(target=_work_in_child, args=(profile, job))
             child.start()
             started.append(child)
     try:

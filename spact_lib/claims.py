@@ -19,23 +19,26 @@ from spact_lib.paper import relative_drop
 LEVEL = 0.05
 
 
+Cell = tuple[str, str, str]  # (setting, method, "action" or "privacy")
+
+
 @dataclass(frozen=True)
 class Scores:
-    """Numbers of one replicate: (setting, method) -> (action, privacy), top-1 or cMAP in percent, over targets.
+    """Numbers of one replicate, top-1 or cMAP in percent, means over targets.
 
     A setting is a protocol ("known", "novel", "scene_object"), or "other_targets": the known protocol, read by other
     architectures of f'_T and f'_B.
     """
 
-    cells: Mapping[tuple[str, str], tuple[float, float]]
+    cells: Mapping[Cell, float]
 
     def action(self, method: str, setting: str = "known") -> float:
         """a of a row."""
-        return self.cells[setting, method][0]
+        return self.cells[setting, method, "action"]
 
     def cmap(self, method: str, setting: str = "known") -> float:
         """Privacy cMAP of a row: low is good."""
-        return self.cells[setting, method][1]
+        return self.cells[setting, method, "privacy"]
 
     def s(self, method: str, setting: str = "known") -> float:
         """s: relative drop of cMAP from raw, in percent."""

@@ -251,7 +251,7 @@ class Profile(Frozen):
     privacy_view: View
     width: int  # of f_A
     f_T: str
-    r2plus1d_f_T: str  # f_T of other architectures (claim K13), as f'_T claim K14's
+    r2plus1d_f_T: str  # f_T of other architectures (claim K13)
     mc3_f_T: str
     other_stage_f_T: str  # its last stage dilated in time where f_T's is not, and the other way round
     f_B: str
@@ -265,6 +265,8 @@ class Profile(Frozen):
     boxes: Literal["oracle", "coco"]  # of persons, for the obfuscation baselines
     target_f_T: str
     target_f_B: str
+    other_target_f_T: str  # of claim K14
+    other_target_f_B: str
     precision: Literal["float32", "bfloat16"]
     init_f_A: Schedule
     init_f_T: Schedule
@@ -313,6 +315,8 @@ MINI = Profile(
     boxes="oracle",
     target_f_T="r3d_slim_motion",
     target_f_B="slim16",
+    other_target_f_T="r3d_slim",
+    other_target_f_B="slim32",
     precision="bfloat16",
     init_f_A=Schedule(steps=400, batch=64, lr=3e-3, one_cycle=True),
     init_f_T=Schedule(steps=300, batch=24, lr=1e-3),
@@ -386,6 +390,8 @@ PAPER = Profile(
     boxes="coco",
     target_f_T="r3d18_dilated",
     target_f_B="resnet50",
+    other_target_f_T="r2plus1d18",
+    other_target_f_B="mobilenet_v1",
     precision="bfloat16",
     init_f_A=Schedule(steps=20 * 313, batch=32, lr=1e-3),  # 20 epochs of VISPR
     init_f_T=Schedule(steps=50 * 397, batch=24, lr=1e-4),

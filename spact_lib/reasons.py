@@ -1,0 +1,95 @@
+"""Why a claim fails or stays open on the built-in data: a paragraph beside its verdict, and the records it rests on.
+
+A paragraph holds no number: those stand below it, read from the records of the replicates that the verdict is from.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from spact_lib.claims import Scores
+from spact_lib.config import AnonymizerSpec
+from spact_lib.errors import UserError
+from spact_lib.study import Study
+from spact_lib.tables import label
+
+# Claim -> the rows (of the known setting) that show it, and why the claim fails, if it does.
+REASONS: dict[str, tuple[tuple[str, ...], str]] = {
+    "K7": (
+        ("identity", "no_f_B"),
+        "Eq. 4 holds f_A to the picture before the game, and nothing does in it: at omega 0 f_A learns from L_T "
+        "alone and may drop whatever f_T does not need. In the built-in videos the action is motion alone, so look "
+        "can go for nothing; what a frame of UCF101 shows of the scene helps to name its action, and stays. So a "
+        "cMAP of the row without f_B below identity's is removal by L_T. It is not f_B's: the f_B that watches "
+        "tells the videos of a batch apart the better, the further its L_B lies below the uninformative value.",
+    ),
+    "K8": (
+        ("identity", "no_f_B", "frozen_f_B", "spact"),
+        "The test asks for twice the drop of the frozen row, and that row starts from what L_T alone removes (row "
+        "without f_B, K7): the nearer the two are, the less of the frozen row's drop is the frozen f_B's. An L_B "
+        "of the frozen row above the uninformative value is a fooled f_B, not an empty picture: fresh targets "
+        "still read it.",
+    ),
+    "K9": (
+        ("spact", "spatiotemporal_f_B"),
+        "A 3-D f_B costs action only where it tells videos apart by their motion. In the built-in data look and "
+        "motion are independent, and a few actions are shared by many videos: look names a video within a batch, "
+        "motion only its group. So step 1 is paid for removing look, and motion stays.",
+    ),
+    "K10": (
+        ("less_than_8_frames", "spact", "more_than_64_frames"),
+        "The look of a built-in video is the same from its first frame to its last, so a far pair is as true a "
+        "positive as a near one; it differs more in what moves. A near pair can be matched by its place in the "
+        "picture, and an L_B far below the uninformative value says that f_B still does so; a far pair only by "
+        "what lasts, the attributes. The scene of a real video may change within 64 frames, which would make far "
+        "pairs worse there and not here.",
+    ),
+}
+NO_REASON = "No reason has been looked for yet."
+
+
+def explain(table: pd.DataFrame, found: Sequence[tuple[Mapping[str, Study], Scores]]) -> str:
+    """A paragraph for each claim that fails or is inconclusive; computed but for the text of ``REASONS``.
+
+    Args:
+        table: of ``verdicts.verdicts``.
+        found: the replicates that it is from (``replicates.gather``).
+    """
+    paragraphs = []
+    for claim, rows in table.groupby(level="claim", sort=False):
+        verdict = rows["verdict"].iloc[0]
+        if verdict not in ("fails", "inconclusive"):
+            continue
+        lines = [f"{claim} {rows['text'].iloc[0]}: {verdict}."]
+        for (_, condition), row in rows.iterrows():
+            lines.append(
+                f"- {condition} {row['condition verdict']}: effect {row.effect:.1f}, {row.n} replicates; "
+                f"{abs(row.effect - row.margin):.1f} from the margin, {row.resolvable:.1f} could be told"
+            )
+        methods, why = REASONS.get(claim, ((), NO_REASON))
+        lines += [f"Why: {why}"] * (verdict == "fails") + [_evidence(method, found) for method in methods]
+        paragraphs.append("\n".join(lines))
+    return "\n\n".join(paragraphs) or "No claim fails or is inconclusive so far."
+
+
+def _evidence(method: str, found: Sequence[tuple[Mapping[str, Study], Scores]]) -> str:
+    """Means over replicates of a row: its scores, and L_B of its game beside the uninformative value."""
+    parts, draws = [], []
+    for role, name in (("action", "a"), ("privacy", "cMAP")):
+        if values := [scores.cells[cell] for _, scores in found if (cell := ("known", method, role)) in scores.cells]:
+            parts.append(f"{name} {np.mean(values):.1f}")
+    games = []
+    for studies, scores in found:
+        if "known" not in studies or not any(cell[:2] == ("known", method) for cell in scores.cells):
+            continue
+        draws.append(str(studies["known"].profile.draw))
+        spec = studies["known"].method(method)
+        if isinstance(spec, AnonymizerSpec):
+            games.append(studies["known"].store.run(spec).metrics)
+    if games and games[0]["L_B_uninformative"]:
+        means = (np.mean([game[name] for game in games]) for name in ("L_B", "L_B_uninformative"))
+        parts.append("L_B {:.2f} (uninformative {:.2f})".format(*means))
+    if not parts:
+        raise UserError(f"{method}: no record of this row is at hand")
+    return f"- {label(method)}: {', '.join(parts)}; draws {', '.join(draws)} (claims_drawN.jsonl)"

@@ -1,0 +1,165 @@
+"""The replicates that the claims are tested on: what they ask for, in which order it is made, their scores.
+
+A replicate is a (data draw, seed), shared by all methods. Its scores are numbers of finished or committed records.
+"""
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+
+from spact_lib.ahead import whatever_is_free
+from spact_lib.claims import CLAIMS, Cell, Claim, Effect, Scores
+from spact_lib.config import Profile
+from spact_lib.config import profile as named_profile
+from spact_lib.errors import UserError
+from spact_lib.experiments import BusyError, NotTrainedError
+from spact_lib.metrics import headline
+from spact_lib.results import training_forbidden
+from spact_lib.study import METHODS, Study, open_study
+from spact_lib.tables import keep_used, trained_parts
+
+log = logging.getLogger(__name__)
+
+# Setting of ``Scores`` -> protocol, and its targets that read a and cMAP.
+SETTINGS: dict[str, tuple[str, dict[str, str]]] = {
+    "known": ("ucf101_vispr1", {"action": "action", "privacy": "privacy"}),
+    "novel": ("novel", {"action": "action", "privacy": "privacy"}),
+    "scene_object": ("phvu_scene_to_object", {"action": "action", "privacy": "object"}),
+    "other_targets": ("ucf101_vispr1", {"action": "action", "privacy": "privacy"}),
+}
+REPLICATES = ([101, 1], [102, 2], [103, 3], [104, 4], [105, 5])  # (draw, seed): never looked at while tuning
+TARGET_SEEDS = (0, 1)  # averaged
+# The order in which verdicts are reached: first what costs least and serves the most.
+ORDER = ("K1", "K2", "K8", "K7", "K3", "K4", "K6", "K9", "K12", "K10", "K11", "K13", "K14", "K5")
+
+
+def cells(condition: Effect) -> list[Cell]:
+    """The scores that a condition looks at, in order."""
+    asked: dict[Cell, None] = {}
+
+    class Everything(dict):
+        def __getitem__(self, key: Cell) -> float:
+            asked[key] = None
+            return 1.0
+
+    condition(Scores(Everything()))
+    return list(asked)
+
+
+def asks(claim: Claim, replicate: Sequence[int]) -> list[Cell]:
+    """The scores that a claim needs of a replicate: none of the fourth and fifth where three are enough."""
+    place = REPLICATES.index(list(replicate)) if list(replicate) in REPLICATES else 0
+    return [cell for each in claim.conditions.values() for cell in cells(each)] if place < claim.replicates else []
+
+
+def wanted(replicate: Sequence[int]) -> list[Cell]:
+    """The scores that all claims need of a replicate (draw, seed), in the order of ``ORDER``."""
+    return list(dict.fromkeys(cell for name in ORDER for cell in asks(CLAIMS[name], replicate)))
+
+
+def studies(profile: Profile, draw: int, seed: int, target_seeds: Iterable[int] = TARGET_SEEDS) -> dict[str, Study]:
+    """The study of each setting for one replicate; a setting whose data are neither here nor committed is left out."""
+    found = {}
+    for setting, (protocol, _) in SETTINGS.items():
+        others = {"target_f_T": profile.other_target_f_T, "target_f_B": profile.other_target_f_B}
+        changes = others if setting == "other_targets" else {}
+        with suppress(UserError):
+            study = open_study(
+                profile.name, draw=draw, seed=seed, protocol=protocol, target_seeds=tuple(target_seeds), **changes
+            )
+            for role in study.protocol.roles:
+                study.data(role)
+            found[setting] = study
+    return found
+
+
+def score(replicate: Mapping[str, Study], cell: Cell) -> float:
+    """One score, mean over the target seeds, and all records behind it; what is missing is trained.
+
+    Raises:
+        NotTrainedError: a record is missing where training is forbidden.
+    """
+    setting, name, role = cell
+    study, known = replicate[setting], replicate["known"]
+    # f_A* is learned, and its omega chosen, once: other targets and novel data are read through the same one.
+    method = (known if study.init_f_A == known.init_f_A else study).method(name)
+    target, found = SETTINGS[setting][1][role], []
+    for seed in study.profile.target_seeds:
+        spec = study.target_spec(method, target, seed)
+        found.append(headline(study.store.run(spec).metrics))
+        for part in trained_parts(spec).values():
+            study.store.run(part)
+    return float(np.mean(found))
+
+
+def collect(replicate: Mapping[str, Study], asked: Iterable[Cell]) -> Scores:
+    """The scores of one replicate of which there are records."""
+    found = {}
+    for cell in asked:
+        if cell[0] in replicate and cell[1] in METHODS:
+            with suppress(NotTrainedError):
+                found[cell] = score(replicate, cell)
+    return Scores(found)
+
+
+def gather(
+    profile: Profile, replicates: Iterable[Sequence[int]] = REPLICATES, target_seeds: Iterable[int] = TARGET_SEEDS
+) -> list[tuple[dict[str, Study], Scores]]:
+    """The studies and scores of each replicate (draw, seed), from finished or committed records: nothing is trained."""
+    with training_forbidden():
+        found = []
+        for draw, seed in replicates:
+            replicate = studies(profile, draw, seed, target_seeds)
+            found.append((replicate, collect(replicate, wanted((draw, seed)))))
+        return found
+
+
+def keep(replicate: Mapping[str, Study]) -> Path | None:
+    """Keep the records that were looked up for a replicate (``tables.keep_used``): a file each, to be promoted alone.
+
+    None where there are none. What is not the claims' own gets a name that is not promoted.
+    """
+    if not any(study.store.used for study in replicate.values()):
+        return None
+    known = next(iter(replicate.values()))
+    draw, seed = known.profile.draw, known.seed
+    own = [draw, seed] in REPLICATES and known.profile.target_seeds == TARGET_SEEDS
+    return keep_used(f"claims_draw{draw}" if own else f"claims-draw{draw}-seed{seed}", *replicate.values())
+
+
+def chosen(draws: Sequence[int]) -> list[list[int]]:
+    """The replicates of these draws; none: all."""
+    legal = [draw for draw, _ in REPLICATES]
+    if unknown := [draw for draw in draws if draw not in legal]:
+        raise UserError(f"draw {unknown[0]} is no replicate of the claims; choose from: {', '.join(map(str, legal))}")
+    return [pair for pair in REPLICATES if not draws or pair[0] in draws]
+
+
+def make(profile_name: str, replicates: Sequence[Sequence[int]]) -> list[str]:
+    """Train what the claims ask of replicates: claim by claim in ``ORDER``, each over all replicates.
+
+    What another process is making is left for later.
+
+    Returns:
+        What failed, a sentence each; all else is made.
+    """
+    opened = {tuple(pair): studies(named_profile(profile_name), *pair) for pair in replicates}
+    asked = [(pair, cell) for name in ORDER for pair in opened for cell in asks(CLAIMS[name], pair)]
+    items = [(opened[pair][cell[0]], pair, cell) for pair, cell in dict.fromkeys(asked) if cell[0] in opened[pair]]
+    failed = []
+
+    def one(item: tuple[Study, tuple[int, int], Cell]) -> None:
+        _, pair, cell = item
+        try:
+            value = score(opened[pair], cell)
+            log.info("claims: draw %d, seed %d, %s: %.1f", *pair, " ".join(cell), value)
+        except BusyError:
+            raise
+        except UserError as error:
+            failed.append(f"draw {pair[0]}, {' '.join(cell)}: {error}")
+
+    whatever_is_free(items, one)
+    return failed
