@@ -4,7 +4,6 @@ Heavy imports stand inside the verbs, so that ``spact --help`` and a bad argumen
 """
 
 import argparse
-import hashlib
 import json
 import logging
 import shutil
@@ -15,10 +14,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from spact_lib.errors import UserError, unknown_name
-from spact_lib.files import atomic_path, write_json, write_text
+from spact_lib.files import atomic_path, write_text
 from spact_lib.paths import (
     NOTEBOOKS,
-    REPOSITORY,
     committed_notebooks,
     data_folder,
     mini_folder,
@@ -113,138 +111,40 @@ def cache(args: argparse.Namespace) -> int:
 def reproduce(args: argparse.Namespace) -> int:
     """Data, all notebooks in order, summary. What is finished is found in the store, not computed again.
 
-    With --full, then the sweeps and replicates of ``notebooks.FULL``, for hours, and the notebooks once more over them.
+    With --full, then the sweeps and replicates of ``notebooks.FULL`` and the claims' runs, for hours, and the notebooks
+    once more over them.
     """
     from spact_lib import config
-    from spact_lib.ahead import processes, spread
-    from spact_lib.notebooks import FULL, named_copy, needs, run_notebook, unfinished
-    from spact_lib.protocols import how_to_prepare
+    from spact_lib.reproduce import run_all
 
-    profile, start = config.profile(args.profile), time.perf_counter()
+    profile = config.profile(args.profile)
     if args.plan:
         from spact_lib import plan
 
         text, table = plan.text(profile)
         say(text)
         say(f"plan: {write_text(plan.place(profile), table.to_csv(index=False))}")
-        return 0
-    jobs, threads, devices = spread(args.jobs)
-    from_nothing = not (runs_root() / "store").exists()
-    folder, notebooks = data_folder(profile), committed_notebooks()
-    minutes: dict[str, float] = {}
-    first: list[str] = []  # notebooks that had never been started
-    if profile.source == "mini":
-        from data_prep import mini
-
-        say(f"reproduce: profile {profile.name}; built-in data in {folder}")
-        mini.draw(folder, draw=profile.draw, scale=profile.scale)
-    elif missing := sorted({name for path in notebooks for name in needs(path, args.full)} - set(prepared(folder))):
-        raise UserError(
-            f"profile {profile.name} needs datasets that are not prepared in {folder}: {', '.join(missing)}; "
-            "run " + ", ".join(dict.fromkeys(f"`{how_to_prepare(profile, name)}`" for name in missing))
-        )
-    mark = runs_root() / f"finished-{profile.name}.txt"
-    summed = runs_root() / f"summary-{profile.name}.md"
-    unchanged = mark.exists() and mark.read_text(encoding="utf-8") == everything(profile.name)
-    if unchanged and summed.exists() and not args.full:
-        say(f"reproduce: nothing has changed since the last run\n\n{summed.read_text(encoding='utf-8')}")
-        return 0
-    minutes["data"] = (time.perf_counter() - start) / 60
-    executed, common = runs_root() / "notebooks", {"PROFILE": profile.name}
-    say(f"reproduce: {jobs} process{'es' * (jobs > 1)}, threads of each: {threads}")
-    with processes(profile.name, jobs - 1, threads, devices):
-        for number, path in enumerate(notebooks, 1):
-            say(f"reproduce: notebook {number} of {len(notebooks)}: {path.name}")
-            copy = executed / profile.name / path.name
-            if not (copy.exists() or unfinished(copy).exists()):
-                first.append(path.name)
-            minutes[path.name] = run_notebook(path, copy, common, echo=True) / 60
-        minutes["total"] = (time.perf_counter() - start) / 60
-        for number, (name, parameters) in enumerate(FULL if args.full else (), 1):
-            path, given = notebook(name), common | parameters
-            say(f"reproduce: further run {number} of {len(FULL)}: {path.name} {parameters}")
-            run_notebook(path, executed / "run" / named_copy(path, given), given, echo=True)
-        for path in notebooks if args.full else ():
-            run_notebook(path, executed / profile.name / path.name, common)
-    if args.full:
-        minutes["full"] = (time.perf_counter() - start) / 60 - minutes["total"]
-    whole = [name for name in ("data", "full") if name in minutes] if from_nothing else []
-    kept = {name: minutes[name] for name in (*whole, *first)}
-    keep_minutes(profile.name, kept, f"{jobs} process{'es' * (jobs > 1)}, threads of each: {threads}")
-    text = summary(profile.name, minutes)
-    say("\n" + text)
-    say(f"summary: {write_text(summed, text)}")
-    write_text(mark, everything(profile.name))
+    else:
+        run_all(profile, args.jobs, full=args.full, tell=say)
     return 0
 
 
-def everything(profile: str) -> str:
-    """A hash of all that a reproduction reads and makes: when it is the same, running again would change nothing."""
-    from spact_lib.config import profile as named_profile
+def claims(args: argparse.Namespace) -> int:
+    """What the claims ask of their replicates, of all draws or some; then notebook 12 over all records at hand.
 
-    code = (path for name in ("spact_lib", "data_prep") for path in (REPOSITORY / name).rglob("*.py"))
-    read = [*committed_notebooks(), *code, *data_folder(named_profile(profile)).glob("*/manifest.csv")]
-    copies = (runs_root() / "notebooks" / profile).glob("*.ipynb")
-    made = [*(runs_root() / "store").glob("*/*/record.json"), *copies]
-    digest = hashlib.sha256()
-    for path in sorted(read):
-        digest.update(path.read_bytes())
-    for path in sorted(made):
-        digest.update(f"{path} {path.stat().st_mtime_ns}\n".encode())
-    return digest.hexdigest()
-
-
-def keep_minutes(profile: str, minutes: dict[str, float], processes: str) -> None:
-    """Keep for the README what each notebook took the first time, beside what earlier runs kept.
-
-    A notebook that was stopped and continued is in none: the time of its first part is lost. Nor is one in a store
-    whose first reproduction was before this file.
+    Resumable, and in the order in which verdicts come soonest. A draw's records are a file of their own (promote), so
+    that machines can share the draws.
     """
-    from spact_lib.device import environment
+    from spact_lib import config
+    from spact_lib.reproduce import run_claims
 
-    path = runs_root() / "records" / profile / "minutes.json"
-    earlier = json.loads(path.read_text(encoding="utf-8"))["minutes"] if path.exists() else {}
-    if earlier or "data" in minutes:
-        kept = earlier | {name: round(value, 2) for name, value in minutes.items()}
-        write_json(path, {"hardware": f"{environment()['device']}, {processes}", "minutes": kept})
-
-
-def csv_as_markdown(path: Path) -> list[str]:
-    """The lines of a csv file as a table; the values stay as the notebook wrote them."""
-    import pandas as pd
-
-    from spact_lib.tables import markdown
-
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    return markdown([list(table.columns), *table.to_numpy().tolist()])
-
-
-def summary(profile: str, minutes: dict[str, float]) -> str:
-    """Markdown: the tables and figures that the notebooks of this profile wrote, the minutes they took."""
-    lines = [f"# Profile {profile}", ""]
-    if profile == "smoke":
-        lines += ["A tiny slice of the data, a few steps: these numbers say that it runs, and no more.", ""]
-    for path in sorted((runs_root() / "tables" / profile).glob("*.csv")):
-        lines += [f"## {path.stem}", "", *csv_as_markdown(path), ""]
-    figures = sorted(p for p in (runs_root() / "figures" / profile).rglob("*") if p.is_file())
-    lines += ["## Figures", "", *(f"- {path}" for path in figures), ""]
-    lines += ["## Minutes", "", *(f"- {name}: {value:.1f}" for name, value in minutes.items()), ""]
-    lines += [f"Executed notebooks: {runs_root() / 'notebooks' / profile}", ""]
-    return "\n".join(lines)
-
-
-def notebook(start: str) -> Path:
-    """The committed notebook whose name starts so."""
-    found = [path for path in committed_notebooks() if path.name.startswith(start)]
-    if len(found) != 1:
-        legal = ", ".join(path.stem for path in committed_notebooks())
-        raise UserError(f"no notebook {start!r}; give a path, or the start of one of: {legal}")
-    return found[0]
+    run_claims(config.profile(args.profile), args.draw, args.jobs, tell=say)
+    return 0
 
 
 def run(args: argparse.Namespace) -> int:
     """One notebook with parameters, into the store."""
-    from spact_lib.notebooks import named_copy, parse_parameters, run_notebook
+    from spact_lib.notebooks import named_copy, notebook, parse_parameters, run_notebook
 
     path = Path(args.notebook) if Path(args.notebook).exists() else notebook(args.notebook)
     texts = dict(args.parameter)
@@ -260,6 +160,7 @@ def evaluate(args: argparse.Namespace) -> int:
     from spact_lib import config, crossval, figures
     from spact_lib.experiments import Store
     from spact_lib.protocols import protocol
+    from spact_lib.tables import csv_as_markdown
 
     profile = config.profile(args.profile)
     store = Store(runs_root() / "store", decode_once=True, workers=profile.workers)
@@ -394,11 +295,14 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--out", type=Path, required=True, help="folder of the copy")
     verb.add_argument("--short-side", type=int, required=True, help="pixels, even; 128 is what the paper profile reads")
     verb.add_argument("--fps", type=float, help="frames per second (default: each file's own)")
-    for function in (reproduce, doctor, promote):
+    for function in (reproduce, claims, doctor, promote):
         verb = add(function)
         verb.add_argument("--profile", default="mini", help="smoke, mini (default) or paper")
-        if function is reproduce:
+        if function in (reproduce, claims):
             verb.add_argument("--jobs", type=int, metavar="N", help="processes (default: one for each GPU, else two)")
+        if function is claims:
+            verb.add_argument("--draw", type=int, nargs="*", default=[], help="101 to 105 (default: all of them)")
+        if function is reproduce:
             verb.add_argument(
                 "--full", action="store_true", help="then also sweeps, replicates, the claims' runs: hours"
             )

@@ -199,7 +199,7 @@ def show_omegas(study: Study, omegas: Iterable[float], name: str, *, train: bool
         specs = [here.target_spec(here.anonymizer("spact", omega), role) for omega in missing for role in roles]
         minutes = plan.minutes(here, specs) * len(study.profile.target_seeds)
         print(f"omega not run, {minutes:.0f} minutes of training (spact reproduce --full):", *missing)
-    records = [record for record in study.store.used.values() if record["kind"] in tables.TRAINED]
+    records = tables.trained_records([study]).values()
     minutes, hardware = f"{tables.minutes_of(records):.1f}", tables.hardware_of(records)
     text = curve.map("{:.1f}".format).assign(minutes=minutes, hardware=hardware)
     note = f"One replicate; minutes of training of all omegas together: {minutes}. Hardware: {hardware}."

@@ -20,19 +20,19 @@ from nbformat import NotebookNode
 
 from spact_lib.errors import UserError
 from spact_lib.files import write_text
-from spact_lib.paths import REPOSITORY, official_folder, runs_root
+from spact_lib.paths import REPOSITORY, committed_notebooks, official_folder, runs_root
 
 SIZE_LIMIT = 500_000  # bytes of a committed notebook: git history cannot shrink again
 MACHINE_PATH = re.compile(r"(?<![\w.~-])(/(home|root|tmp|work|Users|mnt|opt|var)/|[A-Z]:\\)")
 
-# What ``spact reproduce --full`` runs besides: the start of a notebook's name, and its parameters. First the further
-# replicates of the tables, then the omegas of Fig. 4, then everything that the claims ask for.
+# What ``spact reproduce --full`` runs besides, before the claims' replicates: the start of a notebook's name, and its
+# parameters. First the further replicates of the tables, then their other columns and rows, then the omegas of Fig. 4.
 REPLICATES = ({"DRAW": 2, "SEED": 1}, {"DRAW": 3, "SEED": 2})
 FULL: tuple[tuple[str, dict[str, object]], ...] = (
     *((table, replicate) for table in ("04", "05", "07", "08", "09", "10") for replicate in REPLICATES),
     *((table, {"TRAIN_FURTHER": True}) for table in ("04", "05")),
+    ("04", {"TRAIN_ROWS": True}),
     ("06", {"TRAIN": True}),
-    ("12", {"TRAIN": True}),
 )
 
 log = logging.getLogger(__name__)
@@ -52,6 +52,15 @@ def read_notebook(path: Path) -> NotebookNode:
         raise UserError(f"no notebook at {path}") from None
     except nbformat.reader.NotJSONError:
         raise UserError(f"{path} is not a notebook") from None
+
+
+def notebook(start: str) -> Path:
+    """The committed notebook whose name starts so."""
+    found = [path for path in committed_notebooks() if path.name.startswith(start)]
+    if len(found) != 1:
+        legal = ", ".join(path.stem for path in committed_notebooks())
+        raise UserError(f"no notebook {start!r}; give a path, or the start of one of: {legal}")
+    return found[0]
 
 
 def about(path: Path) -> dict[str, object]:

@@ -317,6 +317,12 @@ def markdown(rows: list[list[str]]) -> list[str]:
     return [lines[0], "|" + "|".join("-" * (w + 2) for w in widths) + "|", *lines[1:]]
 
 
+def csv_as_markdown(path: Path) -> list[str]:
+    """The lines of a csv file as a table; the values stay as they were written."""
+    rows = pd.read_csv(path, dtype=str, keep_default_na=False)
+    return markdown([list(rows.columns), *rows.to_numpy().tolist()])
+
+
 def save_table(table: pd.DataFrame, profile: str, name: str) -> Path:
     """``save_text`` of the printable table; the LaTeX says hardware and replicates below it, for the sake of width."""
     text, columns = printable(table), ["seeds", "replicates", "hardware"]
@@ -356,11 +362,15 @@ def _mark_spact(row: pd.Series) -> list[str]:
     return ["font-weight: bold;" if LABELS["spact"] in names else ""] * len(row)
 
 
+def trained_records(studies: Iterable[Study]) -> dict[str, dict]:
+    """Key -> record of what cost minutes among all that the studies trained or looked up."""
+    used = [item for study in studies for item in study.store.used.items()]
+    return {key: record for key, record in used if record["kind"] in TRAINED}
+
+
 def keep_used(name: str, *studies: Study) -> Path:
     """Keep the records that the studies trained or looked up in ``records/<profile>`` of the store, for promotion."""
-    used = [item for study in studies for item in study.store.used.items()]
-    records = {key: record for key, record in used if record["kind"] in TRAINED}
-    return keep_records(records, runs_root() / "records" / studies[0].profile.name, name)
+    return keep_records(trained_records(studies), runs_root() / "records" / studies[0].profile.name, name)
 
 
 class Shown:
