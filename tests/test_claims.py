@@ -21,7 +21,14 @@ from spact_lib.errors import UserError
 
 
 def known(**rows: tuple[float, float]) -> Scores:
-    return Scores({("known", name): cells for name, cells in rows.items()})
+    return scores(known=rows)
+
+
+def scores(**settings: dict[str, tuple[float, float]]) -> Scores:
+    """Of rows (a, cMAP) for each setting."""
+    roles = ("action", "privacy")
+    pairs = [(setting, name, pair) for setting, rows in settings.items() for name, pair in rows.items()]
+    return Scores({(s, name, role): value for s, name, pair in pairs for role, value in zip(roles, pair, strict=True)})
 
 
 def test_an_interval_is_scipys() -> None:
@@ -82,11 +89,11 @@ def test_order_is_kept_where_rows_are_apart() -> None:
     """raw and identity are too close to have an order; the two clear pairs keep theirs by 1 point at least."""
     own = {"raw": (90, 0), "identity": (91, 0), "spact": (80, 0)}
     other = {"raw": (70, 0), "identity": (66, 0), "spact": (65, 0)}
-    scores = Scores({("known", k): v for k, v in own.items()} | {("other_targets", k): v for k, v in other.items()})
-    assert order_kept(scores.action, list(own)) == 1
-    turned = Scores(dict(scores.cells) | {("other_targets", "spact"): (68, 0)})
+    both = scores(known=own, other_targets=other)
+    assert order_kept(both.action, list(own)) == 1
+    turned = scores(known=own, other_targets=other | {"spact": (68, 0)})
     assert order_kept(turned.action, list(own)) == -2
-    assert order_kept(scores.cmap, list(own)) == 0  # nothing is apart: no evidence either way
+    assert order_kept(both.cmap, list(own)) == 0  # nothing is apart: no evidence either way
 
 
 def test_trade_off_is_beaten_only_on_both_axes() -> None:

@@ -14,6 +14,7 @@ from PIL import Image
 
 from spact_lib import diagrams, figures, notebook_setup, result_figures, verdicts
 from spact_lib.claims import Scores
+from spact_lib.replicates import wanted
 
 
 @pytest.fixture(autouse=True)
@@ -69,8 +70,8 @@ def test_game_curves_are_in_units_of_the_uninformative_value():
 
 
 def test_claims_are_drawn_on_the_side_where_they_hold():
-    cells = {cell: (90.0, 50.0) for cell in verdicts.wanted(0)}
-    cells |= {("known", name): (90.0, 50.0 - cmap) for name, cmap in (("smaller_f_B", 0), ("larger_f_B", 8))}
+    cells = {cell: 90.0 if cell[2] == "action" else 50.0 for cell in wanted([101, 1])}
+    cells |= {("known", name, "privacy"): 50.0 - cmap for name, cmap in (("smaller_f_B", 0), ("larger_f_B", 8))}
     table = verdicts.verdicts([Scores(cells)] * 5)
     _, ax = result_figures.claim_intervals(table, verdicts.VERDICT_COLOURS)
     row = list(table.index).index(("K12", "trend of cMAP over three f_B < 0"))
