@@ -9,10 +9,11 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
 import data_prep
-from spact_lib import ahead, cli, doctor, notebooks
+from spact_lib import ahead, cli, doctor, notebooks, reproduce
 from spact_lib.files import write_text
 from spact_lib.paths import committed_notebooks
 
+NEEDS = {"needs": ["ucf101"], "full": {"needs": ["phvu"]}}
 TABLE = "method,top-1,top-1 (paper)\nSPAct,91.20,62.03\n"
 
 
@@ -30,7 +31,7 @@ def site(tmp_path: Path, monkeypatch) -> SimpleNamespace:
     cells = [new_code_cell(f"PROFILE = 'mini'\nTABLE = {TABLE!r}"), new_code_cell(code)]
     cells[0].metadata["tags"] = ["parameters"]
     kernel = {"name": "python3", "display_name": "Python 3"}
-    notebook = new_notebook(cells=cells, metadata={"kernelspec": kernel, "spact": {"needs": ["ucf101"]}})
+    notebook = new_notebook(cells=cells, metadata={"kernelspec": kernel, "spact": NEEDS})
     path = tmp_path / "04_tiny.ipynb"
     nbformat.write(notebook, path)
 
@@ -41,7 +42,7 @@ def site(tmp_path: Path, monkeypatch) -> SimpleNamespace:
     monkeypatch.setenv("SPACT_RUNS", str(tmp_path / "runs"))
     monkeypatch.setattr(data_prep, "mini", SimpleNamespace(draw=draw), raising=False)
     monkeypatch.setattr(cli, "NOTEBOOKS", tmp_path)
-    for module in (ahead, cli, doctor):
+    for module in (ahead, cli, doctor, notebooks, reproduce):
         monkeypatch.setattr(module, "committed_notebooks", lambda: [path])
     return SimpleNamespace(notebook=path, runs=tmp_path / "runs")
 
@@ -71,11 +72,16 @@ def test_reproduce_runs_everything_and_sums_up(site, capsys):
 
 
 def test_full_runs_the_list_and_then_the_notebooks_again(site, capsys, monkeypatch):
-    monkeypatch.setattr(notebooks, "FULL", (("04", {"TABLE": "method\nlong\n"}),))
+    monkeypatch.setattr(reproduce, "FULL", (("04", {"TABLE": "method\nlong\n"}),))
+    claims = []
+    monkeypatch.setattr(
+        reproduce, "run_claims", lambda profile, draws, jobs, tell: claims.append((profile.name, draws))
+    )
     assert status("reproduce", "--profile", "smoke", "--full") == 0
     assert "further run 1 of 1: 04_tiny.ipynb {'TABLE': 'method\\nlong\\n'}" in capsys.readouterr().out
     copies = sorted(path.name for path in (site.runs / "notebooks" / "run").glob("*"))
     assert copies == ["04_tiny-PROFILE=smoke-TABLE=method_long_.ipynb"]
+    assert claims == [("smoke", ())]
     # The last pass is the default one, so what is promoted is no further run.
     assert (site.runs / "tables" / "smoke" / "table1.csv").read_text() == TABLE
     assert set(kept_minutes(site)) == {"data", "04_tiny.ipynb", "full"}
@@ -128,17 +134,21 @@ def test_promote_commits_a_mini_run_and_no_smoke_run(site, capsys):
     assert (records / "04.jsonl").read_text() == '{"key": "new"}\n'
     assert json.loads((records / "data.json").read_text()) == {"gestures": "0", "mini": "2"}
     assert [cell.execution_count for cell in nbformat.read(site.notebook, 4).cells] == [1, 2]
-    assert nbformat.read(site.notebook, 4).metadata["spact"] == {"needs": ["ucf101"]}
+    assert nbformat.read(site.notebook, 4).metadata["spact"] == NEEDS
 
 
 def test_paper_profile_says_which_data_is_missing(site, capsys):
     assert status("reproduce", "--profile", "paper") == 2
     assert "needs datasets that are not prepared" in (err := capsys.readouterr().err) and "ucf101" in err
     assert status("doctor", "--profile", "paper") == 1
-    assert (
-        "04_tiny.ipynb: needs ucf101\nto do: spact prepare ucf101 --root DIR; to get UCF101: "
-        in capsys.readouterr().out
-    )
+    page = "04_tiny.ipynb: needs ucf101\n  for all columns: needs phvu\nto do: spact prepare ucf101 --root DIR; to get"
+    assert page in capsys.readouterr().out
+    folder = site.runs / "data" / "official" / "ucf101"
+    write_text(folder / "manifest.csv", "path,split,action:single\na.avi,train,run\na.avi,test,run\n")
+    (folder / "a.avi").touch()
+    assert status("doctor", "--profile", "paper") == 0  # what is missing is asked for by --full alone
+    page = capsys.readouterr().out
+    assert "for --full: spact prepare phvu --root DIR" in page and "next: spact reproduce --profile paper" in page
     assert status("doctor", "--profile", "mini") == 0
     assert "next: spact reproduce --profile mini" in capsys.readouterr().out
 

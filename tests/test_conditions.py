@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_model
 from test_experiments import TINY, study
 
-from spact_lib import data, target
+from spact_lib import conditions, data, target
 from spact_lib.conditions import c1_c2
 from spact_lib.experiments import manifest_of, predictions
 from spact_lib.metrics import prediction_loss
@@ -45,6 +45,25 @@ def test_retrained_and_unprepared_are_tested_on_raw_and_anonymized_data(found: t
         row = table.loc[("privacy cMAP", label(name), label(name))]
         assert row["here"] == pytest.approx(own.metrics["cmap"]) and row["chance"] == own.metrics["cmap_chance"]
         assert row["loss"] == pytest.approx(prediction_loss(*map(torch.from_numpy, predictions(own))), rel=1e-4)
+
+
+def test_what_the_conditions_say_is_read_from_the_table(
+    found: tuple[Study, pd.DataFrame], tmp_path, monkeypatch
+) -> None:
+    one, table = found
+    raw, spact = label("raw"), label("spact")
+    first, second = conditions.sentences(table, "spact").split("\n")
+    action, privacy = table.loc["action top-1"], table.loc["privacy cMAP"]
+    assert first.startswith("C1, action top-1: ") and f"on {spact}'s release, L_T from" in first
+    assert f"L_B from {privacy['loss'][raw, raw]:.3f} to {privacy['loss'][raw, spact]:.3f}; retrained it" in second
+    here = action["here"]
+    assert action["drop"][raw, spact] == pytest.approx(100 * (here[raw, raw] - here[raw, spact]) / here[raw, raw])
+    assert (table["drop"].xs((raw, raw), level=[1, 2]) == 0).all() and (table["minutes"] > 0).all()
+    monkeypatch.setenv("SPACT_RUNS", str(tmp_path))
+    conditions.save(table, "smoke", "c1_c2")
+    text = (tmp_path / "tables" / "smoke" / "c1_c2.csv").read_text()
+    assert text.startswith("metric,learned on,tested on,here,chance,drop %,loss,minutes,hardware\n")
+    assert "Hardware: " in (tmp_path / "tables" / "smoke" / "c1_c2.tex").read_text()
 
 
 def test_an_unprepared_model_sees_the_release(found: tuple[Study, pd.DataFrame]) -> None:

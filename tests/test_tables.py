@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from spact_lib import readme, result_figures, results, tables
+from spact_lib import notebook_setup, readme, result_figures, results, tables
 from spact_lib.config import DataSpec, profile
 from spact_lib.errors import UserError
 from spact_lib.experiments import NotTrainedError, Store
@@ -177,6 +177,36 @@ def test_further_rows_are_asked_for_by_name_and_say_whose_boxes_they_trust(commi
     assert list(text.index.unique("method")) == ["Raw data", "Obf-WeakBlur (oracle boxes)"] and "boxes" not in text
 
 
+def test_further_rows_that_are_not_run_are_named_with_their_minutes(committed, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("SPACT_RUNS", str(tmp_path))
+    study = committed[0]
+    rows = ["obf_blackening", "obf_strong_blur", "tedspad"]
+    table = notebook_setup.further_rows("table1", study, rows, "rows", train=False)
+    assert list(table.index.unique("method")) == ["raw", "spact", "obf_blackening"]
+    out = capsys.readouterr().out
+    # A target took 45 s (median of 30 and 60), a game 120. Missing: four targets of a blur; of TeD-SPAD two games, and
+    # five targets, one of them to choose omega.
+    assert f"not run, {(9 * 45 + 2 * 120) / 60:.0f} minutes of training at most" in out
+    assert "here: Obf-Blackening\n" in out and out.endswith(": Obf-StrongBlur, TeD-SPAD's L_T\n")
+    assert (tmp_path / "tables" / "mini" / "table1_rows-seed1-targets0_1.csv").exists()
+    assert notebook_setup.further_rows("table1", study, ["tedspad"], "rows", train=False) is None
+    with pytest.raises(UserError, match="unknown method 'obf'"):
+        notebook_setup.further_rows("table1", study, ["obf"], "rows", train=False)
+
+
+def test_the_official_f1_stands_beside_ours_where_it_is_asked_for(committed, monkeypatch):
+    scores = Study.scores
+
+    def with_official(self, method, target, seed):
+        extra = {"f1_official": 0.25} if target == "privacy" else {}
+        return [metrics | extra for metrics in scores(self, method, target, seed)]
+
+    monkeypatch.setattr(Study, "scores", with_official)
+    table = tables.table("table1", committed[0], methods=["raw"], metrics=tables.WITH_OFFICIAL_F1)
+    assert table.loc[("privacy raw-logit F1", "raw"), ["here", "chance"]].tolist() == [0.25, 0.4]
+    assert "privacy raw-logit F1" not in tables.table("table1", committed[0], methods=["raw"]).index.unique("metric")
+
+
 def test_every_further_row_of_the_paper_is_one_that_it_prints():
     printed = pd.read_csv(CSV).groupby("table")["row"].unique()
     for name, rows in TABLE_EXTRAS.items():
@@ -228,6 +258,7 @@ def test_text_is_rounded_labelled_and_the_same_every_time(committed, tmp_path, m
     latex = (tmp_path / "tables" / "mini" / "table1.tex").read_text()
     assert re.search(r"& SPAct & \\bfseries 60\.0 &", latex) and latex.count(r"\multirow") == 3
     assert "drop \\%" in latex and not re.search(r"(?<!\\)%", latex.split("\n", 1)[1])
+    assert "seeds: 0 1; replicates: 1; hardware: cpu (test), threads: 2. interval: 95 \\%" in latex
     first, second = (tables.Shown(tables.table("table1", committed[0])) for _ in range(2))
     assert first._repr_html_() == second._repr_html_() and repr(first) == repr(second)
     assert "font-weight: bold" in first._repr_html_()
