@@ -47,9 +47,7 @@ def test_retrained_and_unprepared_are_tested_on_raw_and_anonymized_data(found: t
         assert row["loss"] == pytest.approx(prediction_loss(*map(torch.from_numpy, predictions(own))), rel=1e-4)
 
 
-def test_what_the_conditions_say_is_read_from_the_table(
-    found: tuple[Study, pd.DataFrame], tmp_path, monkeypatch
-) -> None:
+def test_what_is_said_is_read_from_the_table(found: tuple[Study, pd.DataFrame], tmp_path, monkeypatch) -> None:
     one, table = found
     raw, spact = label("raw"), label("spact")
     first, second = conditions.sentences(table, "spact").split("\n")
