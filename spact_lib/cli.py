@@ -125,7 +125,7 @@ def reproduce(args: argparse.Namespace) -> int:
         say(text)
         say(f"plan: {write_text(plan.place(profile), table.to_csv(index=False))}")
     else:
-        run_all(profile, args.jobs, full=args.full, tell=say)
+        run_all(profile, args.jobs, full=args.full, until=args.until, tell=say)
     return 0
 
 
@@ -306,6 +306,7 @@ def parser() -> argparse.ArgumentParser:
             verb.add_argument(
                 "--full", action="store_true", help="then also sweeps, replicates, the claims' runs: hours"
             )
+            verb.add_argument("--until", metavar="NOTEBOOK", help="stop after it: 04 has the first table")
             verb.add_argument("--plan", action="store_true", help="train nothing: list all runs, cost, what is missing")
     verb = add(run)
     verb.add_argument("notebook", help="path, or the start of a name in notebooks/, such as 04")

@@ -5,6 +5,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 
 import torch
 
@@ -23,18 +24,23 @@ from spact_lib.tables import csv_as_markdown
 Tell = Callable[[str], None]
 
 
-def run_all(profile: Profile, jobs: int | None = None, *, full: bool = False, tell: Tell = print) -> None:
+def run_all(
+    profile: Profile, jobs: int | None = None, *, full: bool = False, until: str | None = None, tell: Tell = print
+) -> None:
     """Data, all notebooks in order, and a summary; nothing where nothing has changed since the last run.
 
     Args:
         jobs: processes (``ahead.spread``).
         full: then also ``notebooks.FULL`` and the claims' runs, and the notebooks once more over them.
+        until: the start of the name of the last notebook to be run; None: all.
         tell: prints a line.
 
     Raises:
         UserError: official datasets are not prepared.
     """
     start = time.perf_counter()
+    shown, last = committed_notebooks(), notebook(until) if until else None
+    shown = shown[: shown.index(last) + 1] if last else shown
     jobs, threads, devices = spread(jobs)
     how = f"{jobs} process{'es' * (jobs > 1)}, threads of each: {threads}"
     from_nothing = not (runs_root() / "store").exists()
@@ -47,20 +53,21 @@ def run_all(profile: Profile, jobs: int | None = None, *, full: bool = False, te
     minutes = {"data": (time.perf_counter() - start) / 60}
     tell(f"reproduce: {how}")
     with processes(profile.name, jobs - 1, threads, devices):
-        in_order, first = _run_in_order(profile.name, tell)
+        in_order, first = _run_in_order(profile.name, shown, tell)
         minutes |= in_order | {"total": (time.perf_counter() - start) / 60}
         if full:
             _run_full(profile.name, tell)
     if full:
         run_claims(profile, (), jobs, tell=tell)
-        _run_in_order(profile.name)
+        _run_in_order(profile.name, shown)
         minutes["full"] = (time.perf_counter() - start) / 60 - minutes["total"]
     whole = [name for name in ("data", "full") if name in minutes] if from_nothing else []
     keep_minutes(profile.name, {name: minutes[name] for name in (*whole, *first)}, how)
     text = summary(profile.name, minutes)
     tell("\n" + text)
     tell(f"summary: {write_text(summed, text)}")
-    write_text(mark, everything(profile))
+    if not last:
+        write_text(mark, everything(profile))
 
 
 def _provide_data(profile: Profile, full: bool, tell: Tell) -> None:
@@ -77,9 +84,11 @@ def _provide_data(profile: Profile, full: bool, tell: Tell) -> None:
         )
 
 
-def _run_in_order(profile: str, tell: Tell | None = None) -> tuple[dict[str, float], list[str]]:
-    """Execute all notebooks; the minutes of each, and those that had never been started. Silent without ``tell``."""
-    minutes, first, notebooks = {}, [], committed_notebooks()
+def _run_in_order(
+    profile: str, notebooks: Sequence[Path], tell: Tell | None = None
+) -> tuple[dict[str, float], list[str]]:
+    """Execute notebooks; the minutes of each, and those that had never been started. Silent without ``tell``."""
+    minutes, first = {}, []
     for number, path in enumerate(notebooks, 1):
         if tell:
             tell(f"reproduce: notebook {number} of {len(notebooks)}: {path.name}")
@@ -114,7 +123,7 @@ def run_claims(profile: Profile, draws: Sequence[int] = (), jobs: int | None = N
     for draw, _ in pairs:
         draw_data(profile.name, draw)
     tell(f"claims: draws {', '.join(str(draw) for draw, _ in pairs)}; {jobs} process{'es' * (jobs > 1)}")
-    with processes(profile.name, jobs - 1, threads, devices, partial(replicates.make, replicates=pairs)):
+    with processes(profile.name, jobs - 1, threads, devices, partial(replicates.make, profile.name, pairs)):
         failed = replicates.make(profile.name, pairs)
     shown = notebook("12")
     run_notebook(shown, runs_root() / "notebooks" / profile.name / shown.name, {"PROFILE": profile.name}, echo=True)

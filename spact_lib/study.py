@@ -386,7 +386,7 @@ class Study:
 
     def choice_spec(self, method: Method) -> TargetSpec:
         """The f'_T that chooses omega on validation rows: of the actions that f_A knows, whatever the targets are."""
-        return self._fresh(method, self.protocol.action, "action")
+        return self.fresh(method, self.protocol.action, "action")
 
     def release(self, method: Method, role: Role) -> ReleaseSpec:
         frames = FramesSpec(data=unfolded(self.data(role)), stored_side=self.profile.action_view.stored_side)
@@ -394,9 +394,12 @@ class Study:
 
     def target_spec(self, method: Method, target: str, seed: int | None = None) -> TargetSpec:
         """A target of the protocol, by name, trained on what a method releases; its architecture is the profile's."""
-        return self._fresh(method, self.protocol.targets[target].learns, target, seed)
+        return self.fresh(method, self.protocol.targets[target].learns, target, seed)
 
-    def _fresh(self, method: Method, learns: Role, target: str, seed: int | None = None) -> TargetSpec:
+    def fresh(
+        self, method: Method, learns: Role, target: str, seed: int | None = None, network: str | None = None
+    ) -> TargetSpec:
+        """A fresh f'_T (``target`` "action") or f'_B for any role; of another architecture than the profile's: by name."""
         p, action = self.profile, target == "action"
         view = p.action_view if action else p.privacy_view
         shrink = SHRINKS.get(method.name, 1) if isinstance(method, BaselineSpec) else 1
@@ -404,7 +407,7 @@ class Study:
             release=self.release(method, learns),
             data=self.data(learns),
             task=learns.task,
-            network=p.target_f_T if action else p.target_f_B,
+            network=network or (p.target_f_T if action else p.target_f_B),
             view=view.model_copy(update={"size": max(1, round(view.size / shrink))}),
             schedule=p.target_action if action else p.target_privacy,
             evaluations=p.evaluations,
