@@ -149,7 +149,8 @@ def further_rows(
     """
     study.check(rows)
     here = study if train else tables.reading(study)
-    missing = [row for row in rows if not train and not tables.is_at_hand(name, here, methods=["raw", row])]
+    beside = ["raw", "spact"]
+    missing = [row for row in rows if not train and not tables.is_at_hand(name, here, methods=[*beside, row])]
     shown = [row for row in rows if row not in missing]
     print("here:", ", ".join(map(tables.label, shown)) or "none yet")
     if missing:
@@ -158,7 +159,7 @@ def further_rows(
             f"not run, {minutes:.0f} minutes of training at most (spact reproduce --full):",
             ", ".join(map(tables.label, missing)),
         )
-    return _kept(name, here, kept, methods=["raw", "spact", *shown], metrics=metrics) if shown else None
+    return _kept(name, here, kept, methods=[*beside, *shown], metrics=metrics) if shown else None
 
 
 def _kept(name: str, study: Study, kept: str, **shown: object) -> pd.DataFrame:

@@ -399,7 +399,7 @@ class Study:
     def fresh(
         self, method: Method, learns: Role, target: str, seed: int | None = None, network: str | None = None
     ) -> TargetSpec:
-        """A fresh f'_T (``target`` "action") or f'_B for any role; of another architecture than the profile's: by name."""
+        """A fresh f'_T (``target`` "action") or f'_B for any role; ``network``: in place of the profile's."""
         p, action = self.profile, target == "action"
         view = p.action_view if action else p.privacy_view
         shrink = SHRINKS.get(method.name, 1) if isinstance(method, BaselineSpec) else 1
