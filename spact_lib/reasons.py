@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from spact_lib.claims import Scores
+from spact_lib.claims import CLAIMS, Scores
 from spact_lib.config import AnonymizerSpec
 from spact_lib.errors import UserError
 from spact_lib.study import Study
@@ -67,6 +67,8 @@ def explain(table: pd.DataFrame, found: Sequence[tuple[Mapping[str, Study], Scor
                 f"- {condition} {row['condition verdict']}: effect {row.effect:.1f}, {row.n} replicates; "
                 f"{abs(row.effect - row.margin):.1f} from the margin, {row.resolvable:.1f} could be told"
             )
+        if verdict == "inconclusive" and CLAIMS[claim].expected:
+            lines[0] += f" It was expected to be {CLAIMS[claim].expected}, before any run."
         methods, why = REASONS.get(claim, ((), NO_REASON))
         lines += [f"Why: {why}"] * (verdict == "fails") + [_evidence(method, found) for method in methods]
         paragraphs.append("\n".join(lines))
