@@ -229,11 +229,6 @@ class Result:
     n: int
 
     @property
-    def resolvable(self) -> float:
-        """Half the interval: a smaller mean, of either sign, would have been inconclusive."""
-        return (self.high - self.low) / 2
-
-    @property
     def verdict(self) -> str:
         return "holds" if self.low > 0 else "fails" if self.high < 0 else "inconclusive"
 

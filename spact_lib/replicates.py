@@ -4,6 +4,7 @@ A replicate is a (data draw, seed), shared by all methods. Its scores are number
 """
 
 import logging
+import multiprocessing
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -155,7 +156,8 @@ def make(profile_name: str, replicates: Sequence[Sequence[int]]) -> list[str]:
         _, pair, cell = item
         try:
             value = score(opened[pair], cell)
-            log.info("claims: draw %d, seed %d, %s: %.1f", *pair, " ".join(cell), value)
+            if multiprocessing.parent_process() is None:  # what others made is found here, too, and told once
+                log.info("claims: draw %d, seed %d, %s: %.1f", *pair, " ".join(cell), value)
         except BusyError:
             raise
         except UserError as error:

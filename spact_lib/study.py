@@ -445,14 +445,6 @@ class Study:
         metrics = self.store.run(spec).metrics
         return metrics["scores"] if isinstance(spec, TestSpec) else [metrics]
 
-    def targets(self, name: str) -> dict[str, list[list[dict]]]:
-        """Metrics of a table row: target -> for every target seed, those of its columns."""
-        method = self.method(name)
-        return {
-            target: [self.scores(method, target, seed) for seed in self.profile.target_seeds]
-            for target in self.protocol.targets
-        }
-
 
 def test_items(study: Study, role: Role, n: int) -> np.ndarray:
     """``n`` rows spread over the test split of a role's dataset."""
