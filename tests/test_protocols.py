@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_model
+from test_experiments import targets
 
 from data_prep import pa_hmdb51
 from spact_lib import protocols, tables, target
@@ -107,7 +108,7 @@ def study(world: tuple[dict[str, DataSpec], Store], name: str) -> Study:
 def test_a_protocol_runs_from_end_to_end(world, name: str) -> None:
     one = study(world, name)
     for method in ("raw", "downsample_2x", "supervised", "spact"):
-        scores = one.targets(method)
+        scores = targets(one, method)
         assert scores.keys() == one.protocol.targets.keys()
         for role, [of_columns] in scores.items():
             assert len(of_columns) == len(one.protocol.targets[role].columns)
@@ -122,7 +123,7 @@ def test_a_vp_protocol_needs_one_dataset(name: str) -> None:
 
 
 def test_the_action_of_phvu_is_learned_with_bce_and_scored_by_cmap(world) -> None:
-    [[metrics]] = study(world, "phvu").targets("raw")["action"]
+    [[metrics]] = targets(study(world, "phvu"), "raw")["action"]
     assert {"cmap", "cmap_chance", "n_classes"} < metrics.keys() and "top1" not in metrics
 
 
@@ -265,7 +266,7 @@ def test_a_target_without_test_rows_of_its_own_is_tested_elsewhere(world) -> Non
     one = study(world, "ucf101_to_pa_hmdb51")
     metrics = one.target(one.method("raw"), "action").metrics
     assert metrics.keys() == {"val", "chosen_step"}
-    [[there]] = one.targets("raw")["action"]
+    [[there]] = targets(one, "raw")["action"]
     assert there["n_test"] == 11
     own = replace(one.protocol, targets={"action": Target(Role("hmdb51_without_pa", "action"), (Column("action"),))})
     with pytest.raises(UserError, match="'hmdb51_without_pa' has no row of split 'test'"):
