@@ -278,19 +278,19 @@ def test_a_target_is_tested_on_the_classes_it_learned(world) -> None:
     wrong = Target(Role("ucf101", "action"), (Column("action"),), tested="pa_hmdb51_videos")
     other = replace(one, protocol=replace(one.protocol, targets={"action": wrong}))
     with pytest.raises(UserError, match="task 'action' of 'pa_hmdb51_videos' has other classes than task 'action' of"):
-        other.targets("raw")
+        targets(other, "raw")
 
 
 def test_a_score_alone_is_not_trained_again(world, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Records are enough to read scores; without them a read-only store refuses."""
     one = study(world, "hmdb51_vispr1")
-    expected = one.targets("raw")
+    expected = targets(one, "raw")
     strict = replace(one, store=Store(tmp_path, read_only=True))
     with pytest.raises(NotTrainedError, match="no record of test"):
-        strict.targets("raw")
+        targets(strict, "raw")
     found = {key: json.loads(json.dumps(record)) for key, record in one.store.used.items()}
     monkeypatch.setattr("spact_lib.experiments.find_committed", lambda spec: found.get(spec.key()))
-    assert json.dumps(strict.targets("raw")) == json.dumps(expected)
+    assert json.dumps(targets(strict, "raw")) == json.dumps(expected)
 
 
 # --- the real annotations ---
