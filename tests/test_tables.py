@@ -184,9 +184,9 @@ def test_further_rows_that_are_not_run_are_named_with_their_minutes(committed, t
     table = notebook_setup.further_rows("table1", study, rows, "rows", train=False)
     assert list(table.index.unique("method")) == ["raw", "spact", "obf_blackening"]
     out = capsys.readouterr().out
-    # A target took 45 s (median of 30 and 60), a game 120. Missing: four targets of a blur; of TeD-SPAD two games, and
-    # five targets, one of them to choose omega.
-    assert f"not run, {(9 * 45 + 2 * 120) / 60:.0f} minutes of training at most" in out
+    # A target took 60 s (seven of the thirteen at hand; the others 30), a game 120. Missing: four targets of a blur; of
+    # TeD-SPAD two games, and five targets, one of them to choose omega.
+    assert f"not run, {(9 * 60 + 2 * 120) / 60:.0f} minutes of training at most" in out
     assert "here: Obf-Blackening\n" in out and out.endswith(": Obf-StrongBlur, TeD-SPAD's L_T\n")
     assert (tmp_path / "tables" / "mini" / "table1_rows-seed1-targets0_1.csv").exists()
     assert notebook_setup.further_rows("table1", study, ["tedspad"], "rows", train=False) is None
