@@ -121,7 +121,7 @@ def reproduce(args: argparse.Namespace) -> int:
     if args.plan:
         from spact_lib import plan
 
-        text, table = plan.text(profile)
+        text, table = plan.text(profile, args.full)
         say(text)
         say(f"plan: {write_text(plan.place(profile), table.to_csv(index=False))}")
     else:

@@ -31,7 +31,7 @@ REPLICATES = ({"DRAW": 2, "SEED": 1}, {"DRAW": 3, "SEED": 2})
 FULL: tuple[tuple[str, dict[str, object]], ...] = (
     *((table, replicate) for table in ("04", "05", "07", "08", "09", "10") for replicate in REPLICATES),
     *((table, {"TRAIN_FURTHER": True}) for table in ("04", "05")),
-    ("04", {"TRAIN_ROWS": True}),
+    *((table, {"TRAIN_ROWS": True}) for table in ("04", "05")),
     ("06", {"TRAIN": True}),
 )
 

@@ -41,7 +41,7 @@ from spact_lib.obfuscation import detector_weights
 from spact_lib.paths import runs_root
 from spact_lib.protocols import TABLE_PROTOCOLS, Protocol, data_label, data_spec, dataset_folder, how_to_prepare
 from spact_lib.protocols import protocol as named_protocol
-from spact_lib.study import METHODS, TABLES, LearnedMethod, Study
+from spact_lib.study import CHOICES, METHODS, TABLE_EXTRAS, TABLES, LearnedMethod, Study
 from spact_lib.tables import markdown, trained_parts
 from spact_lib.target import build_target
 
@@ -191,15 +191,20 @@ def _parts(spec: Spec) -> Iterator[Spec]:
     yield spec
 
 
-def plan(profile: Profile) -> tuple[list[PlannedRun], list[str]]:
+def plan(profile: Profile, full: bool = False) -> tuple[list[PlannedRun], list[str]]:
     """Every run of every table (one draw, one seed), each once and after what it needs; and rows that cannot be
-    planned, because what they are is only known after training."""
+    planned, because what they are is only known after training.
+
+    Args:
+        full: with the further rows that notebooks 04 and 05 train with ``--full``.
+    """
     runs: dict[str, PlannedRun] = {}
     unknown: dict[str, None] = {}
     for table, methods in TABLES.items():
-        for protocol in TABLE_PROTOCOLS.get(table, ("ucf101_vispr1",)):
+        further = TABLE_EXTRAS.get(table, {}) | (CHOICES if table == "table1" else {})
+        for k, protocol in enumerate(TABLE_PROTOCOLS.get(table, ("ucf101_vispr1",))):
             study = _planned_study(profile, named_protocol(protocol))
-            for method in methods:
+            for method in [*methods, *(further if full and k == 0 else ())]:
                 try:
                     specs = list(asked(study, method))
                 except NotTrainedError:
@@ -334,9 +339,9 @@ def missing(profile: Profile, runs: list[PlannedRun]) -> list[str]:
     return lines
 
 
-def text(profile: Profile) -> tuple[str, pd.DataFrame]:
+def text(profile: Profile, full: bool = False) -> tuple[str, pd.DataFrame]:
     """The plan for readers, and its table."""
-    runs, unknown = plan(profile)
+    runs, unknown = plan(profile, full)
     table = as_table(runs)
     todo = [run for run in runs if not run.done]
     total = sum(run.flop or 0 for run in todo)

@@ -10,7 +10,7 @@ from spact_lib import cli, plan, tables
 from spact_lib.config import Schedule, View, profile
 from spact_lib.experiments import Store
 from spact_lib.protocols import protocol
-from spact_lib.study import Study
+from spact_lib.study import CHOICES, TABLE_EXTRAS, Study
 
 VIEW = View(stored_side=16, size=16, n_frames=4, stride=1, crop=(0.8, 1.0), test_crop=1.0, flip=0.0, test_clips=2)
 TWO = Schedule(steps=2, batch=4, lr=1e-3)
@@ -70,6 +70,9 @@ def test_the_plan_is_what_a_run_makes(tiny_csv: Path, place: Path, monkeypatch: 
         needed = {part.key() for part in plan._parts(run.spec)} & made
         assert needed <= set(planned[: k + 1])
     assert all(run.done for run in plan.plan(TINY)[0])
+    further = [run for run in plan.plan(TINY, full=True)[0] if not run.done]
+    assert {run.method for run in further} == set(TABLE_EXTRAS["table1"]) | set(CHOICES)
+    assert all(run.flop is not None for run in further)
     assert "0 EFLOP" in plan.text(TINY)[0]
 
 
