@@ -152,12 +152,12 @@ def further_rows(
     beside = ["raw", "spact"]
     missing = [row for row in rows if not train and not tables.is_at_hand(name, here, methods=[*beside, row])]
     shown = [row for row in rows if row not in missing]
-    print("here:", ", ".join(map(tables.label, shown)) or "none yet")
+    print("here:", "; ".join(map(tables.label, shown)) or "none yet")
     if missing:
         minutes = plan.minutes(here, [spec for row in missing for spec in plan.asked(here, row)])
         print(
             f"not run, {minutes:.0f} minutes of training at most (spact reproduce --full):",
-            ", ".join(map(tables.label, missing)),
+            "; ".join(map(tables.label, missing)),
         )
     return _kept(name, here, kept, methods=[*beside, *shown], metrics=metrics) if shown else None
 

@@ -187,7 +187,7 @@ def test_further_rows_that_are_not_run_are_named_with_their_minutes(committed, t
     # A target took 60 s (seven of the thirteen at hand; the others 30), a game 120. Missing: four targets of a blur; of
     # TeD-SPAD two games, and five targets, one of them to choose omega.
     assert f"not run, {(9 * 60 + 2 * 120) / 60:.0f} minutes of training at most" in out
-    assert "here: Obf-Blackening\n" in out and out.endswith(": Obf-StrongBlur, TeD-SPAD's L_T\n")
+    assert "here: Obf-Blackening\n" in out and out.endswith(": Obf-StrongBlur; TeD-SPAD's L_T\n")
     assert (tmp_path / "tables" / "mini" / "table1_rows-seed1-targets0_1.csv").exists()
     assert notebook_setup.further_rows("table1", study, ["tedspad"], "rows", train=False) is None
     with pytest.raises(UserError, match="unknown method 'obf'"):
