@@ -27,7 +27,7 @@ def study(tiny_csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> St
     monkeypatch.setattr(ahead, "rows", lambda: [(own, row) for row in ROWS])
     monkeypatch.setattr(ahead, "PAUSE", 0.01)
     study = Study(TINY, protocol(own), Store(tmp_path / "store", read_only=False))
-    monkeypatch.setattr(ahead, "open_study", lambda profile: study)
+    monkeypatch.setattr(ahead, "open_study", lambda *_, **__: study)
     return study
 
 
