@@ -65,7 +65,7 @@ def test_a_row_that_fails_does_not_keep_the_others_from_being_made(
         return scores(self, method, target, seed)
 
     monkeypatch.setattr(Study, "scores", failing)
-    ahead.work("smoke")
+    assert ahead.work("smoke") == ["target action of identity, seed 0: the loss became nan"]
     assert finished(study) == {(row, role) for row in ROWS for role in ("action", "privacy")} - {("identity", "action")}
     assert "target action of identity failed, and will in its notebook: the loss became nan" in caplog.text
 
