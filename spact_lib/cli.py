@@ -7,6 +7,7 @@ import argparse
 import hashlib
 import json
 import logging
+import os
 import shutil
 import signal
 import sys
@@ -522,6 +523,8 @@ def main(argv: list[str] | None = None) -> None:
     for package in ("spact_lib", "data_prep"):
         logging.getLogger(package).setLevel(logging.INFO)
     try:
+        if args.function is not train and "RANK" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1":
+            raise UserError("`spact train` alone runs in many processes; start this verb without accelerate launch")
         status = args.function(args)
     except UserError as error:
         print(f"spact: error: {error}", file=sys.stderr)

@@ -25,7 +25,7 @@ T = TypeVar("T")
 def state() -> "PartialState | None":
     """Accelerate's view of the processes; None where this one is alone."""
     # Asked for every time: notebook_launcher forks processes that were alone before.
-    if int(os.environ.get("WORLD_SIZE", "1")) < 2:
+    if "RANK" not in os.environ or int(os.environ.get("WORLD_SIZE", "1")) < 2:
         return None
     from accelerate import PartialState
 
