@@ -326,20 +326,22 @@ def asked_of_work(args: argparse.Namespace) -> tuple[str, list[tuple[str, str]],
     """The arguments of ``ahead.work``; the built-in data are drawn, and what cannot be trained is refused."""
     from spact_lib import config
     from spact_lib.ahead import rows
+    from spact_lib.protocols import is_own
+    from spact_lib.protocols import protocol as named_protocol
     from spact_lib.study import open_study
 
     profile = config.profile(args.profile)
     if args.protocol and not args.methods:
         raise UserError(f"--protocol {args.protocol} without METHOD; name the rows to be trained under it")
-    protocol = args.protocol or "ucf101_vispr1"
-    wanted = [(protocol, method) for method in args.methods] or rows()
-    draw = None
-    if profile.source == "mini":
+    wanted = [(args.protocol or "ucf101_vispr1", method) for method in args.methods] or rows()
+    draw = profile.draw if args.draw is None else args.draw
+    protocols = dict.fromkeys(protocol for protocol, _ in wanted)
+    own = all(is_own(role.dataset) for protocol in protocols for role in named_protocol(protocol).roles)
+    if profile.source == "mini" and not own:
         from data_prep import mini
 
-        draw = profile.draw if args.draw is None else args.draw
         mini.draw(mini_folder(profile.scale, draw), draw=draw, scale=profile.scale)
-    for protocol in dict.fromkeys(protocol for protocol, _ in wanted):
+    for protocol in protocols:
         study = open_study(profile.name, draw=draw, protocol=protocol, seed=min(args.seeds))
         study.check(method for of, method in wanted if of == protocol)
     return profile.name, wanted, args.seeds, draw

@@ -36,5 +36,5 @@ def test_a_preempted_job_is_queued_again_and_ends(
         time.sleep(0.05)
     job._interrupt()  # what Slurm's signal does
     assert job.result() == []
-    assert "Requeued job" in job.stderr()
+    assert "Requeued job" in job.stdout() + job.stderr()
     assert len(list(tmp_path.glob("store/target/*/record.json"))) == 4
