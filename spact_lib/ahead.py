@@ -1,7 +1,8 @@
-"""Working ahead: further processes on one store train what the tables need while the notebooks run in order.
+"""Working ahead: further processes on one store train what the tables need, while the notebooks run or without them.
 
 A process that works ahead never waits for another: what somebody else is making, it leaves for later. On a CPU two
-processes with one thread each get more done than one with two; with several GPUs each process has its own.
+processes with one thread each get more done than one with two; with several GPUs each process has its own. Those of
+``spact submit`` are jobs on a cluster. Processes that share batches (``distributed``) are here one process.
 """
 
 import logging
@@ -11,11 +12,12 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
 
+from spact_lib import distributed
 from spact_lib.errors import UserError
 from spact_lib.experiments import BusyError
 from spact_lib.filework import cores
@@ -76,13 +78,26 @@ def whatever_is_free(items: Iterable[Item], make: Callable[[Item], None] = train
             store.wait = True
 
 
-def work(profile: str) -> None:
-    """Train and score all targets of ``rows``; one that fails is left to its notebook, and the others are made."""
-    study = open_study(profile)
-    studies = {protocol: study.under(protocol) for protocol, _ in rows()}
-    items = [
-        (studies[protocol], row, target) for protocol, row in rows() for target in studies[protocol].protocol.targets
-    ]
+def work(
+    profile: str, wanted: Sequence[tuple[str, str]] = (), seeds: Sequence[int] = (0,), draw: int | None = None
+) -> list[str]:
+    """Train and score all targets of table rows; one that fails is left to its notebook, and the others are made.
+
+    Args:
+        wanted: (protocol, method) in the order of making; empty: ``rows``.
+        seeds: of the replicates, one after the other.
+        draw: of the built-in data; None: the profile's own.
+
+    Returns:
+        A sentence for each target that failed.
+    """
+    wanted, items, failed = wanted or rows(), [], []
+    for seed in seeds:
+        study = open_study(profile, draw=draw, seed=seed)
+        studies = {protocol: study.under(protocol) for protocol, _ in wanted}
+        for protocol, row in wanted:
+            studies[protocol].check([row])
+            items += [(studies[protocol], row, target) for target in studies[protocol].protocol.targets]
 
     def make(item: Item) -> None:
         try:
@@ -91,9 +106,13 @@ def work(profile: str) -> None:
         except BusyError:
             raise
         except UserError as error:
+            if distributed.which()[1] > 1:  # perhaps in this process alone, and the others wait for it
+                raise
             log.info("ahead: target %s of %s failed, and will in its notebook: %s", item[2], item[1], error)
+            failed.append(f"target {item[2]} of {item[1]}, seed {item[0].seed}: {error}")
 
     whatever_is_free(items, make)
+    return failed
 
 
 def spread(jobs: int | None) -> tuple[int, int, list[str]]:

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from spact_lib import distributed
 from spact_lib.config import BranchSpec
 from spact_lib.errors import unknown_name
 from spact_lib.losses import classification_loss, info_nce, nt_xent, nt_xent_uninformative
@@ -60,8 +61,8 @@ class ContrastiveBranch:
         return views if self.dims == 3 else views[:, :, 0]
 
     def loss(self, f_B: nn.Module, frames: Tensor, batch: dict[str, Tensor]) -> Tensor:
-        n = frames.shape[0]
-        z = f_B(self.views(frames).flatten(0, 1)).unflatten(1, (n, 2))  # (M, N * 2, D) -> (M, N, 2, D)
+        z = f_B(self.views(frames).flatten(0, 1))  # (M, n * 2, D), n of the N videos where many processes share them
+        z = distributed.gather(z, dim=1).unflatten(1, (-1, 2))  # -> (M, N, 2, D): all others are negatives
         spec = self.spec
         return torch.stack([nt_xent(m[:, 0], m[:, 1], spec.temperature, spec.both_directions) for m in z]).mean()
 
@@ -109,7 +110,8 @@ class MomentumContrast(nn.Module):
 
     @torch.no_grad()
     def enqueue(self, keys: Tensor) -> None:
-        """Replace the oldest keys of the queue."""
+        """Replace the oldest keys of the queue, by those of all processes, so that they keep one queue."""
+        keys = distributed.gather(keys, dim=0)
         size = self.queue.shape[0]
         self.queue[(self.at + torch.arange(len(keys), device=keys.device)) % size] = F.normalize(keys, dim=1)
         self.at.add_(len(keys)).remainder_(size)

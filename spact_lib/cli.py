@@ -6,6 +6,7 @@ Heavy imports stand inside the verbs, so that ``spact --help`` and a bad argumen
 import argparse
 import json
 import logging
+import os
 import shutil
 import signal
 import sys
@@ -222,6 +223,72 @@ def export(args: argparse.Namespace) -> int:
     return 0
 
 
+def asked_of_work(args: argparse.Namespace) -> tuple[str, list[tuple[str, str]], list[int], int | None]:
+    """The arguments of ``ahead.work``; the built-in data are drawn, and what cannot be trained is refused."""
+    from spact_lib import config
+    from spact_lib.ahead import rows
+    from spact_lib.protocols import is_own
+    from spact_lib.protocols import protocol as named_protocol
+    from spact_lib.study import open_study
+
+    profile = config.profile(args.profile)
+    if args.protocol and not args.methods:
+        raise UserError(f"--protocol {args.protocol} without METHOD; name the rows to be trained under it")
+    wanted = [(args.protocol or "ucf101_vispr1", method) for method in args.methods] or rows()
+    draw = profile.draw if args.draw is None else args.draw
+    protocols = dict.fromkeys(protocol for protocol, _ in wanted)
+    own = all(is_own(role.dataset) for protocol in protocols for role in named_protocol(protocol).roles)
+    if profile.source == "mini" and not own:
+        from data_prep import mini
+
+        mini.draw(mini_folder(profile.scale, draw), draw=draw, scale=profile.scale)
+    for protocol in protocols:
+        study = open_study(profile.name, draw=draw, protocol=protocol, seed=min(args.seeds))
+        study.check(method for of, method in wanted if of == protocol)
+    return profile.name, wanted, args.seeds, draw
+
+
+def train(args: argparse.Namespace) -> int:
+    """Rows of the tables without notebooks, networks to scores; without METHOD every row that the notebooks train.
+
+    On many GPUs, with as many processes: accelerate launch --num_processes 8 -m spact_lib train spact --profile paper
+    """
+    from spact_lib import ahead, distributed
+
+    if not distributed.is_main():
+        logging.getLogger("spact_lib").setLevel(logging.WARNING)
+    failed = ahead.work(*distributed.on_main(lambda: asked_of_work(args)))
+    if distributed.is_main():
+        for sentence in failed:
+            print(f"spact: error: {sentence}", file=sys.stderr)
+        say(f"train: {runs_root() / 'store'} has all that did not fail; the tables: spact reproduce")
+    if processes := distributed.state():
+        processes.destroy_process_group()
+    return 2 if failed else 0
+
+
+def submit(args: argparse.Namespace) -> int:
+    """The same as jobs of one GPU each: a Slurm cluster's, or processes on this machine, which are waited for."""
+    try:
+        from spact_lib import cluster
+    except ImportError as error:
+        raise UserError("jobs need submitit: pip install 'spact[cluster]'") from error
+    if args.jobs < 1:
+        raise UserError(f"--jobs {args.jobs}: give a number from 1 up")
+    parameters = {name: int(value) if value.isdecimal() else value for name, value in args.parameter}
+    folder = runs_root() / "jobs"
+    jobs = cluster.submit(asked_of_work(args), args.cluster, args.jobs, folder, parameters)
+    say(f"submit: jobs {', '.join(job.job_id for job in jobs)}; their logs are in {folder}")
+    if args.cluster == "slurm":
+        say("submit: give the same command again to add jobs; when all have ended: spact reproduce")
+        return 0
+    ended = [job.exception() for job in jobs]
+    failed = [sentence for job, error in zip(jobs, ended, strict=True) if error is None for sentence in job.result()]
+    for sentence in (*failed, *(f"a job was ended: {error}" for error in ended if error is not None)):
+        print(f"spact: error: {sentence}", file=sys.stderr)
+    return 2 if failed or any(ended) else 0
+
+
 def promote(args: argparse.Namespace) -> int:
     """Make the executed notebooks of a profile, and the records they used, the committed ones; fill in the README."""
     from spact_lib import config
@@ -312,6 +379,20 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("notebook", help="path, or the start of a name in notebooks/, such as 04")
     verb.add_argument("-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
     verb.add_argument("--output", type=Path, help="executed copy (default: in the store)")
+    for function in (train, submit):
+        verb = add(function)
+        verb.add_argument("methods", nargs="*", metavar="METHOD", help="rows by name, such as spact, supervised, raw")
+        verb.add_argument("--profile", default="mini", help="smoke, mini (default) or paper")
+        verb.add_argument("--protocol", help="with METHOD: which data play which role (default: ucf101_vispr1)")
+        verb.add_argument("--draw", type=int, help="of the built-in data (default: the profile's)")
+        verb.add_argument("--seeds", type=int, nargs="+", default=[0], metavar="SEED", help="replicates (default: 0)")
+        if function is submit:
+            verb.add_argument("--cluster", required=True, choices=["slurm", "local"])
+            verb.add_argument("--jobs", type=int, required=True, metavar="N", help="that work at a time on one store")
+            verb.add_argument(
+                "-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
+                help="of submitit, such as timeout_min 600, gpus_per_node 1, slurm_partition gpu",
+            )  # fmt: skip
     verb = add(evaluate)
     verb.add_argument("manifest", type=Path, help="CSV of your videos: columns path, split, NAME:single, a group")
     verb.add_argument("--action", required=True, help="name of the action task")
@@ -351,6 +432,8 @@ def main(argv: list[str] | None = None) -> None:
     for package in ("spact_lib", "data_prep"):
         logging.getLogger(package).setLevel(logging.INFO)
     try:
+        if args.function is not train and "RANK" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1":
+            raise UserError("`spact train` alone runs in many processes; start this verb without accelerate launch")
         status = args.function(args)
     except UserError as error:
         print(f"spact: error: {error}", file=sys.stderr)

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.v2 import functional as TF
 from tqdm import tqdm
 
+from spact_lib import distributed
 from spact_lib.config import View
 from spact_lib.errors import UserError
 from spact_lib.files import atomic_path
@@ -339,12 +340,20 @@ class StepSampler:
     """Keys (row, step, position) of the batches of steps ``first`` to ``last`` - 1: a new permutation every epoch.
 
     No row comes twice in a batch (a video would be its own negative in NT-Xent): a batch never crosses an epoch's end
-    and is never larger than the data.
+    and is never larger than the data. Of many processes each gets its part of the batch that one alone would get.
+
+    Raises:
+        UserError: the batch cannot be shared evenly.
     """
 
     def __init__(self, n_rows: int, batch_size: int, seed: int, first: int, last: int):
         self.n_rows, self.batch_size, self.seed = n_rows, min(batch_size, n_rows), seed
         self.first, self.last = first, last
+        self.part, ranks = distributed.own_part(self.batch_size), distributed.which()[1]
+        if self.batch_size % ranks:
+            raise UserError(
+                f"{ranks} processes cannot share a batch of {self.batch_size} evenly; start a number that divides it"
+            )
 
     def __len__(self) -> int:
         return self.last - self.first
@@ -357,7 +366,7 @@ class StepSampler:
                 epoch = step // per_epoch
                 order = np.random.default_rng([self.seed, epoch]).permutation(self.n_rows)
             at = step % per_epoch * self.batch_size
-            yield [(int(row), step, k) for k, row in enumerate(order[at : at + self.batch_size])]
+            yield [(int(row), step, k) for k, row in enumerate(order[at : at + self.batch_size])][self.part]
 
 
 def training_batches(dataset: ClipDataset, batch_size: int, first: int, last: int, workers: int = 0) -> DataLoader:
@@ -367,10 +376,14 @@ def training_batches(dataset: ClipDataset, batch_size: int, first: int, last: in
 
 
 def test_batches(dataset: ClipDataset, batch_size: int, workers: int = 0) -> DataLoader:
-    """All test clips, in order: ``test_clips`` consecutive samples per row."""
+    """All test clips, in order: ``test_clips`` consecutive samples per row.
+
+    Of many processes each gets its part of these batches, perhaps none; ``distributed.gathered`` joins what they find.
+    """
     clips = dataset.test_clips  # once: it looks at every row
     keys = [(row, k) for row in range(len(dataset)) for k in range(clips)]
     batches = [keys[at : at + batch_size] for at in range(0, len(keys), batch_size)]
+    batches = batches[distributed.own_part(len(batches))]
     return DataLoader(dataset, batch_sampler=batches, num_workers=workers)
 
 

@@ -9,12 +9,15 @@ from importlib.metadata import version
 
 import torch
 
+from spact_lib import distributed
 from spact_lib.errors import UserError
 from spact_lib.paths import REPOSITORY
 
 
 def pick_device() -> torch.device:
-    """``SPACT_DEVICE`` where it is set, else the first GPU, else the CPU."""
+    """``SPACT_DEVICE`` where it is set, else the first GPU, else the CPU; of many processes, each one's own GPU."""
+    if now := distributed.state():
+        return now.device
     name = os.environ.get("SPACT_DEVICE", "cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
@@ -56,4 +59,4 @@ def environment() -> dict[str, str | int | None]:
         "python": platform.python_version(),
         "device": f"{device.type} ({name})",
         "threads": torch.get_num_threads(),
-    }
+    } | ({"processes": ranks} if (ranks := distributed.which()[1]) > 1 else {})

@@ -2,7 +2,7 @@
 
 ``store.run(spec)`` returns the artifact of a spec. A finished one is loaded; an interrupted one continues; two
 processes that want the same one wait for each other under a file lock. ``record.json`` is written last: a folder
-that has it is complete.
+that has it is complete. Of many processes that train together (``distributed``), the main one finds, locks and writes.
 """
 
 import json
@@ -19,6 +19,7 @@ from filelock import FileLock, Timeout
 from safetensors.torch import load_model
 from torch import Tensor, nn
 
+from spact_lib import distributed
 from spact_lib.action_losses import build_action_loss
 from spact_lib.baselines import baseline
 from spact_lib.branches import BRANCHES, Branch, build_branch
@@ -49,6 +50,7 @@ from spact_lib.data import (
     write_packed,
 )
 from spact_lib.device import autocast, environment, pick_device
+from spact_lib.distributed import on_main
 from spact_lib.errors import UserError
 from spact_lib.files import atomic_path, write_json
 from spact_lib.initialize import initialize_action, initialize_anonymizer, initialize_privacy, part
@@ -130,15 +132,18 @@ class Store:
             NotTrainedError: it is not there and this store is read-only.
             BusyError: another process is making it, and ``wait`` is false.
         """
-        artifact = self._find(spec)
+        artifact = on_main(lambda: self._find(spec))
         if artifact is None:
             folder = self.folder(spec)
             folder.parent.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(f"{folder}.lock", timeout=-1 if self.wait else 0)
             try:
-                with FileLock(f"{folder}.lock", timeout=-1 if self.wait else 0):
-                    artifact = self._find(spec) or self._make(spec, folder)
+                on_main(lambda: bool(lock.acquire()))
+                artifact = on_main(lambda: self._find(spec)) or self._make(spec, folder)
             except Timeout as error:
                 raise BusyError(f"{spec.kind} {spec.key()} is being made by another process") from error
+            finally:
+                lock.release()
         self.used[spec.key()] = artifact.record
         return artifact
 
@@ -158,7 +163,7 @@ class Store:
 
     def _make(self, spec: Spec, folder: Path) -> Artifact:
         folder.mkdir(exist_ok=True)
-        write_json(folder / "spec.json", spec.model_dump(mode="json"))
+        on_main(lambda: write_json(folder / "spec.json", spec.model_dump(mode="json")))
         began = time.monotonic()
         metrics = BUILDERS[type(spec)](spec, folder, self)
         seconds = metrics.pop("seconds", time.monotonic() - began)
@@ -171,9 +176,13 @@ class Store:
             "made": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "spec": spec.model_dump(mode="json"),
         }
-        write_json(folder / "record.json", record)
-        (folder / "checkpoint.pt").unlink(missing_ok=True)  # three times the weights, and nothing to continue
-        return Artifact(record, folder)
+
+        def finish() -> Artifact:
+            write_json(folder / "record.json", record)
+            (folder / "checkpoint.pt").unlink(missing_ok=True)  # three times the weights, and nothing to continue
+            return Artifact(record, folder)
+
+        return on_main(finish)
 
     def files(self, spec: Spec) -> Path:
         """The folder of ``spec`` with the files it made.
@@ -226,7 +235,7 @@ def unfolded(data: DataSpec) -> DataSpec:
 
 
 def _make_frames(spec: FramesSpec, folder: Path, store: Store) -> dict:
-    pack(manifest_of(spec.data), spec.stored_side, folder)
+    on_main(lambda: pack(manifest_of(spec.data), spec.stored_side, folder))
     return {"rows": len(manifest_of(spec.data))}
 
 
@@ -328,7 +337,7 @@ def _make_anonymizer(spec: AnonymizerSpec, folder: Path, store: Store) -> dict:
     at = {round((spec.schedule.steps - 1) * k / (SNAPSHOTS - 1)) for k in range(SNAPSHOTS)}
 
     def snapshot(step: int) -> None:
-        if step in at:
+        if step in at and distributed.is_main():
             with atomic_path(folder / f"frames-{step + 1:06d}.npy") as temporary:
                 anonymized = [anonymize_uint8(game.f_A, frame[None], spec.f_A.precision)[0] for frame in shown]
                 np.save(temporary, letterbox(anonymized))
@@ -457,7 +466,7 @@ def _make_release(spec: ReleaseSpec, folder: Path, store: Store) -> dict:
                 yield row, released[at : at + len(numbers)]
                 at += len(numbers)
 
-    write_packed(folder, len(manifest), blocks())
+    on_main(lambda: write_packed(folder, len(manifest), blocks()))
     return {"rows": len(manifest)}
 
 

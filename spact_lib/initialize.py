@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from spact_lib import distributed
 from spact_lib.branches import Branch
 from spact_lib.config import InitActionSpec, InitAnonymizerSpec, InitPrivacySpec, View
 from spact_lib.data import ClipDataset, FrameSource, rows_of, test_batches, to_float, training_batches
@@ -77,6 +78,7 @@ def reconstruction_error(f_A: nn.Module, dataset: ClipDataset, device: torch.dev
         with autocast(device, precision, dims=2):
             total += l1_reconstruction(frames, f_A(frames)).item() * len(frames)
         count += len(frames)
+    total, count = (sum(distributed.gathered([own])) for own in (total, count))
     return total / count
 
 

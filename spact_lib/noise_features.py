@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from spact_lib import distributed
 from spact_lib.config import NoiseFeaturesSpec
 from spact_lib.data import FrameSource, to_float, training_batches
 from spact_lib.device import autocast
@@ -64,12 +65,13 @@ def train_noise_features(
     dataset = part(*action, "train", spec.f_T.task, spec.f_A.view, seed=spec.seed)
     total, precision = spec.schedule.steps, spec.f_A.precision
     batches = iter(training_batches(dataset, spec.schedule.batch, run.step, total, workers))
+    rank, _ = distributed.which()  # a last 0 changes no seed: numpy's SeedSequence fills up with zeros
     for step in run.steps(total):
         batch = to_float(next(batches), device)
         frames = batch["clip"].flatten(0, 1)  # (B, T, C, H, W) -> (B*T, C, H, W)
         f_A.train(), f_T.train()
         with autocast(device, precision, dims=2):
-            out = with_noise(f_A, frames, spec.sigma, [generator(device, spec.seed, TRAINING, step)])
+            out = with_noise(f_A, frames, spec.sigma, [generator(device, spec.seed, TRAINING, step, rank)])
         with autocast(device, precision, dims=3):
             logits = f_T(out.unflatten(0, batch["clip"].shape[:2]))
         loss_T, loss_1 = classification_loss(logits.float(), batch["label"]), l1_reconstruction(frames, out)

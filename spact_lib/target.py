@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_model
 from torch import Tensor, nn
 
+from spact_lib import distributed
 from spact_lib.config import ScoreSpec, TargetSpec, TestSpec, View
 from spact_lib.data import ClipDataset, FrameSource, centre_crop, rows_of, test_batches, to_float, training_batches
 from spact_lib.device import autocast
@@ -50,7 +51,8 @@ def predict(network: nn.Module, dims: int, dataset: ClipDataset, device: torch.d
         with autocast(device, "float32", dims):
             logits = network(to_float(batch, device)["clip"])
         scores.append(logits.sigmoid() if multi else logits.softmax(1))
-    return torch.cat(scores).cpu().unflatten(0, (len(dataset), -1)).mean(1)
+    scores = distributed.gathered([each.cpu() for each in scores])
+    return torch.cat(scores).unflatten(0, (len(dataset), -1)).mean(1)
 
 
 def train_target(
@@ -105,7 +107,9 @@ def train_target(
     tested = {}
     if "test" in parts:
         probabilities, targets = predict(best, dims, parts["test"], device, workers), _targets(parts["test"])
-        np.savez_compressed(folder / "predictions.npz", probabilities=probabilities.numpy(), targets=targets.numpy())
+        if distributed.is_main():
+            arrays = {"probabilities": probabilities.numpy(), "targets": targets.numpy()}
+            np.savez_compressed(folder / "predictions.npz", **arrays)
         tested = score(probabilities, targets)
     save_weights(best, folder / "network.safetensors")
     chosen = max((r for r in run.rows if "val" in r), key=lambda r: (r["val"], r["step"]), default=None)

@@ -13,6 +13,7 @@ from torch import nn
 from torch.optim import Adam, Optimizer
 from tqdm import tqdm
 
+from spact_lib import distributed
 from spact_lib.config import Schedule
 from spact_lib.errors import UserError
 from spact_lib.files import atomic_path
@@ -26,12 +27,12 @@ class NonFiniteError(UserError):
 
 
 class Run:
-    """A resumable training run in a folder: ``checkpoint.pt`` and ``metrics.jsonl``.
+    """A resumable training run in a folder: ``checkpoint.pt`` and ``metrics.jsonl``, of one process or many.
 
     Args:
-        folder: of this run; an earlier checkpoint in it is loaded.
+        folder: of this run; an earlier checkpoint in it is loaded, by however many processes it was written.
         modules: all networks whose weights or BatchNorm statistics change.
-        optimizers: all optimizers.
+        optimizers: all optimizers, under the names of their networks.
         label: for the progress bar.
 
     The loop stays with the caller::
@@ -50,6 +51,7 @@ class Run:
         self.step, self.saved, self.seconds, self.rows, self.stopped = 0, 0, 0.0, [], False
         self._log, self._checkpoint = folder / "metrics.jsonl", folder / "checkpoint.pt"
         folder.mkdir(parents=True, exist_ok=True)
+        distributed.together(modules, optimizers)
         if self._checkpoint.exists():
             state = torch.load(self._checkpoint, map_location="cpu", weights_only=True)
             for name, part in (modules | {f"optimizer.{k}": v for k, v in optimizers.items()}).items():
@@ -57,7 +59,8 @@ class Run:
             self.step, self.seconds, self.rows = state["step"], state["seconds"], json.loads(state["rows"])
             self.saved, self.stopped = self.step, state["stopped"]
         # The log lies beside the checkpoint for readers; a killed run may have logged steps that it will repeat.
-        self._log.write_text("".join(json.dumps(row) + "\n" for row in self.rows))
+        if distributed.is_main():
+            self._log.write_text("".join(json.dumps(row) + "\n" for row in self.rows))
         self._clock = time.monotonic()
 
     def steps(self, total: int) -> Iterator[int]:
@@ -68,7 +71,8 @@ class Run:
         if self.stopped:
             return
         saved = time.monotonic()
-        for step in tqdm(range(self.step, total), self.label, total, initial=self.step, disable=None):
+        silent = None if distributed.is_main() else True
+        for step in tqdm(range(self.step, total), self.label, total, initial=self.step, disable=silent):
             yield step
             self.step = step + 1
             if self.stopped:
@@ -83,7 +87,8 @@ class Run:
         self.stopped = True
 
     def log(self, step: int, **values: float) -> None:
-        """Append a row; refuse non-finite values by name."""
+        """Append a row; refuse non-finite values by name. Of many processes, the means over them are logged."""
+        values = distributed.mean(values)
         for name, value in values.items():
             if not math.isfinite(value):
                 raise NonFiniteError(
@@ -92,8 +97,9 @@ class Run:
                 )
         row = {"step": step, **values}
         self.rows.append(row)
-        with open(self._log, "a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        if distributed.is_main():
+            with open(self._log, "a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
 
     def save(self) -> None:
         """Write the checkpoint.
@@ -101,6 +107,8 @@ class Run:
         Raises:
             NonFiniteError: weights are not finite; the checkpoint before is kept.
         """
+        if not distributed.is_main():  # all have the same weights
+            return
         for name, module in self.modules.items():
             if not all(torch.isfinite(value).all() for value in module.state_dict().values()):
                 raise NonFiniteError(
@@ -168,9 +176,10 @@ def set_norm_momentum(module: nn.Module, momentum: float) -> None:
 
 
 def save_weights(module: nn.Module, path: Path) -> None:
-    """Write a network's weights and BatchNorm statistics as safetensors."""
-    with atomic_path(path) as temporary:
-        save_model(module, temporary)
+    """Write a network's weights and BatchNorm statistics as safetensors; of many processes, the main one does."""
+    if distributed.is_main():
+        with atomic_path(path) as temporary:
+            save_model(module, temporary)
 
 
 def seed_weights(*seed: int) -> None:

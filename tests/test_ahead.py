@@ -27,7 +27,7 @@ def study(tiny_csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> St
     monkeypatch.setattr(ahead, "rows", lambda: [(own, row) for row in ROWS])
     monkeypatch.setattr(ahead, "PAUSE", 0.01)
     study = Study(TINY, protocol(own), Store(tmp_path / "store", read_only=False))
-    monkeypatch.setattr(ahead, "open_study", lambda profile: study)
+    monkeypatch.setattr(ahead, "open_study", lambda *_, **__: study)
     return study
 
 
@@ -65,7 +65,7 @@ def test_a_row_that_fails_does_not_keep_the_others_from_being_made(
         return scores(self, method, target, seed)
 
     monkeypatch.setattr(Study, "scores", failing)
-    ahead.work("smoke")
+    assert ahead.work("smoke") == ["target action of identity, seed 0: the loss became nan"]
     assert finished(study) == {(row, role) for row in ROWS for role in ("action", "privacy")} - {("identity", "action")}
     assert "target action of identity failed, and will in its notebook: the loss became nan" in caplog.text
 

@@ -1,0 +1,49 @@
+"""Workers of ``ahead`` as jobs on one experiment store: on a Slurm cluster, or on this machine (submitit).
+
+Every job trains whatever no other job is making. Jobs may end or be added at any time: one that is out of time or
+preempted is queued again by submitit; what a killed one was making continues in another from its last checkpoint.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import submitit
+from submitit.helpers import Checkpointable
+
+from spact_lib import ahead
+from spact_lib.errors import UserError
+
+DAY = 24 * 60  # minutes that a job may take, unless told otherwise; submitit's own 2 to 5 are for toys
+AGAIN = 1000  # times that a job out of time is queued again
+
+
+class Worker(Checkpointable):
+    """``ahead.work``, run again with the same arguments when a job's time is up: the store knows what is left."""
+
+    def __call__(self, *asked: object) -> list[str]:
+        logging.basicConfig(level=logging.INFO, format="%(message)s")
+        return ahead.work(*asked)
+
+
+def submit(
+    asked: Sequence[object], cluster: str, jobs: int, folder: Path, parameters: Mapping[str, object]
+) -> list[submitit.Job[list[str]]]:
+    """Start workers.
+
+    Args:
+        asked: arguments of ``ahead.work``.
+        cluster: "slurm", or "local" for processes on this machine.
+        folder: for the jobs' logs and arguments; on a cluster, all its machines must see it and the store.
+        parameters: of submitit, such as ``timeout_min``, ``gpus_per_node``, ``slurm_partition``.
+
+    Raises:
+        UserError: no Slurm here, or a parameter that submitit does not take.
+    """
+    try:
+        executor = submitit.AutoExecutor(folder, cluster=cluster, **{f"{cluster}_max_num_timeout": AGAIN})
+        executor.update_parameters(**{"name": "spact", "timeout_min": DAY} | dict(parameters))
+    except (AssertionError, NameError, RuntimeError, ValueError) as error:
+        raise UserError(f"submitit refuses cluster {cluster!r} with {dict(parameters)}: {error}") from error
+    with executor.batch():  # on Slurm: one array
+        return [executor.submit(Worker(), *asked) for _ in range(jobs)]
