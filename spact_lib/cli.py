@@ -352,6 +352,17 @@ def promote(args: argparse.Namespace) -> int:
     return 0
 
 
+def bench(args: argparse.Namespace) -> int:
+    """Measure what is fast against the plain way, interleaved in one run; write the records and the README's tables."""
+    from benchmarks import harness
+    from spact_lib import readme
+
+    harness.run(args.names, tell=say)
+    if readme.README.exists():
+        say(f"bench: {readme.update()}")
+    return 0
+
+
 def doctor(args: argparse.Namespace) -> int:
     """What is installed, prepared and runnable for a profile, and what to do next; status 1 if there is."""
     from spact_lib.doctor import examine
@@ -401,6 +412,7 @@ def parser() -> argparse.ArgumentParser:
                 "--full", action="store_true", help="then also sweeps, replicates, the claims' runs: hours"
             )
             verb.add_argument("--plan", action="store_true", help="train nothing: list all runs, cost, what is missing")
+    add(bench).add_argument("names", nargs="*", metavar="NAME", help="such as minimax (default: all)")
     verb = add(run)
     verb.add_argument("notebook", help="path, or the start of a name in notebooks/, such as 04")
     verb.add_argument("-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))

@@ -1,0 +1,1 @@
+"""One minimax iteration."""
