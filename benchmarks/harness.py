@@ -24,6 +24,7 @@ from spact_lib.results import RECORDS
 
 Row = dict[str, object]
 FOLDER = RECORDS / "bench"
+UNITS = {"ms": 0.001, "s": 1.0, "min": 60.0}
 
 
 def synchronize() -> None:
@@ -50,12 +51,15 @@ def interleaved(variants: dict[str, Callable[[], object]], rounds: int, warmup: 
     return seconds
 
 
-def rows(case: str, seconds: dict[str, list[float]], reference: str, **further: dict[str, object]) -> list[Row]:
+def rows(
+    case: str, seconds: dict[str, list[float]], reference: str, unit: str = "ms", **further: dict[str, object]
+) -> list[Row]:
     """A record for each variant of a case.
 
     Args:
         seconds: of ``interleaved``.
         reference: the variant that ``times faster`` is told against: the median over rounds of reference / variant.
+        unit: of the column of medians, "ms", "s" or "min".
         further: other columns, name -> variant -> value.
     """
     made = []
@@ -65,7 +69,7 @@ def rows(case: str, seconds: dict[str, list[float]], reference: str, **further: 
             {
                 "case": case,
                 "variant": name,
-                "ms": round(1000 * statistics.median(own), 2),
+                unit: round(statistics.median(own) / UNITS[unit], 2),
                 "times faster": round(ratio, 2),
                 **{column.replace("_", " "): values[name] for column, values in further.items() if name in values},
                 "rounds": [round(each, 5) for each in own],

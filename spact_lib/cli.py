@@ -26,6 +26,7 @@ from spact_lib.paths import (
     prepared,
     runs_root,
 )
+from spact_lib.plain import plain
 
 
 def say(text: str) -> None:
@@ -129,8 +130,9 @@ def reproduce(args: argparse.Namespace) -> int:
         say(f"plan: {write_text(plan.place(profile), table.to_csv(index=False))}")
         return 0
     jobs, threads, devices = spread(args.jobs)
+    last = notebook(args.until) if args.until else None
     from_nothing = not (runs_root() / "store").exists()
-    folder, notebooks = data_folder(profile), committed_notebooks()
+    folder, notebooks = data_folder(profile), [path for path in committed_notebooks() if not last or path <= last]
     minutes: dict[str, float] = {}
     first: list[str] = []  # notebooks that had never been started
     if profile.source == "mini":
@@ -174,7 +176,8 @@ def reproduce(args: argparse.Namespace) -> int:
     text = summary(profile.name, minutes)
     say("\n" + text)
     say(f"summary: {write_text(summed, text)}")
-    write_text(mark, everything(profile.name))
+    if not last:
+        write_text(mark, everything(profile.name))
     return 0
 
 
@@ -327,6 +330,8 @@ def promote(args: argparse.Namespace) -> int:
     from spact_lib import notebooks as library
 
     profile = config.profile(args.profile).name
+    if plain():
+        raise UserError("SPACT_PLAIN=1: plain runs are there to be compared with and are never committed; unset it")
     copies = {path: runs_root() / "notebooks" / profile / path.name for path in committed_notebooks()}
     if not any(copy.exists() for copy in copies.values()):
         raise UserError(f"no notebook of profile {profile} has been executed yet; run `spact reproduce` first")
@@ -411,6 +416,7 @@ def parser() -> argparse.ArgumentParser:
             verb.add_argument(
                 "--full", action="store_true", help="then also sweeps, replicates, the claims' runs: hours"
             )
+            verb.add_argument("--until", metavar="NOTEBOOK", help="stop after it: 04 has the first table")
             verb.add_argument("--plan", action="store_true", help="train nothing: list all runs, cost, what is missing")
     add(bench).add_argument("names", nargs="*", metavar="NAME", help="such as minimax (default: all)")
     verb = add(run)

@@ -34,6 +34,7 @@ from spact_lib.errors import UserError, unknown_name
 from spact_lib.experiments import Artifact, Store, manifest_of, unfolded
 from spact_lib.obfuscation import refuse_without_weights
 from spact_lib.paths import runs_root
+from spact_lib.plain import plain
 from spact_lib.protocols import Protocol, Role, data_spec, is_own
 from spact_lib.protocols import protocol as named_protocol
 from spact_lib.video import letterbox
@@ -473,5 +474,6 @@ def open_study(
     if draw is not None and named_profile(profile).source == "mini":
         changes["draw"] = draw
     settings = named_profile(profile, **changes)
-    store = Store(runs_root() / "store", decode_once=settings.decode_once, workers=settings.workers)
+    decode_once = settings.decode_once and not plain()
+    store = Store(runs_root() / "store", decode_once=decode_once, workers=settings.workers)
     return Study(settings, named_protocol(protocol), store, seed, leave_out)
