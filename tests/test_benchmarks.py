@@ -4,9 +4,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 from benchmarks import harness
+from benchmarks.plain import PlainGame
+from spact_lib.branches import build_branch
+from spact_lib.config import BranchSpec, Schedule
 from spact_lib.errors import UserError
+from spact_lib.minimax import Game, anonymizer_step, auxiliary_step
+from spact_lib.networks.action import build_action_network
+from spact_lib.networks.anonymizer import Anonymizer
+from spact_lib.training import adam, seed_weights
 
 
 def test_a_round_runs_each_variant_once_and_the_next_one_begins_with_another() -> None:
@@ -45,3 +54,46 @@ def test_a_run_writes_records_from_which_the_readme_is_filled(tmp_path: Path, mo
     assert re.search(r"\| a case \| ours +\| 1\.0 +\| 2\.0 ", harness.text()) and said[0] in harness.text()
     with pytest.raises(UserError, match="unknown benchmark 'mini'; choose one of: .*minimax"):
         harness.run(["mini"])
+
+
+# --- the plain iteration: the same losses and gradients as ours, from the same weights ---
+
+BATCHES = [
+    {
+        "clip": torch.rand(3, 4, 3, 16, 16, generator=generator),
+        "label": torch.tensor([2, 0, 1]),
+        "pair": torch.rand(4, 2, 3, 16, 16, generator=generator),
+    }
+    for generator in (torch.Generator().manual_seed(0), torch.Generator().manual_seed(1))
+]
+
+
+def games(precision: str) -> tuple[PlainGame, Game]:
+    seed_weights(0)
+    branch = build_branch(BranchSpec(loss="nt_xent", network="slim8"), 0)
+    networks = (Anonymizer(4), build_action_network("r3d_slim", 3), branch.build())
+    optimizers = (adam(network, Schedule(steps=1, batch=3, lr=1e-3)) for network in networks)
+    game = Game(*networks, branch, 0.7, *optimizers, precision)
+    return PlainGame(game, 1e-3), game
+
+
+def distance(network: nn.Module, other: nn.Module) -> float:
+    """Of the gradients, relative; without biases: before a BatchNorm theirs is nothing but rounding."""
+    own, others = (torch.cat([p.grad.flatten() for p in net.parameters() if p.dim() > 1]) for net in (network, other))
+    return float((own - others).norm() / own.norm())
+
+
+@pytest.mark.parametrize(("precision", "of_losses", "of_gradients"), [("float32", 1e-5, 1e-4), ("bfloat16", 0.03, 0.1)])
+def test_plain_and_ours_have_the_same_losses_and_gradients(
+    precision: str, of_losses: float, of_gradients: float
+) -> None:
+    plain, ours = games(precision)
+    expected, values = plain.anonymizer_step(BATCHES[0]), anonymizer_step(ours, BATCHES[0])
+    assert plain.f_T.fc.weight.grad is not None and ours.f_T.body.fc.weight.grad is None  # thrown away, not computed
+    assert {name: float(values[name]) for name in expected} == pytest.approx(expected, rel=of_losses)
+    assert distance(plain.f_A, ours.f_A) < of_gradients
+    plain, ours = games(precision)  # step 2 from the start, too: step 1's updates would differ by rounding
+    expected, values = plain.auxiliary_step(BATCHES[1]), auxiliary_step(ours, BATCHES[1])
+    assert {name: float(values[name]) for name in expected} == pytest.approx(expected, rel=of_losses)
+    assert distance(plain.f_T, ours.f_T) < of_gradients and distance(plain.f_B, ours.f_B) < of_gradients
+    assert ours.f_A.to_rgb.weight.grad is None
