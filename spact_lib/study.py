@@ -203,6 +203,7 @@ class Study:
     seed: int = 0
     leave_out: tuple[str, str] | None = None
     _data: dict[str, DataSpec] = field(default_factory=dict)
+    _omegas: dict[str, tuple[AnonymizerSpec, dict[float, float]]] = field(default_factory=dict, init=False)  # chosen
 
     def __post_init__(self) -> None:
         # Now, not after hours of training: a seed that is none, a dataset that is not there, a misspelt task, videos
@@ -325,12 +326,16 @@ class Study:
         Returns:
             The chosen spec, and validation top-1 of every omega that was tried (none for a method with a fixed one).
         """
-        omega = self._learned(method).omega
-        if omega == "spact":
-            omega = self.choose_omega("spact")[0].omega
-        if omega is not None:
-            return self.anonymizer(method, omega), {}
-        return self._strongest(self.profile.omegas, lambda omega: self.anonymizer(method, omega))
+        if method not in self._omegas:
+            omega = self._learned(method).omega
+            if omega == "spact":
+                omega = self.choose_omega("spact")[0].omega
+            self._omegas[method] = (
+                self._strongest(self.profile.omegas, lambda omega: self.anonymizer(method, omega))
+                if omega is None
+                else (self.anonymizer(method, omega), {})
+            )
+        return self._omegas[method]
 
     def choose_sigma(self) -> tuple[NoiseFeaturesSpec, dict[float, float]]:
         """Noise-features with the sigma that the rule of ``choose_omega`` takes, and what was tried."""
