@@ -3,4 +3,8 @@
 Each is a module with ``run() -> records`` (``harness.rows``); what it measured is committed in notebooks/records/bench.
 """
 
-BENCHMARKS = {"minimax": "benchmarks.minimax", "end-to-end": "benchmarks.end_to_end"}
+BENCHMARKS = {  # in the order of a run of all
+    "minimax": "benchmarks.minimax",
+    "scaling": "benchmarks.scaling",
+    "end-to-end": "benchmarks.end_to_end",
+}

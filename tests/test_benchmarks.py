@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks import harness
+from benchmarks import harness, scaling
 from benchmarks.plain import PlainGame
 from spact_lib.branches import build_branch
 from spact_lib.config import BranchSpec, Schedule
@@ -97,3 +97,19 @@ def test_plain_and_ours_have_the_same_losses_and_gradients(
     assert {name: float(values[name]) for name in expected} == pytest.approx(expected, rel=of_losses)
     assert distance(plain.f_T, ours.f_T) < of_gradients and distance(plain.f_B, ours.f_B) < of_gradients
     assert ours.f_A.to_rgb.weight.grad is None
+
+
+def test_an_epoch_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(harness, "FOLDER", tmp_path)
+    with pytest.raises(UserError, match="run `spact bench frames`"):
+        scaling.run()
+    row = {"case": "H.264", "variant": "ours", "ms per clip": 32.0}
+    harness.place("frames").write_text(json.dumps(row) + "\n" + json.dumps(row | {"variant": "decord"}) + "\n")
+    one, eight, *_ = rows = scaling.run()
+    assert [row["variant"] for row in rows] == ["1 x H200", "8 x H200", "24 x H200"] * 2
+    # issue 5: 15.3 GFLOP a frame, 86.3 a clip, 2.16 an image
+    expected = [9_537 * n / (0.25 * 989e12) for n in (2 * 18 * 15.3e9, 2.5 * 86.3e9, 2.5 * 2 * 2.16e9)]
+    assert [one["f_A s"], one["f_T s"], one["f_B s"]] == pytest.approx(expected, abs=0.1)
+    assert one["decoding s, H.264"] == pytest.approx(9_537 * 0.032 / 16, abs=0.1)
+    assert eight["f_A s"] == pytest.approx(one["f_A s"] / 8, abs=0.1)
+    assert (one["gradients s"], eight["gradients s"]) == pytest.approx((0, 9_537 / 48 * 7 / 4 * 0.0063), abs=0.1)
