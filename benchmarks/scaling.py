@@ -5,6 +5,8 @@ gradients) and once in step 2, f_T and f_B twice and three times: on average 2, 
 frames for f_T, 2 for f_B, and all 18 for f_A. With N GPUs each has 1 / N of the batch, and all exchange gradients.
 """
 
+import torch
+
 from benchmarks.harness import Row, place, read
 from spact_lib.config import PAPER
 from spact_lib.errors import UserError
@@ -37,7 +39,8 @@ def run() -> list[Row]:
         "f_B": 2 * forward_flop("f_B", PAPER.f_B, 1, view.size),
     }
     passes = {"f_A": 2.0, "f_T": 2.5, "f_B": 2.5}
-    networks = (Anonymizer(PAPER.width), build_action_network(PAPER.f_T, 101), PrivacyNetwork(PAPER.f_B))
+    with torch.device("meta"):  # shapes without numbers
+        networks = (Anonymizer(PAPER.width), build_action_network(PAPER.f_T, 101), PrivacyNetwork(PAPER.f_B))
     gradients = 4 * sum(p.numel() for network in networks for p in network.parameters())  # bytes, of an iteration
     made = []
     for dataset, clips in EPOCHS.items():

@@ -3,11 +3,10 @@
 from collections import Counter
 from pathlib import Path
 
-import av
 import pytest
 from test_experiments import TINY, study
 
-from spact_lib import experiments, tables
+from spact_lib import data, experiments, tables
 from spact_lib.experiments import manifest_of
 from spact_lib.study import TABLES, Study
 
@@ -28,16 +27,18 @@ def made(monkeypatch: pytest.MonkeyPatch) -> Counter:
 
 
 @pytest.fixture
-def opened(monkeypatch: pytest.MonkeyPatch) -> Counter:
-    """How often each video file is opened."""
+def decoded(monkeypatch: pytest.MonkeyPatch) -> Counter:
+    """How often the pixels of each file are asked for."""
     counts: Counter = Counter()
-    opening = av.open
-    monkeypatch.setattr(av, "open", lambda file, *a, **k: counts.update([Path(file).name]) or opening(file, *a, **k))
+    for name in ("iter_frames", "read_frames"):
+        read = getattr(data, name)
+        counting = lambda path, *a, read=read, **k: counts.update([path.name]) or read(path, *a, **k)  # noqa: E731
+        monkeypatch.setattr(data, name, counting)
     return counts
 
 
 def test_tables_share_all_that_they_have_in_common(
-    tiny_csv: Path, tmp_path: Path, made: Counter, opened: Counter, monkeypatch: pytest.MonkeyPatch
+    tiny_csv: Path, tmp_path: Path, made: Counter, decoded: Counter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chosen, strongest = [], Study._strongest
     monkeypatch.setattr(Study, "_strongest", lambda *given: chosen.append(1) or strongest(*given))
@@ -53,9 +54,7 @@ def test_tables_share_all_that_they_have_in_common(
             here.targets(row)
     assert tables.table("table1", notebook())["here"].notna().all()
     assert set(made.values()) == {1}
-    assert (
-        len(chosen) == 5
-    )  # each notebook looks at the records once: supervised and SPAct in Table 1, SPAct in Table 6
+    assert len(chosen) == 5  # once in each: supervised and SPAct of Table 1, SPAct of Table 6, and Table 1 again
     kinds = Counter(kind for kind, _ in made)
     # Supervised, SPAct, and the two other f_B of Table 6: one f_A and one f_T to start from, an f_B each, one omega.
     assert (kinds["frames"], kinds["init_f_A"], kinds["init_f_T"]) == (1, 1, 1)
@@ -63,4 +62,4 @@ def test_tables_share_all_that_they_have_in_common(
     # Identity, two baselines and four f_A*: raw frames are not written again. Two targets of each, and of raw.
     assert (kinds["release"], kinds["target"]) == (7, 16)
     used = rows["path"][rows["split"] != "unused"]
-    assert opened == Counter(path.split("/")[-1] for path in used)
+    assert decoded == Counter(path.split("/")[-1] for path in used)
