@@ -107,11 +107,11 @@ def test_plain_and_ours_have_the_same_losses_and_gradients(
 ) -> None:
     plain, ours = copies(started, precision)
     expected, values = plain.anonymizer_step(batch(100)), anonymizer_step(ours, batch(100))
-    assert {name: float(values[name]) for name in expected} == pytest.approx(expected, rel=of_losses)
+    assert {name: float(values[name]) for name in expected} == pytest.approx(expected, rel=of_losses, abs=1e-3)
     assert distance(plain.f_A, ours.f_A) < of_gradients
     plain, ours = copies(started, precision)  # step 2 from the start, too: step 1's updates magnify rounding
     expected, values = plain.auxiliary_step(batch(101)), auxiliary_step(ours, batch(101))
-    assert {name: float(values[name]) for name in expected} == pytest.approx(expected, rel=of_losses)
+    assert {name: float(values[name]) for name in expected} == pytest.approx(expected, rel=of_losses, abs=1e-3)
     assert distance(plain.f_T, ours.f_T) < of_gradients and distance(plain.f_B, ours.f_B) < of_gradients
     assert (
         plain.f_A.ours.to_rgb.weight.grad is not None and ours.f_A.to_rgb.weight.grad is None
