@@ -6,7 +6,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help env reproduce test slow lint lab doctor
+.PHONY: help env reproduce test slow lint lab doctor bench
 
 help:
 	@echo "make reproduce [PROFILE=smoke|mini|paper]   data, all notebooks in order, tables beside the paper's"
@@ -14,6 +14,7 @@ help:
 	@echo "make slow       the tests that train or take minutes each"
 	@echo "make lab        JupyterLab on the notebooks"
 	@echo "make doctor [PROFILE=...]   what is installed, what is missing, what to do"
+	@echo "make bench      what is fast, against the plain way, in one run each; records and the README's tables"
 	@echo "make lint       ruff alone"
 	@echo "make env        the environment alone (all of the above build it first when it is missing)"
 
@@ -36,6 +37,9 @@ lint: $(READY)
 
 lab: $(READY)
 	@$(BIN)/jupyter lab notebooks
+
+bench: $(READY)
+	@$(BIN)/spact bench
 
 doctor: $(READY)
 	@$(BIN)/spact doctor --profile $(PROFILE)

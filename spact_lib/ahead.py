@@ -23,6 +23,7 @@ from spact_lib.experiments import BusyError
 from spact_lib.filework import cores
 from spact_lib.notebooks import about
 from spact_lib.paths import committed_notebooks
+from spact_lib.plain import plain
 from spact_lib.study import METHODS, TABLES, LearnedMethod, Study, open_study
 
 log = logging.getLogger(__name__)
@@ -119,7 +120,8 @@ def spread(jobs: int | None) -> tuple[int, int, list[str]]:
     """How a reproduction uses this machine: processes, threads of each, devices (one for each process; none: no GPU).
 
     Args:
-        jobs: processes asked for; None: one for each GPU; without one, two where there are two cores.
+        jobs: processes asked for; None: one for each GPU; without one, two where there are two cores;
+            with SPACT_PLAIN=1 one.
 
     Raises:
         UserError: ``jobs`` is below 1, or OMP_NUM_THREADS is no number.
@@ -129,7 +131,7 @@ def spread(jobs: int | None) -> tuple[int, int, list[str]]:
     named, threads = os.environ.get("SPACT_DEVICE"), os.environ.get("OMP_NUM_THREADS")
     devices = [named] if named else [f"cuda:{k}" for k in range(torch.cuda.device_count())]
     on_cpu = devices in ([], ["cpu"])
-    jobs = jobs or (min(2, cores()) if on_cpu else len(devices))
+    jobs = jobs or (1 if plain() else min(2, cores()) if on_cpu else len(devices))
     if threads is not None and not threads.isdecimal():
         raise UserError(f"OMP_NUM_THREADS={threads!r} is no number; unset it, or give the threads of each process")
     return jobs, int(threads or max(1, cores() // jobs)), [devices[k % len(devices)] for k in range(jobs) if devices]

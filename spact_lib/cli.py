@@ -25,6 +25,7 @@ from spact_lib.paths import (
     prepared,
     runs_root,
 )
+from spact_lib.plain import plain
 
 
 def say(text: str) -> None:
@@ -295,6 +296,8 @@ def promote(args: argparse.Namespace) -> int:
     from spact_lib import notebooks as library
 
     profile = config.profile(args.profile).name
+    if plain():
+        raise UserError("SPACT_PLAIN=1: plain runs are there to be compared with and are never committed; unset it")
     copies = {path: runs_root() / "notebooks" / profile / path.name for path in committed_notebooks()}
     if not any(copy.exists() for copy in copies.values()):
         raise UserError(f"no notebook of profile {profile} has been executed yet; run `spact reproduce` first")
@@ -317,6 +320,17 @@ def promote(args: argparse.Namespace) -> int:
         from spact_lib import readme
 
         say(f"promote: {readme.update(page)}")
+    return 0
+
+
+def bench(args: argparse.Namespace) -> int:
+    """Measure what is fast against the plain way, interleaved in one run; write the records and the README's tables."""
+    from benchmarks import harness
+    from spact_lib import readme
+
+    harness.run(args.names, tell=say)
+    if readme.README.exists():
+        say(f"bench: {readme.update()}")
     return 0
 
 
@@ -375,6 +389,7 @@ def parser() -> argparse.ArgumentParser:
             )
             verb.add_argument("--until", metavar="NOTEBOOK", help="stop after it: 04 has the first table")
             verb.add_argument("--plan", action="store_true", help="train nothing: list all runs, cost, what is missing")
+    add(bench).add_argument("names", nargs="*", metavar="NAME", help="such as minimax (default: all)")
     verb = add(run)
     verb.add_argument("notebook", help="path, or the start of a name in notebooks/, such as 04")
     verb.add_argument("-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))

@@ -12,6 +12,7 @@ import torch
 from spact_lib import distributed
 from spact_lib.errors import UserError
 from spact_lib.paths import REPOSITORY
+from spact_lib.plain import plain
 
 
 def pick_device() -> torch.device:
@@ -33,7 +34,7 @@ def autocast(device: torch.device, precision: str, dims: int) -> AbstractContext
     3-D networks stay in float32 on a CPU: torch 2.13 to 2.15 sometimes gives a non-finite weight gradient for
     conv3d under bfloat16 autocast there.
     """
-    enabled = precision == "bfloat16" and (dims == 2 or device.type != "cpu")
+    enabled = precision == "bfloat16" and not plain() and (dims == 2 or device.type != "cpu")
     return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
 
 

@@ -60,6 +60,7 @@ from spact_lib.networks.action import build_action_network
 from spact_lib.networks.anonymizer import Anonymizer
 from spact_lib.noise_features import RELEASE, generator, train_noise_features, with_noise
 from spact_lib.obfuscation import detector, mask, obfuscation
+from spact_lib.plain import plain
 from spact_lib.results import find_committed
 from spact_lib.target import score_target, train_target
 from spact_lib.training import Run, adam, running_mean, save_weights, set_norm_momentum
@@ -446,7 +447,8 @@ def _pieces(source: FrameSource, rows: np.ndarray) -> Iterator[tuple[list[tuple[
         for at in range(0, n, RELEASED_AT_ONCE):
             numbers = np.arange(at, min(at + RELEASED_AT_ONCE, n))
             read = source.read(row, numbers)
-            if pieces and (size + len(numbers) > RELEASED_AT_ONCE or read.shape[1:] != frames[0].shape[1:]):
+            full = plain() or size + len(numbers) > RELEASED_AT_ONCE
+            if pieces and (full or read.shape[1:] != frames[0].shape[1:]):
                 yield pieces, np.concatenate(frames)
                 pieces, frames, size = [], [], 0
             pieces, frames, size = [*pieces, (row, numbers)], [*frames, read], size + len(numbers)

@@ -15,7 +15,16 @@ from spact_lib.losses import classification_loss, l1_reconstruction
 from spact_lib.manifest import Manifest
 from spact_lib.networks.action import build_action_network
 from spact_lib.networks.anonymizer import Anonymizer, anonymize_clips
-from spact_lib.training import Run, adam, frozen, running_mean, seed_weights, set_learning_rate, settled_mean
+from spact_lib.training import (
+    Run,
+    adam,
+    frozen,
+    running_mean,
+    seed_weights,
+    set_learning_rate,
+    settled_mean,
+    without_graph,
+)
 
 
 def part(
@@ -61,7 +70,7 @@ def initialize_anonymizer(
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
-        run.log(step, L1=loss.item())
+        run.log(step, L1=loss.detach())
     single = view.model_copy(update={"test_clips": 1})
     held_out = [part(*data, "val", None, single, seed=0) for data in (action, privacy)]
     errors = [reconstruction_error(f_A, dataset, device, spec.precision) for dataset in held_out]
@@ -84,7 +93,7 @@ def reconstruction_error(f_A: nn.Module, dataset: ClipDataset, device: torch.dev
 
 def through_f_A(f_A: nn.Module, clips: Tensor, precision: str) -> Tensor:
     """Clips (B, T, C, H, W) through a frozen f_A, without a graph."""
-    with frozen(f_A), torch.no_grad(), autocast(clips.device, precision, dims=2):
+    with frozen(f_A), without_graph(), autocast(clips.device, precision, dims=2):
         return anonymize_clips(f_A, clips)
 
 
@@ -115,8 +124,8 @@ def initialize_action(
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
-        run.log(step, L_T=loss.item())
-        if settled_mean(run.rows, "L_T") < spec.threshold:
+        run.log(step, L_T=loss.detach())
+        if spec.threshold > 0 and settled_mean(run.rows, "L_T") < spec.threshold:  # a loss never falls below 0
             run.stop()
     return f_T, {"L_T": running_mean(run.rows, "L_T"), "seconds": run.seconds}
 
@@ -150,7 +159,7 @@ def initialize_privacy(
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
-        run.log(step, L_B=loss.item())
-        if settled_mean(run.rows, "L_B") < spec.threshold:
+        run.log(step, L_B=loss.detach())
+        if spec.threshold > 0 and settled_mean(run.rows, "L_B") < spec.threshold:
             run.stop()
     return f_B, {"L_B": running_mean(run.rows, "L_B"), "seconds": run.seconds}

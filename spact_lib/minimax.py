@@ -11,7 +11,7 @@ from spact_lib.action_losses import ActionLoss, Classification
 from spact_lib.branches import Branch
 from spact_lib.config import ActionLossSpec, Schedule
 from spact_lib.device import autocast
-from spact_lib.training import Run, frozen, set_learning_rate, settled_mean
+from spact_lib.training import Run, frozen, set_learning_rate, settled_mean, without_graph
 
 
 @dataclass
@@ -61,8 +61,10 @@ class Game:
         return loss_T, loss_B
 
 
-def anonymizer_step(game: Game, batch: dict[str, Tensor]) -> dict[str, float]:
+def anonymizer_step(game: Game, batch: dict[str, Tensor]) -> dict[str, Tensor]:
     """Step 1, Eq. 9: f_A learns to minimise L_T - omega * L_B, that is, to keep the action and to defeat f_B.
+
+    Values of this and the other steps are scalars that nobody has looked at yet: a look would wait for the GPU.
 
     f_A: train mode, gets the gradient. f_T, f_B: eval mode, frozen; the gradient passes through them to f_A.
     """
@@ -75,17 +77,17 @@ def anonymizer_step(game: Game, batch: dict[str, Tensor]) -> dict[str, float]:
     game.optimizer_A.step()
     # Collapse shows here: 0 when f_A gives every frame of the batch the same pixels.
     spread = clip.detach().flatten(0, 1).std(0).mean()
-    return {"L_T_step1": loss_T.item(), "L_B_step1": loss_B.item(), "spread": spread.item()}
+    return {"L_T_step1": loss_T.detach(), "L_B_step1": loss_B.detach(), "spread": spread}
 
 
-def auxiliary_step(game: Game, batch: dict[str, Tensor]) -> dict[str, float]:
+def auxiliary_step(game: Game, batch: dict[str, Tensor]) -> dict[str, Tensor]:
     """Step 2, Eq. 7 and 8: f_T minimises L_T, f_B minimises L_B, on the next batch, so that both stay strong.
 
     f_A: eval mode, frozen, and no graph at all: its gradient would be thrown away. f_T, f_B: train mode.
     """
     game.f_T.train()
     game.f_B.train(game.update_f_B)
-    with frozen(game.f_A), torch.no_grad():
+    with frozen(game.f_A), without_graph():
         clip, budget = game.anonymize(batch)
     loss_T, loss_B = game.losses(clip, budget, batch)
     game.optimizer_T.zero_grad(set_to_none=True)
@@ -96,21 +98,21 @@ def auxiliary_step(game: Game, batch: dict[str, Tensor]) -> dict[str, float]:
     else:
         loss_T.backward()
     game.optimizer_T.step()
-    return {"L_T": loss_T.item(), "L_B": loss_B.item()}
+    return {"L_T": loss_T.detach(), "L_B": loss_B.detach()}
 
 
-def privacy_step(game: Game, batch: dict[str, Tensor]) -> dict[str, float]:
+def privacy_step(game: Game, batch: dict[str, Tensor]) -> dict[str, Tensor]:
     """Step 2 for f_B alone (Eq. 8), on one more batch: SPAct+, not the paper's."""
     game.f_B.train()
     budget = game.branch.frames(batch)
-    with frozen(game.f_A), torch.no_grad(), autocast(budget.device, game.precision, dims=2):
+    with frozen(game.f_A), without_graph(), autocast(budget.device, game.precision, dims=2):
         out = game.f_A(budget.flatten(0, 1)).unflatten(0, budget.shape[:2])
     with autocast(budget.device, game.precision, dims=game.branch.dims):
         loss_B = game.branch.loss(game.f_B, out, batch)
     game.optimizer_B.zero_grad(set_to_none=True)
     loss_B.backward()
     game.optimizer_B.step()
-    return {"L_B": loss_B.item()}
+    return {"L_B": loss_B.detach()}
 
 
 def play(

@@ -81,5 +81,5 @@ def train_noise_features(
         (loss_T + loss_1).backward()
         for optimizer in optimizers.values():
             optimizer.step()
-        run.log(step, L_T=loss_T.item(), L1=loss_1.item())
+        run.log(step, L_T=loss_T.detach(), L1=loss_1.detach())
     return {name: running_mean(run.rows, name) for name in ("L_T", "L1")} | {"seconds": run.seconds}

@@ -4,6 +4,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from spact_lib.plain import plain
+
 if TYPE_CHECKING:
     from spact_lib.config import Profile
 
@@ -12,8 +14,13 @@ NOTEBOOKS = REPOSITORY / "notebooks"
 
 
 def runs_root() -> Path:
-    """The store: the folder named by the environment variable SPACT_RUNS, else ``runs`` in the repository."""
-    return Path(os.environ.get("SPACT_RUNS") or REPOSITORY / "runs").resolve()
+    """The store: the folder named by the environment variable SPACT_RUNS, else ``runs`` in the repository.
+
+    With SPACT_PLAIN=1 its subfolder ``plain``, so that the two kinds of results never mix.
+    """
+    root = Path(os.environ.get("SPACT_RUNS") or REPOSITORY / "runs").resolve()
+    # Notebooks are handed this folder as SPACT_RUNS.
+    return root / "plain" if plain() and root.name != "plain" else root
 
 
 def mini_folder(scale: str, draw: int) -> Path:

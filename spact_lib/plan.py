@@ -64,7 +64,7 @@ class PlannedRun:
 
 
 @cache
-def _forward(kind: str, network: str, n_frames: int, size: int, width: int = 0) -> float:
+def forward_flop(kind: str, network: str, n_frames: int, size: int, width: int = 0) -> float:
     """FLOP of one sample through f_A (a frame), an f_B (a frame or clip) or a target (a clip)."""
     with torch.device("meta"):  # shapes without numbers
         frames = torch.empty(1, n_frames, 3, size, size)
@@ -80,17 +80,17 @@ def _forward(kind: str, network: str, n_frames: int, size: int, width: int = 0) 
 
 
 def _f_A(spec: InitAnonymizerSpec, size: int | None = None) -> float:
-    return _forward("f_A", "", 1, size or spec.view.size, spec.width)
+    return forward_flop("f_A", "", 1, size or spec.view.size, spec.width)
 
 
 def _f_T(spec: InitActionSpec) -> float:
-    return _forward("target", spec.network, spec.f_A.view.n_frames, spec.f_A.view.size)
+    return forward_flop("target", spec.network, spec.f_A.view.n_frames, spec.f_A.view.size)
 
 
 def _privacy_branch(spec: InitPrivacySpec, videos: int) -> tuple[float, float]:
     """Frames for f_A, and FLOP of one forward pass of f_B, in a step."""
     branch = spec.branch
-    once = _forward("f_B", branch.network, branch.n_frames, spec.f_A.view.size)
+    once = forward_flop("f_B", branch.network, branch.n_frames, spec.f_A.view.size)
     if BRANCHES[branch.loss].needs_images:
         images = branch.batch * (1 + len(BRANCHES[branch.loss].further))
         return images, images * once
@@ -128,7 +128,7 @@ def cost(spec: Spec) -> float | None:
         return frames and frames * _f_A(start, start.view.size) * FRAME_SHAPE * (side / start.view.size) ** 2
     if isinstance(spec, TargetSpec):
         view = spec.view
-        once = _forward("target", spec.network, view.n_frames, view.size)
+        once = forward_flop("target", spec.network, view.n_frames, view.size)
         learning = 3 * spec.schedule.steps * spec.schedule.batch * once
         if spec.data.fingerprint == NOT_PREPARED:
             return learning
@@ -137,7 +137,7 @@ def cost(spec: Spec) -> float | None:
         return learning + looked_at * view.test_clips * once
     if isinstance(spec, TestSpec):
         view = spec.target.view
-        once = _forward("target", spec.target.network, view.n_frames, view.size)
+        once = forward_flop("target", spec.target.network, view.n_frames, view.size)
         if spec.data.fingerprint == NOT_PREPARED:
             return None
         clips = (manifest_of(spec.data).rows["split"] == "test").sum() * view.test_clips

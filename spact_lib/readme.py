@@ -62,7 +62,19 @@ def notebook_map() -> str:
     return "\n".join(markdown(rows))
 
 
-BLOCKS: dict[str, Callable[[], str]] = {"picture": picture, "results": results, "map": notebook_map}
+def benchmarks() -> str:
+    """What ``spact bench`` measured."""
+    from benchmarks import harness
+
+    return harness.text()
+
+
+BLOCKS: dict[str, Callable[[], str]] = {
+    "picture": picture,
+    "results": results,
+    "map": notebook_map,
+    "benchmarks": benchmarks,
+}
 
 
 def markers(block: str) -> tuple[str, str]:

@@ -34,6 +34,7 @@ from spact_lib.errors import UserError, unknown_name
 from spact_lib.experiments import Artifact, Store, manifest_of, unfolded
 from spact_lib.obfuscation import refuse_without_weights
 from spact_lib.paths import runs_root
+from spact_lib.plain import plain
 from spact_lib.protocols import Protocol, Role, data_spec, is_own
 from spact_lib.protocols import protocol as named_protocol
 from spact_lib.video import letterbox
@@ -222,6 +223,7 @@ class Study:
     seed: int = 0
     leave_out: tuple[str, str] | None = None
     _data: dict[str, DataSpec] = field(default_factory=dict)
+    _omegas: dict[str, tuple[AnonymizerSpec, dict[float, float]]] = field(default_factory=dict, init=False)  # chosen
 
     def __post_init__(self) -> None:
         # Now, not after hours of training: a seed that is none, a dataset that is not there, a misspelt task, videos
@@ -350,12 +352,16 @@ class Study:
         Returns:
             The chosen spec, and validation top-1 of every omega that was tried (none for a method with a fixed one).
         """
-        omega = self._learned(method).omega
-        if omega == "spact":
-            omega = self.choose_omega("spact")[0].omega
-        if omega is not None:
-            return self.anonymizer(method, omega), {}
-        return self._strongest(self.profile.omegas, lambda omega: self.anonymizer(method, omega))
+        if method not in self._omegas:
+            omega = self._learned(method).omega
+            if omega == "spact":
+                omega = self.choose_omega("spact")[0].omega
+            self._omegas[method] = (
+                self._strongest(self.profile.omegas, lambda omega: self.anonymizer(method, omega))
+                if omega is None
+                else (self.anonymizer(method, omega), {})
+            )
+        return self._omegas[method]
 
     def choose_sigma(self) -> tuple[NoiseFeaturesSpec, dict[float, float]]:
         """Noise-features with the sigma that the rule of ``choose_omega`` takes, and what was tried."""
@@ -486,5 +492,6 @@ def open_study(
     if draw is not None and named_profile(profile).source == "mini":
         changes["draw"] = draw
     settings = named_profile(profile, **changes)
-    store = Store(runs_root() / "store", decode_once=settings.decode_once, workers=settings.workers)
+    decode_once = settings.decode_once and not plain()
+    store = Store(runs_root() / "store", decode_once=decode_once, workers=settings.workers)
     return Study(settings, named_protocol(protocol), store, seed, leave_out)

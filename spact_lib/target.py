@@ -98,7 +98,7 @@ def train_target(
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
-        row = {"loss": loss.item()}
+        row = {"loss": loss.detach()}
         if step in evaluate_at and has_val:
             row["val"] = headline(score(predict(network, dims, parts["val"], device), _targets(parts["val"])))
         if step in evaluate_at and (not has_val or row["val"] >= _best_val(run.rows)):

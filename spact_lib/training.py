@@ -4,12 +4,12 @@ import json
 import math
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_model
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 from tqdm import tqdm
 
@@ -17,9 +17,11 @@ from spact_lib import distributed
 from spact_lib.config import Schedule
 from spact_lib.errors import UserError
 from spact_lib.files import atomic_path
+from spact_lib.plain import plain
 
 CHECKPOINT_SECONDS = 30.0
 MEAN_WINDOW = 50  # steps
+LOOK_EVERY = 50  # steps, at values on a GPU
 
 
 class NonFiniteError(UserError):
@@ -40,15 +42,17 @@ class Run:
         run = Run(folder, {"f_A": f_A}, {"f_A": optimizer})
         for step in run.steps(total):
             ...
-            run.log(step, L1=loss.item())
+            run.log(step, L1=loss.detach())
 
     Raises:
-        NonFiniteError: from ``log``, so that no later checkpoint replaces the last good one.
+        NonFiniteError: from ``log``, ``rows`` or ``save``, so that no later checkpoint replaces the last good one.
     """
 
     def __init__(self, folder: Path, modules: dict[str, nn.Module], optimizers: dict[str, Optimizer], label: str = ""):
         self.folder, self.modules, self.optimizers, self.label = folder, modules, optimizers, label
-        self.step, self.saved, self.seconds, self.rows, self.stopped = 0, 0, 0.0, [], False
+        self.step, self.saved, self.seconds, self.stopped = 0, 0, 0.0, False
+        self._rows: list[dict[str, float]] = []
+        self._queued: list[dict[str, float | Tensor]] = []
         self._log, self._checkpoint = folder / "metrics.jsonl", folder / "checkpoint.pt"
         folder.mkdir(parents=True, exist_ok=True)
         distributed.together(modules, optimizers)
@@ -56,11 +60,15 @@ class Run:
             state = torch.load(self._checkpoint, map_location="cpu", weights_only=True)
             for name, part in (modules | {f"optimizer.{k}": v for k, v in optimizers.items()}).items():
                 part.load_state_dict(state[name])
-            self.step, self.seconds, self.rows = state["step"], state["seconds"], json.loads(state["rows"])
+            self.step, self.seconds, self._rows = state["step"], state["seconds"], json.loads(state["rows"])
             self.saved, self.stopped = self.step, state["stopped"]
         # The log lies beside the checkpoint for readers; a killed run may have logged steps that it will repeat.
+<<<<<<< HEAD
         if distributed.is_main():
             self._log.write_text("".join(json.dumps(row) + "\n" for row in self.rows))
+=======
+        self._log.write_text("".join(json.dumps(row) + "\n" for row in self._rows))
+>>>>>>> s4a
         self._clock = time.monotonic()
 
     def steps(self, total: int) -> Iterator[int]:
@@ -86,6 +94,7 @@ class Run:
         """This step is the last one."""
         self.stopped = True
 
+<<<<<<< HEAD
     def log(self, step: int, **values: float) -> None:
         """Append a row; refuse non-finite values by name. Of many processes, the means over them are logged."""
         values = distributed.mean(values)
@@ -99,16 +108,52 @@ class Run:
         self.rows.append(row)
         if distributed.is_main():
             with open(self._log, "a", encoding="utf-8") as file:
+=======
+    def log(self, step: int, **values: float | Tensor) -> None:
+        """Append a row; refuse non-finite values by name.
+
+        Tensors (scalars without a graph) that lie on a GPU are looked at ``LOOK_EVERY`` steps together, or when
+        somebody asks for ``rows``: each look waits until the GPU has done all that it was given.
+        """
+        self._queued.append({"step": step, **values})
+        if len(self._queued) >= LOOK_EVERY or not any(map(_waits, values.values())):
+            self._look()
+
+    @property
+    def rows(self) -> list[dict[str, float]]:
+        """All logged rows."""
+        self._look()
+        return self._rows
+
+    def _look(self) -> None:
+        rows, self._queued = self._queued, []
+        waiting = [value for row in rows for value in row.values() if isinstance(value, Tensor)]
+        known = iter(torch.stack([value.double() for value in waiting]).tolist() if waiting else ())
+        with open(self._log, "a", encoding="utf-8") as file:
+            for row in rows:
+                row = {name: next(known) if isinstance(value, Tensor) else value for name, value in row.items()}
+                for name, value in row.items():
+                    if not math.isfinite(value):
+                        raise NonFiniteError(
+                            f"{name} became {value} at step {row['step']} of {self.label or self.folder.name}; the "
+                            f"checkpoint after {self.saved} steps is kept: lower the learning rate or omega"
+                        )
+                self._rows.append(row)
+>>>>>>> s4a
                 file.write(json.dumps(row) + "\n")
 
     def save(self) -> None:
         """Write the checkpoint.
 
         Raises:
-            NonFiniteError: weights are not finite; the checkpoint before is kept.
+            NonFiniteError: weights or logged values are not finite; the checkpoint before is kept.
         """
+<<<<<<< HEAD
         if not distributed.is_main():  # all have the same weights
             return
+=======
+        self._look()
+>>>>>>> s4a
         for name, module in self.modules.items():
             if not all(torch.isfinite(value).all() for value in module.state_dict().values()):
                 raise NonFiniteError(
@@ -119,11 +164,15 @@ class Run:
         self.seconds, self._clock = self.seconds + now - self._clock, now
         state = {name: module.state_dict() for name, module in self.modules.items()}
         state |= {f"optimizer.{name}": optimizer.state_dict() for name, optimizer in self.optimizers.items()}
-        state |= {"step": self.step, "seconds": self.seconds, "rows": json.dumps(self.rows)}
+        state |= {"step": self.step, "seconds": self.seconds, "rows": json.dumps(self._rows)}
         state["stopped"] = self.stopped
         with atomic_path(self._checkpoint) as temporary:
             torch.save(state, temporary)
         self.saved = self.step
+
+
+def _waits(value: float | Tensor) -> bool:
+    return isinstance(value, Tensor) and value.is_cuda
 
 
 def running_mean(rows: list[dict[str, float]], name: str) -> float:
@@ -138,8 +187,8 @@ def settled_mean(rows: list[dict[str, float]], name: str) -> float:
 
 
 def adam(module: nn.Module, schedule: Schedule) -> Optimizer:
-    """Adam, as the paper's code uses for all networks."""
-    return Adam(module.parameters(), lr=schedule.lr)
+    """Adam, as the paper's code uses for all networks; one pass over memory for all that it does to a weight."""
+    return Adam(module.parameters(), lr=schedule.lr, fused=not plain())
 
 
 def set_learning_rate(optimizer: Optimizer, schedule: Schedule, step: int) -> None:
@@ -160,12 +209,17 @@ def set_learning_rate(optimizer: Optimizer, schedule: Schedule, step: int) -> No
 def frozen(*modules: nn.Module) -> Iterator[None]:
     """Within: eval mode (BatchNorm statistics stay) and no gradients for parameters; gradients still flow through."""
     for module in modules:
-        module.eval().requires_grad_(False)
+        module.eval().requires_grad_(plain())
     try:
         yield
     finally:
         for module in modules:
             module.requires_grad_(True)
+
+
+def without_graph() -> AbstractContextManager:
+    """Within: no gradient at all, not even through."""
+    return nullcontext() if plain() else torch.no_grad()
 
 
 def set_norm_momentum(module: nn.Module, momentum: float) -> None:

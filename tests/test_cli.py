@@ -71,6 +71,17 @@ def test_reproduce_runs_everything_and_sums_up(site, capsys):
     assert (site.runs / "notebooks" / "smoke" / "04_tiny.ipynb").exists()
 
 
+def test_until_stops_after_a_notebook_and_is_no_finished_run(site, capsys, monkeypatch):
+    later = site.notebook.with_name("05_later.ipynb")
+    later.write_bytes(site.notebook.read_bytes())
+    monkeypatch.setattr(cli, "committed_notebooks", lambda: [site.notebook, later])
+    assert status("reproduce", "--profile", "smoke", "--until", "04") == 0
+    assert [path.name for path in (site.runs / "notebooks" / "smoke").iterdir()] == ["04_tiny.ipynb"]
+    assert not (site.runs / "finished-smoke.txt").exists()
+    assert status("reproduce", "--profile", "smoke", "--until", "06") == 2
+    assert "no notebook '06'" in capsys.readouterr().err
+
+
 def test_full_runs_the_list_and_then_the_notebooks_again(site, capsys, monkeypatch):
     monkeypatch.setattr(reproduce, "FULL", (("04", {"TABLE": "method\nlong\n"}),))
     claims = []

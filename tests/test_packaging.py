@@ -41,7 +41,7 @@ def test_make_installs_the_same():
     assert "$(READY): pyproject.toml pins.txt\n" in makefile, "new pins must reinstall"
 
 
-@pytest.mark.parametrize("package", ["spact_lib", "data_prep"])
+@pytest.mark.parametrize("package", ["spact_lib", "data_prep", "benchmarks"])
 def test_every_source_folder_is_installed(package):
     folders = {path.parent for path in (ROOT / package).rglob("*.py")}
     assert [f for f in folders if not (f / "__init__.py").exists()] == []

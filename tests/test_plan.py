@@ -40,7 +40,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ],
 )
 def test_networks_cost_what_is_known(kind: str, network: str, frames: int, giga: float) -> None:
-    assert plan._forward(kind, network, frames, 112, 64) / 1e9 == pytest.approx(giga, rel=0.01)
+    assert plan.forward_flop(kind, network, frames, 112, 64) / 1e9 == pytest.approx(giga, rel=0.01)
 
 
 def test_the_game_costs_what_its_steps_do() -> None:

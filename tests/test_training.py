@@ -1,5 +1,6 @@
 import json
 import math
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
@@ -113,3 +114,49 @@ def test_seeds_give_different_weights_for_different_roles() -> None:
 
     assert first(0, 1) == first(0, 1)
     assert len({first(*seed) for seed in [(0, 0), (0, 1), (1, 0), (1, 1), (0,), (1,)]}) == 6
+
+
+def test_values_on_a_gpu_are_looked_at_together_and_named_as_if_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "_waits", lambda value: isinstance(value, Tensor))  # as if they lay there
+    monkeypatch.setattr(training, "LOOK_EVERY", 3)
+    run, logged = Run(tmp_path, {"net": nn.Linear(1, 1)}, {}, "toy"), tmp_path / "metrics.jsonl"
+    seen = []
+    for step in run.steps(5):
+        run.log(step, L_T=torch.tensor(step / 3), L_B=0.5)
+        seen.append(len(logged.read_text().splitlines()))
+    assert seen == [0, 0, 3, 3, 3] and len(logged.read_text().splitlines()) == 5  # the end looks, too
+    assert run.rows == [{"step": k, "L_T": torch.tensor(k / 3).item(), "L_B": 0.5} for k in range(5)]
+    for step in run.steps(9):
+        run.log(step, L_T=torch.tensor(torch.nan if step == 6 else 1.0))
+        if step == 7:
+            with pytest.raises(NonFiniteError, match="L_T became nan at step 6 of toy; the checkpoint after 5 steps"):
+                run.save()
+            break
+    assert Run(tmp_path, {"net": nn.Linear(1, 1)}, {}).step == 5
+
+
+def test_fused_adam_is_adam_in_any_layout_and_after_a_restart(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    ours = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 2, 1)).to(
+        memory_format=torch.channels_last
+    )
+    reference = deepcopy(ours).to(memory_format=torch.contiguous_format)
+    slow = torch.optim.Adam(reference.parameters(), lr=CONSTANT.lr, foreach=False)
+    x = torch.rand(2, 3, 8, 8)
+    for _ in range(3):  # each time from the checkpoint of the time before
+        optimizer = adam(ours, CONSTANT)
+        run = Run(tmp_path, {"net": ours}, {"net": optimizer})
+        for step in run.steps(run.step + 2):
+            for network, how, given in (
+                (ours, optimizer, x.to(memory_format=torch.channels_last)),
+                (reference, slow, x),
+            ):
+                how.zero_grad()
+                network(given).square().sum().backward()
+                how.step()
+            run.log(step)
+    assert optimizer.param_groups[0]["fused"]
+    for own, other in zip(ours.parameters(), reference.parameters(), strict=True):
+        torch.testing.assert_close(own, other.contiguous(), rtol=1e-3, atol=1e-4)

@@ -1,1 +1,1 @@
-"""anonymizer (f_A), action (f_T, f'_T), privacy (f_B, f'_B). They import nothing of ours but the error."""
+"""anonymizer (f_A), action (f_T, f'_T), privacy (f_B, f'_B). They import nothing of ours but ``errors``, ``plain``."""

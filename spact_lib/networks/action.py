@@ -15,6 +15,7 @@ from torchvision.models.video.resnet import (
 )
 
 from spact_lib.errors import unknown_name
+from spact_lib.plain import layout
 
 
 class ActionNetwork(nn.Module):
@@ -26,13 +27,13 @@ class ActionNetwork(nn.Module):
     def __init__(self, body: VideoResNet):
         super().__init__()
         # Channels last: conv3d is faster so on a CPU than in the default layout (2.2 times: seen once, not recorded).
-        self.body = body.to(memory_format=torch.channels_last_3d)
+        self.body = body.to(memory_format=layout(3))
 
     def forward(self, clips: Tensor) -> Tensor:
         if clips.dim() != 5 or clips.shape[2] != 3:
             raise ValueError(f"f_T takes clips of shape (B, T, 3, H, W), got {tuple(clips.shape)}")
         clips = clips.transpose(1, 2)  # (B, T, C, H, W) -> (B, C, T, H, W)
-        return self.body(clips.contiguous(memory_format=torch.channels_last_3d))
+        return self.body(clips.contiguous(memory_format=layout(3)))
 
     def features(self, clips: Tensor) -> tuple[Tensor, Tensor]:
         """Logits (B, n_classes), and the pooled features (B, D) that they are a linear function of."""
@@ -117,7 +118,7 @@ class SlimMotionR3D(SlimR3D):
 
     def forward(self, x: Tensor) -> Tensor:
         x = torch.cat([(x - 0.45) / 0.225, 2 * normal_flow(x)], dim=1)  # (B, 3 + 2, T, H, W)
-        return super().forward(x.contiguous(memory_format=torch.channels_last_3d))
+        return super().forward(x.contiguous(memory_format=layout(3)))
 
 
 class SlimMotionDilatedR3D(SlimMotionR3D):

@@ -10,6 +10,7 @@ from safetensors.torch import load_model
 from torch import Tensor, nn
 
 from spact_lib.errors import UserError
+from spact_lib.plain import layout
 
 # The files of an exported anonymizer (``apps.pretrained``), and the newest format that this version reads.
 WEIGHTS, CONFIG, FORMAT = "f_A.safetensors", "config.json", 1
@@ -56,7 +57,7 @@ class Anonymizer(nn.Module):
             ]
         )
         self.to_rgb = nn.Conv2d(w, 3, 1)
-        self.to(memory_format=torch.channels_last)
+        self.to(memory_format=layout(2))
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> "Anonymizer":
@@ -81,7 +82,7 @@ class Anonymizer(nn.Module):
 
     def encode(self, frames: Tensor) -> list[Tensor]:
         """Features of all levels: (N, C_k, H / 2^k, W / 2^k), the bottleneck last."""
-        features = [self.stem(frames.contiguous(memory_format=torch.channels_last))]
+        features = [self.stem(frames.contiguous(memory_format=layout(2)))]
         for block in self.down:
             features.append(block(F.max_pool2d(features[-1], 2)))
         return features

@@ -11,6 +11,7 @@ from torchvision.models.resnet import BasicBlock
 
 from spact_lib.errors import unknown_name
 from spact_lib.networks.action import ACTION_NETWORKS, build_action_network
+from spact_lib.plain import layout
 
 PROJECTION_SIZE = 128
 
@@ -105,11 +106,11 @@ class PrivacyNetwork(nn.Module):
             head = projection_head(size) if n_outputs is None else nn.Linear(size, n_outputs)
             self.members.append(nn.Sequential(encoder, head))
             if part not in VIDEO_ENCODERS:
-                encoder.to(memory_format=torch.channels_last)
+                encoder.to(memory_format=layout(2))
 
     def forward(self, frames: Tensor) -> Tensor:
         if frames.dim() == 4:
-            frames = frames.contiguous(memory_format=torch.channels_last)
+            frames = frames.contiguous(memory_format=layout(2))
         return torch.stack([member(frames).float() for member in self.members])
 
 

@@ -1,0 +1,134 @@
+import json
+import re
+from copy import deepcopy
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from benchmarks import harness, scaling
+from benchmarks.plain import PlainGame
+from spact_lib.branches import build_branch
+from spact_lib.config import BranchSpec, Schedule
+from spact_lib.errors import UserError
+from spact_lib.minimax import Game, anonymizer_step, auxiliary_step
+from spact_lib.networks.action import build_action_network
+from spact_lib.networks.anonymizer import Anonymizer
+from spact_lib.training import adam, seed_weights
+
+LR = (1e-2, 1e-3, 1e-3)  # of f_A, f_T, f_B
+
+
+def test_a_round_runs_each_variant_once_and_the_next_one_begins_with_another() -> None:
+    seen: list[str] = []
+    seconds = harness.interleaved({name: lambda name=name: seen.append(name) for name in "abc"}, rounds=2, warmup=1)
+    assert seen == list("abc" + "bca" + "cab")
+    assert {name: len(own) for name, own in seconds.items()} == {"a": 2, "b": 2, "c": 2}
+
+
+def test_rows_tell_the_median_and_the_median_ratio_of_the_rounds() -> None:
+    seconds = {"plain": [2.0, 9.0, 4.0], "ours": [1.0, 3.0, 4.0]}  # ratios 2, 3, 1; the ratio of the medians is 4 / 3
+    plain, ours = harness.rows("a case", seconds, "plain", peak_MB={"ours": 7})
+    assert (plain["ms"], plain["times faster"], "peak MB" in plain) == (4000.0, 1.0, False)
+    assert (ours["ms"], ours["times faster"], ours["peak MB"]) == (3000.0, 2.0, 7)
+
+
+def test_peak_memory_is_of_the_child_alone() -> None:
+    ballast = np.ones(1200 * 10**6, dtype=np.uint8)  # of this process; must not count
+    assert 300 < harness.peak_memory(np.ones, 300 * 10**6, np.uint8) < 1200 < ballast.nbytes / 10**6 + 1
+
+
+def test_a_run_writes_records_from_which_the_readme_is_filled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(harness, "FOLDER", tmp_path)
+    assert harness.text().startswith("No benchmark is committed yet")
+    made = harness.rows("a case", {"plain": [0.002], "ours": [0.001]}, "plain")
+    monkeypatch.setattr(harness, "import_module", lambda name: type("Module", (), {"run": staticmethod(lambda: made)}))
+    said: list[str] = []
+    (path,) = harness.run(["minimax"], tell=said.append)
+    records = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [row["variant"] for row in records] == ["plain", "ours"] and records[0]["environment"]["cores"] > 0
+    assert re.search(r"\| a case \| ours +\| 1\.0 +\| 2\.0 ", harness.text()) and said[0] in harness.text()
+    with pytest.raises(UserError, match="unknown benchmark 'mini'; choose one of: .*minimax"):
+        harness.run(["mini"])
+
+
+# --- the plain iteration: the same losses and gradients as ours, from the same weights ---
+
+
+def batch(seed: int) -> dict[str, Tensor]:
+    """Clips whose label is their brightness, pairs of smooth pictures: something to learn in a few steps."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def pictures(n: int, frames: int) -> Tensor:
+        smooth = F.interpolate(torch.rand(n, 3, 4, 4, generator=generator), size=16, mode="bilinear")
+        return 0.6 * smooth[:, None] + 0.1 * torch.rand(n, frames, 3, 16, 16, generator=generator)
+
+    label = torch.arange(6) % 3
+    return {"clip": pictures(6, 4) + 0.15 * label.view(-1, 1, 1, 1, 1), "label": label, "pair": pictures(8, 2)}
+
+
+@pytest.fixture(scope="module")
+def started() -> Game:
+    """A game after a short initialisation: without it f_A's gradient is nearly 0, and rounding all there is to see."""
+    seed_weights(0)
+    branch = build_branch(BranchSpec(loss="nt_xent", network="slim8"), 0)
+    networks = (Anonymizer(4), build_action_network("r3d_slim", 3), branch.build())
+    f_A, f_T, f_B = (adam(network, Schedule(steps=1, batch=6, lr=lr)) for network, lr in zip(networks, LR, strict=True))
+    game = Game(*networks, branch, 0.7, f_A, f_T, f_B)
+    for seed in range(30):
+        frames = batch(seed)["clip"].flatten(0, 1)
+        f_A.zero_grad()
+        F.l1_loss(game.f_A.train()(frames), frames).backward()
+        f_A.step()
+    for seed in range(30, 60):
+        auxiliary_step(game, batch(seed))
+    f_A.zero_grad()
+    return game
+
+
+def copies(game: Game, precision: str) -> tuple[PlainGame, Game]:
+    ours = deepcopy(game)
+    ours.precision = precision
+    return PlainGame(ours, LR[1]), ours
+
+
+def distance(network: nn.Module, other: nn.Module) -> float:
+    """Of the gradients, relative; without biases: before a BatchNorm theirs is nothing but rounding."""
+    own, others = (torch.cat([p.grad.flatten() for p in net.parameters() if p.dim() > 1]) for net in (network, other))
+    return float((own - others).norm() / own.norm())
+
+
+@pytest.mark.parametrize(("precision", "of_losses", "of_gradients"), [("float32", 1e-4, 0.02), ("bfloat16", 0.05, 0.3)])
+def test_plain_and_ours_have_the_same_losses_and_gradients(
+    started: Game, precision: str, of_losses: float, of_gradients: float
+) -> None:
+    plain, ours = copies(started, precision)
+    expected, values = plain.anonymizer_step(batch(100)), anonymizer_step(ours, batch(100))
+    assert {name: float(values[name]) for name in expected} == pytest.approx(expected, rel=of_losses, abs=1e-3)
+    assert distance(plain.f_A, ours.f_A) < of_gradients
+    plain, ours = copies(started, precision)  # step 2 from the start, too: step 1's updates magnify rounding
+    expected, values = plain.auxiliary_step(batch(101)), auxiliary_step(ours, batch(101))
+    assert {name: float(values[name]) for name in expected} == pytest.approx(expected, rel=of_losses, abs=1e-3)
+    assert distance(plain.f_T, ours.f_T) < of_gradients and distance(plain.f_B, ours.f_B) < of_gradients
+    assert (
+        plain.f_A.ours.to_rgb.weight.grad is not None and ours.f_A.to_rgb.weight.grad is None
+    )  # thrown away; not made
+
+
+def test_an_epoch_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(harness, "FOLDER", tmp_path)
+    with pytest.raises(UserError, match="run `spact bench frames`"):
+        scaling.run()
+    row = {"case": "H.264", "variant": "ours", "ms per clip": 32.0}
+    harness.place("frames").write_text(json.dumps(row) + "\n" + json.dumps(row | {"variant": "decord"}) + "\n")
+    one, eight, *_ = rows = scaling.run()
+    assert [row["variant"] for row in rows] == ["1 x H200", "8 x H200", "24 x H200"] * 2
+    # issue 5: 15.3 GFLOP a frame, 86.3 a clip, 2.16 an image
+    expected = [9_537 * n / (0.25 * 989e12) for n in (2 * 18 * 15.3e9, 2.5 * 86.3e9, 2.5 * 2 * 2.16e9)]
+    assert [one["f_A s"], one["f_T s"], one["f_B s"]] == pytest.approx(expected, abs=0.1)
+    assert one["decoding s, H.264"] == pytest.approx(9_537 * 0.032 / 16, abs=0.1)
+    assert eight["f_A s"] == pytest.approx(one["f_A s"] / 8, abs=0.1)
+    assert (one["gradients s"], eight["gradients s"]) == pytest.approx((0, 9_537 / 48 * 7 / 4 * 0.0063), abs=0.1)
