@@ -7,6 +7,7 @@ import argparse
 import hashlib
 import json
 import logging
+import os
 import shutil
 import signal
 import sys
@@ -15,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from spact_lib.errors import UserError, unknown_name
-from spact_lib.files import atomic_path, write_json, write_text
+from spact_lib.files import atomic_path, disk_errors, write_json, write_text
 from spact_lib.paths import (
     NOTEBOOKS,
     REPOSITORY,
@@ -444,11 +445,13 @@ def main(argv: list[str] | None = None) -> None:
     for package in ("spact_lib", "data_prep"):
         logging.getLogger(package).setLevel(logging.INFO)
     try:
-        status = args.function(args)
+        with disk_errors(runs_root()):
+            status = args.function(args)
     except UserError as error:
         print(f"spact: error: {error}", file=sys.stderr)
         status = 2
     except KeyboardInterrupt:
-        print("spact: stopped; the same command continues from here", file=sys.stderr)
-        status = 130
+        print("spact: stopped; the same command continues from here", file=sys.stderr, flush=True)
+        sys.stdout.flush()
+        os._exit(130)  # at once: the connections of an interrupted notebook hold a usual exit for five seconds
     sys.exit(status)

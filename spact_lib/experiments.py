@@ -50,7 +50,7 @@ from spact_lib.data import (
 )
 from spact_lib.device import autocast, environment, pick_device
 from spact_lib.errors import UserError
-from spact_lib.files import atomic_path, write_json
+from spact_lib.files import atomic_path, disk_errors, remove_leftovers, write_json
 from spact_lib.initialize import initialize_action, initialize_anonymizer, initialize_privacy, part
 from spact_lib.manifest import Manifest, read_manifest, refuse_missing
 from spact_lib.minimax import Game, play
@@ -129,14 +129,16 @@ class Store:
         Raises:
             NotTrainedError: it is not there and this store is read-only.
             BusyError: another process is making it, and ``wait`` is false.
+            UserError: the disk is full or read-only.
         """
         artifact = self._find(spec)
         if artifact is None:
             folder = self.folder(spec)
-            folder.parent.mkdir(parents=True, exist_ok=True)
             try:
-                with FileLock(f"{folder}.lock", timeout=-1 if self.wait else 0):
-                    artifact = self._find(spec) or self._make(spec, folder)
+                with disk_errors(folder):
+                    folder.parent.mkdir(parents=True, exist_ok=True)
+                    with FileLock(f"{folder}.lock", timeout=-1 if self.wait else 0):
+                        artifact = self._find(spec) or self._make(spec, folder)
             except Timeout as error:
                 raise BusyError(f"{spec.kind} {spec.key()} is being made by another process") from error
         self.used[spec.key()] = artifact.record
@@ -158,6 +160,7 @@ class Store:
 
     def _make(self, spec: Spec, folder: Path) -> Artifact:
         folder.mkdir(exist_ok=True)
+        remove_leftovers(folder)  # a release's pixels are gigabytes
         write_json(folder / "spec.json", spec.model_dump(mode="json"))
         began = time.monotonic()
         metrics = BUILDERS[type(spec)](spec, folder, self)

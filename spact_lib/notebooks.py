@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import nbformat
+from filelock import FileLock
 from nbformat import NotebookNode
 
 from spact_lib.errors import UserError
@@ -162,26 +163,29 @@ def run_notebook(
     output = output.resolve()
     output.parent.mkdir(parents=True, exist_ok=True)
     failed = unfinished(output)
-    start, error = time.perf_counter(), None
-    with _kernel_environment():
-        try:
-            executed = papermill.execute_notebook(
-                path.resolve(), failed, changed, cwd=path.resolve().parent, kernel_name="python3",
-                language="python", progress_bar=False, execution_timeout=timeout,
-                stdout_file=sys.stdout if echo else None,
-                extra_arguments=["--log-level=ERROR"],  # else each kernel warns that it is reached over TCP
-            )  # fmt: skip
-            error = _stopped_early(executed)
-        except papermill.PapermillExecutionError as caught:
-            last = (str(caught.evalue).strip().splitlines() or [""])[-1]
-            error = f"cell [{caught.exec_count}] failed with {caught.ename}: {last}"
-        except CellTimeoutError:
-            error = f"a cell took longer than {timeout} s"
-        except DeadKernelError:
-            error = "the Python process died (out of memory?)"
-    if error:
-        raise UserError(f"{path.name}: {error} (the executed part: {failed})")
-    os.replace(failed, output)
+    # Another process that runs it into the same copy is waited for; what it trained is then found, not trained again.
+    with FileLock(output.with_name(f".{output.stem}.lock")):
+        start, error = time.perf_counter(), None
+        with _kernel_environment():
+            try:
+                executed = papermill.execute_notebook(
+                    path.resolve(), failed, changed, cwd=path.resolve().parent, kernel_name="python3",
+                    language="python", progress_bar=False, execution_timeout=timeout,
+                    stdout_file=sys.stdout if echo else None,
+                    shutdown_kernel="immediate",  # else Ctrl-C waits five seconds for the cell
+                    extra_arguments=["--log-level=ERROR"],  # else each kernel warns that it is reached over TCP
+                )  # fmt: skip
+                error = _stopped_early(executed)
+            except papermill.PapermillExecutionError as caught:
+                last = (str(caught.evalue).strip().splitlines() or [""])[-1]
+                error = f"cell [{caught.exec_count}] failed with {caught.ename}: {last}"
+            except CellTimeoutError:
+                error = f"a cell took longer than {timeout} s"
+            except DeadKernelError:
+                error = "the Python process died (out of memory?)"
+        if error:
+            raise UserError(f"{path.name}: {error} (the executed part: {failed})")
+        os.replace(failed, output)
     seconds = time.perf_counter() - start
     log.info("%s: %.1f min", path.name, seconds / 60)
     return seconds

@@ -113,8 +113,8 @@ class Run:
         state |= {f"optimizer.{name}": optimizer.state_dict() for name, optimizer in self.optimizers.items()}
         state |= {"step": self.step, "seconds": self.seconds, "rows": json.dumps(self.rows)}
         state["stopped"] = self.stopped
-        with atomic_path(self._checkpoint) as temporary:
-            torch.save(state, temporary)
+        with atomic_path(self._checkpoint) as temporary, open(temporary, "wb") as file:
+            torch.save(state, file)  # not to a path: then the reason of a failure would be lost
         self.saved = self.step
 
 
