@@ -6,6 +6,7 @@ that has it is complete.
 """
 
 import json
+import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -66,6 +67,9 @@ from spact_lib.video import letterbox
 SNAPSHOTS = 6  # strips of anonymized frames kept over a minimax run
 SNAPSHOT_FRAMES = 8
 RELEASED_AT_ONCE = 256  # frames, so that stills do not pass one by one
+COLLAPSED = 0.01  # mean standard deviation of a pixel over the frames of a batch: below it, f_A shows all the same
+
+log = logging.getLogger(__name__)
 
 
 class NotTrainedError(UserError):
@@ -131,14 +135,17 @@ class Store:
             BusyError: another process is making it, and ``wait`` is false.
             UserError: the disk is full or read-only.
         """
+        with disk_errors(self.folder(spec)):
+            return self._run(spec)
+
+    def _run(self, spec: Spec) -> Artifact:
         artifact = self._find(spec)
         if artifact is None:
             folder = self.folder(spec)
+            folder.parent.mkdir(parents=True, exist_ok=True)
             try:
-                with disk_errors(folder):
-                    folder.parent.mkdir(parents=True, exist_ok=True)
-                    with FileLock(f"{folder}.lock", timeout=-1 if self.wait else 0):
-                        artifact = self._find(spec) or self._make(spec, folder)
+                with FileLock(f"{folder}.lock", timeout=-1 if self.wait else 0):
+                    artifact = self._find(spec) or self._make(spec, folder)
             except Timeout as error:
                 raise BusyError(f"{spec.kind} {spec.key()} is being made by another process") from error
         self.used[spec.key()] = artifact.record
@@ -340,11 +347,17 @@ def _make_anonymizer(spec: AnonymizerSpec, folder: Path, store: Store) -> dict:
     for name, network in networks.items():
         save_weights(network, folder / f"{name}.safetensors")
     means = {name: running_mean(run.rows, name) for name in run.rows[-1] if name != "step"}
+    if collapsed := means["spread"] < COLLAPSED:
+        log.warning(
+            "f_A of %s has collapsed: it gives all frames nearly the same pixels (spread %.4f), and hides everything, "
+            "the action too; lower omega or the learning rate",
+            *(run.label, means["spread"]),
+        )
     return {
         **means,
         "steps": run.step,
         "L_B_uninformative": uninformative_loss(spec.f_B, spec.schedule.batch),
-        "collapsed": means["spread"] < 0.01,  # f_A gives all frames nearly the same pixels
+        "collapsed": collapsed,
         "seconds": run.seconds,
     }
 

@@ -32,6 +32,8 @@ from spact_lib.config import profile as named_profile
 from spact_lib.data import rows_of
 from spact_lib.errors import UserError, unknown_name
 from spact_lib.experiments import Artifact, Store, manifest_of, unfolded
+from spact_lib.networks.action import refuse_unknown
+from spact_lib.networks.privacy import encoder_names
 from spact_lib.obfuscation import refuse_without_weights
 from spact_lib.paths import runs_root
 from spact_lib.protocols import Protocol, Role, data_spec, is_own
@@ -206,8 +208,13 @@ class Study:
     def __post_init__(self) -> None:
         # Now, not after hours of training: a seed that is none, a dataset that is not there, a misspelt task, videos
         # too few to tell apart.
-        if self.seed < 0:
-            raise UserError(f"the seed is {self.seed}; give an integer from 0 up")
+        if type(self.seed) is not int or self.seed < 0:
+            raise UserError(f"the seed is {self.seed!r}; give an integer from 0 up")
+        for name, value in self.profile:
+            if isinstance(value, str) and name.endswith("f_T"):
+                refuse_unknown(value)
+            elif isinstance(value, str) and name.endswith("f_B"):
+                encoder_names(value)
         if not self.store.read_only:
             for role in self.protocol.roles:
                 manifest_of(self.data(role)).task(role.task)

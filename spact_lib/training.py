@@ -22,7 +22,7 @@ MEAN_WINDOW = 50  # steps
 
 
 class NonFiniteError(UserError):
-    """A loss or a network's weights became NaN or infinite; names it and the step."""
+    """A loss, a gradient or a weight became NaN or infinite; names it and the step."""
 
 
 class Run:
@@ -86,10 +86,9 @@ class Run:
         """Append a row; refuse non-finite values by name."""
         for name, value in values.items():
             if not math.isfinite(value):
-                raise NonFiniteError(
-                    f"{name} became {value} at step {step} of {self.label or self.folder.name}; the checkpoint after "
-                    f"{self.saved} steps is kept: lower the learning rate or omega"
-                )
+                # A gradient that overflows spoils its weight at once and the loss one step later: name it, too.
+                cause = f" ({found} is not finite)" if (found := _not_finite(self.modules)) else ""
+                self._refuse(f"{name} became {value} at step {step}", cause)
         row = {"step": step, **values}
         self.rows.append(row)
         with open(self._log, "a", encoding="utf-8") as file:
@@ -99,14 +98,10 @@ class Run:
         """Write the checkpoint.
 
         Raises:
-            NonFiniteError: weights are not finite; the checkpoint before is kept.
+            NonFiniteError: a weight or the last gradient is not finite; the checkpoint before is kept.
         """
-        for name, module in self.modules.items():
-            if not all(torch.isfinite(value).all() for value in module.state_dict().values()):
-                raise NonFiniteError(
-                    f"weights of {name} are not finite after step {self.step} of {self.label or self.folder.name}; the "
-                    f"checkpoint after {self.saved} steps is kept: lower the learning rate or omega"
-                )
+        if found := _not_finite(self.modules):
+            self._refuse(f"{found} is not finite after {self.step} steps")
         now = time.monotonic()
         self.seconds, self._clock = self.seconds + now - self._clock, now
         state = {name: module.state_dict() for name, module in self.modules.items()}
@@ -116,6 +111,26 @@ class Run:
         with atomic_path(self._checkpoint) as temporary, open(temporary, "wb") as file:
             torch.save(state, file)  # not to a path: then the reason of a failure would be lost
         self.saved = self.step
+
+
+    def _refuse(self, what: str, cause: str = "") -> None:
+        raise NonFiniteError(
+            f"{what} of {self.label or self.folder.name}{cause}; the checkpoint after {self.saved} steps is kept: "
+            "lower the learning rate or omega"
+        )
+
+
+def _not_finite(modules: dict[str, nn.Module]) -> str | None:
+    """The first last gradient, else the first weight or statistic, with a NaN or an infinity in it."""
+    for name, module in modules.items():
+        for key, parameter in module.named_parameters():
+            if parameter.grad is not None and not torch.isfinite(parameter.grad).all():
+                return f"the gradient of {key} in {name}"
+    for name, module in modules.items():
+        for key, value in module.state_dict().items():
+            if not torch.isfinite(value).all():
+                return f"{key} of {name}"
+    return None
 
 
 def running_mean(rows: list[dict[str, float]], name: str) -> float:
