@@ -445,7 +445,7 @@ def main(argv: list[str] | None = None) -> None:
     for package in ("spact_lib", "data_prep"):
         logging.getLogger(package).setLevel(logging.INFO)
     try:
-        with disk_errors(runs_root()):
+        with disk_errors():
             status = args.function(args)
     except UserError as error:
         print(f"spact: error: {error}", file=sys.stderr)

@@ -16,11 +16,11 @@ LEFTOVER = re.compile(r"\.(.*\.[0-9a-f]{8}\.tmp(\..*)?|tmp\w{6})")  # of atomic_
 
 
 @contextmanager
-def disk_errors(path: Path) -> Iterator[None]:
-    """Within: what a full, read-only or failing disk raises becomes one sentence, a UserError.
+def disk_errors(path: Path | None = None) -> Iterator[None]:
+    """Within: what a full or read-only disk raises becomes one sentence, a UserError.
 
     Args:
-        path: what is being written.
+        path: what is being written; None: the file that the error names.
     """
     try:
         yield
@@ -29,7 +29,7 @@ def disk_errors(path: Path) -> Iterator[None]:
     except Exception as error:
         if reason := _disk_error(error):
             raise UserError(
-                f"cannot write {path}: {reason}; make room or make it writable, or choose another place (the store: "
+                f"cannot write {path or getattr(error, 'filename', None) or 'a file'}: {reason}; make room or make it writable, or choose another place (the store: "
                 "SPACT_RUNS); what was finished before is kept, and the same command continues"
             ) from error
         raise
