@@ -28,8 +28,9 @@ def disk_errors(path: Path | None = None) -> Iterator[None]:
         raise
     except Exception as error:
         if reason := _disk_error(error):
+            where = path or getattr(error, "filename", None) or "a file"
             raise UserError(
-                f"cannot write {path or getattr(error, 'filename', None) or 'a file'}: {reason}; make room or make it writable, or choose another place (the store: "
+                f"cannot write {where}: {reason}; make room or make it writable, or choose another place (the store: "
                 "SPACT_RUNS); what was finished before is kept, and the same command continues"
             ) from error
         raise

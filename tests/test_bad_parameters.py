@@ -62,7 +62,7 @@ anything = st.one_of(
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.sampled_from([path for path, _ in leaves(SMOKE)]), anything)
+@given(st.sampled_from([path for path, _ in leaves(SMOKE) if path != ("name",)]), anything)
 def test_a_field_of_a_profile_fits_or_is_named(path: tuple[str | int, ...], value: object) -> None:
     try:
         changed = profile("smoke", **{path[0]: put(SMOKE, path, value)[path[0]]})
