@@ -8,12 +8,14 @@ ones, which load what is loaded once. Linux only.
 """
 
 import gc
+import io
 import os
 import shutil
 import statistics
 import sys
 import tempfile
 import time
+from contextlib import redirect_stdout
 from pathlib import Path
 
 SETTLED = 3  # rounds that load libraries, fill caches and let the allocator grow
@@ -60,7 +62,8 @@ def main(rounds: int) -> int:
         print("round", *COLUMNS, "seconds", sep="\t")
         for number in range(1, rounds + 1):
             began = time.perf_counter()
-            one_round(runs)
+            with redirect_stdout(io.StringIO()):  # what notebooks print
+                one_round(runs)
             found.append(now(runs, temporary))
             cells = [f"{value:.0f}" for value in (*found[-1], time.perf_counter() - began)]
             print(number, *cells, sep="\t", flush=True)
