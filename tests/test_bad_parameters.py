@@ -17,8 +17,6 @@ from spact_lib.paths import committed_notebooks
 from spact_lib.protocols import protocol
 from spact_lib.study import METHODS, LearnedMethod, Study
 
-few = settings(max_examples=40, deadline=None)
-
 # --- profiles ---
 
 AT_LEAST_1 = {"width", "steps", "batch", "stored_side", "size", "n_frames", "stride", "test_clips", "evaluations"}
@@ -72,10 +70,11 @@ def test_a_field_of_a_profile_fits_or_is_named(path: tuple[str | int, ...], valu
         assert_usable(changed)
 
 
-@pytest.mark.parametrize("name", [name for name, value in SMOKE.items() if name.endswith(("f_T", "f_B"))])
+NETWORKS = [name for name, value in SMOKE.items() if name.endswith(("f_T", "f_B")) and isinstance(value, str)]
+
+
+@pytest.mark.parametrize("name", NETWORKS)
 def test_an_unknown_architecture_is_refused_at_the_start(tmp_path: Path, name: str) -> None:
-    if isinstance(SMOKE[name], dict):
-        pytest.skip("a schedule")
     with pytest.raises(UserError, match=r"unknown (action|privacy) network 'r3d_slim\+?x'; choose one of"):
         Study(profile("smoke", **{name: "r3d_slimx"}), protocol("my.csv:a/b"), Store(tmp_path, read_only=True))
 
@@ -104,7 +103,7 @@ def test_every_parameter_of_a_committed_notebook_has_its_check() -> None:
     assert not unchecked, "add them to notebooks.FITTING"
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.sampled_from(DECLARED), anything | st.lists(st.lists(st.integers(-1, 3), max_size=3), max_size=2))
 def test_a_notebooks_parameter_fits_or_is_named(declared: tuple[Path, str], value: object) -> None:
     path, name = declared
@@ -198,7 +197,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, tiny_csv: Path):
         patch.setenv("SPACT_RUNS", str(folder / "runs"))
         patch.setenv("SPACT_DEVICE", "cpu")
         patch.delenv("SPACT_DATA", raising=False)
-        patch.setattr(mini, "draw", refuse)
+        patch.setattr(mini, "plan", refuse)  # the first thing that a drawing does
         yield folder
 
 
@@ -207,7 +206,7 @@ def test_a_bad_option_is_one_sentence(place: Path, capsys: pytest.CaptureFixture
     template, bad = OPTIONS[option]
     known = {"TMP": str(place), "CSV": str(place / "tiny.csv"), "CLIP": str(place / "clips" / "00.avi")}
 
-    @few
+    @settings(max_examples=8, deadline=None)
     @given(bad)
     def every(value: str) -> None:
         arguments = [known.get(part, part.replace("TMP", str(place))) for part in template]
@@ -215,7 +214,7 @@ def test_a_bad_option_is_one_sentence(place: Path, capsys: pytest.CaptureFixture
             cli.main([value if part == "?" else part for part in arguments])
         said = capsys.readouterr().err
         assert stop.value.code == 2 and said, value
-        assert said.count("error: ") == 1 and "Traceback" not in said
+        assert "error: " in said.splitlines()[-1] and "Traceback" not in said
 
     every()
     assert not (place / "runs" / "store").exists() and not list((place / "work").iterdir())

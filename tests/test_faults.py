@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -207,9 +208,9 @@ def in_child(function: Callable, *arguments: object) -> int:
 def test_the_half_of_a_release_is_removed_by_who_makes_it_whole(
     finished: Study, tiny_csv: Path, tmp_path: Path
 ) -> None:
-    other = study(tiny_csv, tmp_path)
-    spec = other.release(other.init_f_A, other.protocol.action)
-    other.store.run(other.init_f_A)
+    other = study(tiny_csv, shutil.copytree(finished.store.root, tmp_path / "store"))
+    spec = other.release(other.anonymizer("spact", 0.5), other.protocol.action)
+    shutil.rmtree(other.store.folder(spec))
     assert in_child(leave_a_half, other.store.root, spec) == -signal.SIGKILL
     folder = other.store.folder(spec)
     assert [path.name for path in folder.glob(".*")] == [".frames.0123abcd.tmp.bin"]
