@@ -28,7 +28,7 @@ from PIL import Image
 from data_prep import DATASETS, prepare
 from data_prep import mini_world as world
 from spact_lib.errors import UserError, unknown_name
-from spact_lib.files import atomic_path, write_json, write_text
+from spact_lib.files import atomic_path, remove_leftovers, write_json, write_text
 from spact_lib.video import write_video
 
 # Dataset that is read from the files of another one -> that one.
@@ -113,6 +113,7 @@ def draw(out: str | Path, draw: int, scale: str) -> dict[str, Path]:
             for name in (*DATASETS, *FURTHER, "official"):
                 shutil.rmtree(out / name, ignore_errors=True)
             write_json(out / "begun.json", done)
+        remove_leftovers(out)
         items = {name: plan(name, draw, scale) for name in SIZES[scale]}
         _draw_files(out, items)
         _write_annotations(out / "official", items)

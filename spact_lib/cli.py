@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from spact_lib.errors import UserError, unknown_name
-from spact_lib.files import atomic_path, write_text
+from spact_lib.files import atomic_path, disk_errors, write_text
 from spact_lib.paths import (
     NOTEBOOKS,
     committed_notebooks,
@@ -348,6 +348,13 @@ def doctor(args: argparse.Namespace) -> int:
     return 1 if to_do else 0
 
 
+def from_0_up(text: str) -> int:
+    """The value of an option that is an integer from 0 up."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no integer from 0 up")
+    return int(text)
+
+
 def parser() -> argparse.ArgumentParser:
     """All verbs and their arguments."""
     top = argparse.ArgumentParser("spact", description="SPAct, reproduced. Most readers need: make reproduce")
@@ -367,7 +374,7 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--lists", type=Path, help="ucf101, hmdb51, vp_...: folder of the lists, if not in the root")
     verb.add_argument("--annotations", type=Path, help="pa_hmdb51, vp_...: folder of the labels, if not in the root")
     verb.add_argument("--without-pa", type=Path, help="hmdb51: leave out the videos of PA-HMDB51, whose root is DIR")
-    verb.add_argument("--draw", type=int, default=1, help="mini: draw number; 0 is for development")
+    verb.add_argument("--draw", type=from_0_up, default=1, help="mini: draw number; 0 is for development")
     verb.add_argument("--scale", default="mini", choices=["smoke", "mini"], help="mini: how much is drawn")
     named = "a CSV file, a folder with manifest.csv, or the name of a prepared official dataset"
     add(report).add_argument("dataset", help=named)
@@ -415,7 +422,7 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--leave-out", required=True, metavar="COLUMN", help="rows of one value are tested at a time")
     verb.add_argument("--methods", default="raw,spact", help="comma-separated rows of Table 1")
     verb.add_argument("--profile", default="mini", help="smoke, mini (default) or paper")
-    verb.add_argument("--seed", type=int, default=0)
+    verb.add_argument("--seed", type=from_0_up, default=0)
     verb = add(anonymize)
     verb.add_argument("input", type=Path, help="a video of any format that FFmpeg reads, or a folder of them")
     verb.add_argument("output", type=Path, help="an .mp4 file; for a folder: the folder that mirrors it")
@@ -436,7 +443,7 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--profile", default="mini", help="smoke, mini (default: a demonstration) or paper")
     verb.add_argument("--method", default="spact", help="a learned row of Table 1 (default: spact)")
     verb.add_argument("--protocol", default="ucf101_vispr1", help="which data it learned from")
-    verb.add_argument("--seed", type=int, default=0)
+    verb.add_argument("--seed", type=from_0_up, default=0)
     return top
 
 
@@ -449,11 +456,13 @@ def main(argv: list[str] | None = None) -> None:
     try:
         if args.function is not train and "RANK" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1":
             raise UserError("`spact train` alone runs in many processes; start this verb without accelerate launch")
-        status = args.function(args)
+        with disk_errors():
+            status = args.function(args)
     except UserError as error:
         print(f"spact: error: {error}", file=sys.stderr)
         status = 2
     except KeyboardInterrupt:
-        print("spact: stopped; the same command continues from here", file=sys.stderr)
-        status = 130
+        print("spact: stopped; the same command continues from here", file=sys.stderr, flush=True)
+        sys.stdout.flush()
+        os._exit(130)  # at once: the connections of an interrupted notebook hold a usual exit for five seconds
     sys.exit(status)

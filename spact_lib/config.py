@@ -5,13 +5,19 @@ import json
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from spact_lib.errors import UserError, unknown_name
 
 
 class Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+AtLeast0 = Annotated[int, Field(ge=0)]
+AtLeast1 = Annotated[int, Field(ge=1)]
+Amount = Annotated[float, Field(ge=0)]
+Fraction = Annotated[float, Field(gt=0, le=1)]
 
 
 class View(Frozen):
@@ -21,12 +27,19 @@ class View(Frozen):
     size: int = Field(gt=0)  # input of the networks
     n_frames: int = Field(gt=0)  # T; 1 for the privacy networks
     stride: int = Field(gt=0)
-    crop: tuple[float, float]  # training: side of the square crop, uniform in this range
-    test_crop: float = Field(gt=0, le=1)
+    crop: tuple[Fraction, Fraction]  # training: side of the square crop, uniform in this range
+    test_crop: Fraction
     flip: float = Field(ge=0, le=1)
     gray: float = Field(0.1, ge=0, le=1)
     erase: float = Field(18 / 112, ge=0, lt=1)  # largest side of the erased box: 18 of 112 pixels
     test_clips: int = Field(gt=0)
+
+    @field_validator("crop")
+    @classmethod
+    def _refuse_backwards(cls, crop: tuple[float, float]) -> tuple[float, float]:
+        if crop[0] > crop[1]:
+            raise ValueError("the smaller fraction comes first")
+        return crop
 
     def frames(self) -> "View":
         """The same view for single frames."""
@@ -74,7 +87,7 @@ class FramesSpec(Spec):
 
     kind: Literal["frames"] = "frames"
     data: DataSpec
-    stored_side: int
+    stored_side: AtLeast1
 
 
 class InitAnonymizerSpec(Spec):
@@ -84,11 +97,11 @@ class InitAnonymizerSpec(Spec):
     action: DataSpec
     privacy: DataSpec
     view: View
-    width: int
+    width: AtLeast1
     schedule: Schedule
-    threshold: float  # th_A0 on validation frames, mean L1: minimax is refused above it
+    threshold: Amount  # th_A0 on validation frames, mean L1: minimax is refused above it
     precision: Literal["float32", "bfloat16"]
-    seed: int
+    seed: AtLeast0
 
 
 class InitActionSpec(Spec):
@@ -99,8 +112,8 @@ class InitActionSpec(Spec):
     task: str  # of the action dataset
     network: str
     schedule: Schedule
-    threshold: float
-    seed: int
+    threshold: Amount
+    seed: AtLeast0
     on_raw: bool = later(False)  # as Fig. 2 draws it; else on the output of f_A
 
 
@@ -114,9 +127,9 @@ class BranchSpec(Frozen):
     both_directions: bool = True
     task: str | None = None  # privacy task of the supervised branch
     batch: int = Field(64, gt=0)  # images per step of a branch that sees images
-    n_frames: int = later(1)  # that f_B sees at once; more than one with a 3-D f_B
-    queue: int = later(0)  # K of MoCo
-    momentum: float = later(0.0)  # of MoCo's key network
+    n_frames: AtLeast1 = later(1)  # that f_B sees at once; more than one with a 3-D f_B
+    queue: AtLeast0 = later(0)  # K of MoCo
+    momentum: Annotated[float, Field(ge=0, lt=1)] = later(0.0)  # of MoCo's key network
 
     @model_validator(mode="after")
     def _refuse_two_queues(self) -> "BranchSpec":
@@ -140,8 +153,8 @@ class InitPrivacySpec(Spec):
     f_A: InitAnonymizerSpec
     branch: BranchSpec
     schedule: Schedule
-    threshold: float
-    seed: int
+    threshold: Amount
+    seed: AtLeast0
     on_raw: bool = later(False)  # as ``InitActionSpec``'s
 
 
@@ -153,12 +166,12 @@ class AnonymizerSpec(Spec):
     f_B: InitPrivacySpec
     omega: float = Field(ge=0)  # 0: f_A learns from L_T alone, f_B only watches (Table 3, no f_B)
     schedule: Schedule
-    threshold: float | None  # th_Bmax, compared with the running mean of step 2's L_B; None: the budget decides
-    norm_momentum: float = Field(gt=0, le=1)  # of BatchNorm's running statistics in f_T and f_B
-    seed: int
+    threshold: Amount | None  # th_Bmax, compared with the running mean of step 2's L_B; None: the budget decides
+    norm_momentum: Fraction  # of BatchNorm's running statistics in f_T and f_B
+    seed: AtLeast0
     update_f_B: bool = later(True)  # False: f_B stays as initialised (Table 3, frozen)
     action_loss: ActionLossSpec = later(ActionLossSpec())
-    f_B_steps: int = later(1)  # of f_B per step of f_A; the paper has one (more: SPAct+)
+    f_B_steps: AtLeast1 = later(1)  # of f_B per step of f_A; the paper has one (more: SPAct+)
 
     @property
     def f_A(self) -> InitAnonymizerSpec:
@@ -171,9 +184,9 @@ class NoiseFeaturesSpec(Spec):
 
     kind: Literal["noise_features"] = "noise_features"
     f_T: InitActionSpec
-    sigma: float = Field(ge=0)
+    sigma: Amount
     schedule: Schedule
-    seed: int
+    seed: AtLeast0
 
     @property
     def f_A(self) -> InitAnonymizerSpec:
@@ -218,8 +231,8 @@ class TargetSpec(Spec):
     network: str
     view: View
     schedule: Schedule
-    evaluations: int = Field(ge=1)  # how often validation chooses the checkpoint
-    seed: int
+    evaluations: AtLeast1  # how often validation chooses the checkpoint
+    seed: AtLeast0
 
 
 class ScoreSpec(Frozen):
@@ -249,7 +262,7 @@ class Profile(Frozen):
     decode_once: bool  # keep raw frames as pixels on the disk: for data that fits there
     action_view: View
     privacy_view: View
-    width: int  # of f_A
+    width: AtLeast1  # of f_A
     f_T: str
     r2plus1d_f_T: str  # f_T of other architectures (claim K13)
     mc3_f_T: str
@@ -260,8 +273,8 @@ class Profile(Frozen):
     video_f_B: str  # the spatio-temporal one of Table 3
     temperature: float = Field(0.1, gt=0)  # tau of NT-Xent and MoCo
     both_directions: bool = True  # of NT-Xent; False: Z alone as anchor, as Eq. 5 is printed
-    moco_queue: int  # "ours", as its momentum
-    moco_momentum: float
+    moco_queue: AtLeast1  # "ours", as its momentum
+    moco_momentum: float = Field(ge=0, lt=1)
     boxes: Literal["oracle", "coco"]  # of persons, for the obfuscation baselines
     target_f_T: str
     target_f_B: str
@@ -272,20 +285,20 @@ class Profile(Frozen):
     init_f_T: Schedule
     init_f_B: Schedule
     minimax: Schedule
-    privacy_batch: int
+    privacy_batch: AtLeast1
     target_action: Schedule
     target_privacy: Schedule
-    evaluations: int
-    th_A0: float
-    th_T0: float
-    th_B0: float
-    th_Bmax: float | None
-    norm_momentum: float
-    omegas: tuple[float, ...] = Field(min_length=1)  # grid: the largest that keeps validation action is taken
-    sigmas: tuple[float, ...] = Field(min_length=1)  # "ours", of noise-features; chosen by the same rule
-    target_seeds: tuple[int, ...]
-    draw: int | None
-    workers: int
+    evaluations: AtLeast1
+    th_A0: Amount
+    th_T0: Amount
+    th_B0: Amount
+    th_Bmax: Amount | None
+    norm_momentum: Fraction
+    omegas: tuple[Amount, ...] = Field(min_length=1)  # grid: the largest that keeps validation action is taken
+    sigmas: tuple[Amount, ...] = Field(min_length=1)  # "ours", of noise-features; chosen by the same rule
+    target_seeds: tuple[AtLeast0, ...] = Field(min_length=1)
+    draw: AtLeast0 | None
+    workers: AtLeast0
 
 
 _MINI_VIEW = View(

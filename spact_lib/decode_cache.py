@@ -15,9 +15,10 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from filelock import FileLock
 
 from spact_lib.errors import UserError
-from spact_lib.files import atomic_path, write_json
+from spact_lib.files import atomic_path, remove_leftovers, write_json
 from spact_lib.filework import Record, work_through
 from spact_lib.manifest import Manifest, read_manifest, write_manifest
 from spact_lib.probing import used_paths
@@ -47,29 +48,31 @@ def build_cache(dataset: str | Path, out: str | Path, *, short_side: int, fps: f
     began, out, source = time.perf_counter(), Path(out), read_manifest(dataset)
     settings = {"source": str(source.root.resolve()), "short_side": short_side, "fps": fps}
     _claim(out, settings)
-    convert = partial(_convert, str(source.root), str(out / "files"), short_side, fps)
-    done = work_through(
-        convert, source.root, used_paths(source), out / "cache.jsonl", f"cache {source.name}", partial(_holds, out)
-    )
-    good = done[done["error"] == ""]
-    if good.empty:
-        why = f"; first: {done['error'].iloc[0]}" if len(done) else ""
-        raise UserError(f"no file of {source.name!r} under {source.root} could be converted{why}")
-    rows, problems = _converted_rows(source, done)
-    with atomic_path(out / "problems.csv") as temporary:
-        problems.to_csv(temporary, index=False, lineterminator="\n")
-    copy = Manifest(source.name, out / "files", source.tasks, rows)
-    made = {
-        "files": len(good),
-        "new": done.attrs["new"],
-        "problems": int(problems["path"].nunique()),
-        "bytes": int(good["bytes"].sum()),
-        "source_bytes": int(good["size"].sum()),
-        "decode": decode_speedup(source, copy, short_side),
-        "seconds": round(time.perf_counter() - began, 1),
-    }
-    write_json(out / "cache.json", settings | {"made": made})
-    write_manifest(copy, out)
+    with FileLock(out / ".building.lock"):
+        remove_leftovers(out)
+        convert = partial(_convert, str(source.root), str(out / "files"), short_side, fps)
+        done = work_through(
+            convert, source.root, used_paths(source), out / "cache.jsonl", f"cache {source.name}", partial(_holds, out)
+        )
+        good = done[done["error"] == ""]
+        if good.empty:
+            why = f"; first: {done['error'].iloc[0]}" if len(done) else ""
+            raise UserError(f"no file of {source.name!r} under {source.root} could be converted{why}")
+        rows, problems = _converted_rows(source, done)
+        with atomic_path(out / "problems.csv") as temporary:
+            problems.to_csv(temporary, index=False, lineterminator="\n")
+        copy = Manifest(source.name, out / "files", source.tasks, rows)
+        made = {
+            "files": len(good),
+            "new": done.attrs["new"],
+            "problems": int(problems["path"].nunique()),
+            "bytes": int(good["bytes"].sum()),
+            "source_bytes": int(good["size"].sum()),
+            "decode": decode_speedup(source, copy, short_side),
+            "seconds": round(time.perf_counter() - began, 1),
+        }
+        write_json(out / "cache.json", settings | {"made": made})
+        write_manifest(copy, out)
     return made
 
 
@@ -86,7 +89,7 @@ def _claim(out: Path, settings: dict) -> None:
                 raise UserError(
                     f"{out} holds a copy with {name} {found.get(name)!r}, not {value!r}; name another --out"
                 )
-    elif out.exists() and any(out.iterdir()):
+    elif out.exists() and any(not path.name.startswith(".") for path in out.iterdir()):  # another process's first file
         raise UserError(f"{out} is not empty and holds no copy of a dataset; name another --out")
     else:
         write_json(note, settings)

@@ -1,4 +1,8 @@
-"""Device, precision, versions: what a run happened on."""
+"""Device, precision, versions: what a run happened on.
+
+A spec gives the same bits twice on a CPU (same versions, kind of CPU and threads). On a GPU it gives the same first
+weights and batches only: cuDNN's choice of algorithms and the order of atomic additions are left free.
+"""
 
 import os
 import platform

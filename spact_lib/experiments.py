@@ -6,6 +6,7 @@ that has it is complete. Of many processes that train together (``distributed``)
 """
 
 import json
+import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -52,7 +53,7 @@ from spact_lib.data import (
 from spact_lib.device import autocast, environment, pick_device
 from spact_lib.distributed import on_main
 from spact_lib.errors import UserError
-from spact_lib.files import atomic_path, write_json
+from spact_lib.files import atomic_path, disk_errors, remove_leftovers, write_json
 from spact_lib.initialize import initialize_action, initialize_anonymizer, initialize_privacy, part
 from spact_lib.manifest import Manifest, read_manifest, refuse_missing
 from spact_lib.minimax import Game, play
@@ -69,6 +70,9 @@ from spact_lib.video import letterbox
 SNAPSHOTS = 6  # strips of anonymized frames kept over a minimax run
 SNAPSHOT_FRAMES = 8
 RELEASED_AT_ONCE = 256  # frames, so that stills do not pass one by one
+COLLAPSED = 0.01  # mean standard deviation of a pixel over the frames of a batch: below it, f_A shows all the same
+
+log = logging.getLogger(__name__)
 
 
 class NotTrainedError(UserError):
@@ -132,7 +136,12 @@ class Store:
         Raises:
             NotTrainedError: it is not there and this store is read-only.
             BusyError: another process is making it, and ``wait`` is false.
+            UserError: the disk is full or read-only.
         """
+        with disk_errors(self.folder(spec)):
+            return self._run(spec)
+
+    def _run(self, spec: Spec) -> Artifact:
         artifact = on_main(lambda: self._find(spec))
         if artifact is None:
             folder = self.folder(spec)
@@ -164,6 +173,7 @@ class Store:
 
     def _make(self, spec: Spec, folder: Path) -> Artifact:
         folder.mkdir(exist_ok=True)
+        on_main(lambda: remove_leftovers(folder))  # a release's pixels are gigabytes
         on_main(lambda: write_json(folder / "spec.json", spec.model_dump(mode="json")))
         began = time.monotonic()
         metrics = BUILDERS[type(spec)](spec, folder, self)
@@ -347,11 +357,17 @@ def _make_anonymizer(spec: AnonymizerSpec, folder: Path, store: Store) -> dict:
     for name, network in networks.items():
         save_weights(network, folder / f"{name}.safetensors")
     means = {name: running_mean(run.rows, name) for name in run.rows[-1] if name != "step"}
+    if collapsed := means["spread"] < COLLAPSED:
+        log.warning(
+            "f_A of %s has collapsed: it gives all frames nearly the same pixels (spread %.4f), and hides everything, "
+            "the action too; lower omega or the learning rate",
+            *(run.label, means["spread"]),
+        )
     return {
         **means,
         "steps": run.step,
         "L_B_uninformative": uninformative_loss(spec.f_B, spec.schedule.batch),
-        "collapsed": means["spread"] < 0.01,  # f_A gives all frames nearly the same pixels
+        "collapsed": collapsed,
         "seconds": run.seconds,
     }
 

@@ -1,7 +1,9 @@
 """Files that are either complete or absent: written under a temporary name, then renamed. Text files, line by line."""
 
+import errno
 import json
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,23 +11,68 @@ from pathlib import Path
 
 from spact_lib.errors import UserError
 
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES)
+LEFTOVER = re.compile(r"\.(.*\.[0-9a-f]{8}\.tmp(\..*)?|tmp\w{6})")  # of atomic_path; of safetensors
+
+
+@contextmanager
+def disk_errors(path: Path | None = None) -> Iterator[None]:
+    """Within: what a full or read-only disk raises becomes one sentence, a UserError.
+
+    Args:
+        path: what is being written; None: the file that the error names.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        if reason := _disk_error(error):
+            where = path or getattr(error, "filename", None) or "a file"
+            raise UserError(
+                f"cannot write {where}: {reason}; make room or make it writable, or choose another place (the store: "
+                "SPACT_RUNS); what was finished before is kept, and the same command continues"
+            ) from error
+        raise
+
+
+def _disk_error(error: BaseException | None) -> str | None:
+    """The system's words for what a disk refused. torch hides it behind its own error, safetensors in the text."""
+    while error is not None:
+        for number in DISK_ERRORS:
+            if getattr(error, "errno", None) == number or f"{os.strerror(number)} (os error {number})" in str(error):
+                return os.strerror(number)
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what killed processes were writing below ``folder``; only where a lock keeps all others from writing."""
+    for path in folder.rglob(".*"):
+        if LEFTOVER.fullmatch(path.name) and path.is_file():
+            path.unlink()
+
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path in the folder of ``path``; rename it to ``path`` when the block ends without an error.
 
     The suffix is kept, because PyAV and pandas choose the format by it.
+
+    Raises:
+        UserError: the disk is full or read-only; what was at ``path`` is still there.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.tmp{path.suffix}")
-    try:
-        yield temporary
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with disk_errors(path):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            with open(temporary, "rb+") as file:
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def write_text(path: str | Path, text: str) -> Path:

@@ -7,20 +7,23 @@ and takes ``sys.exit()`` for success; all three are errors here.
 import ast
 import json
 import logging
+import math
 import os
 import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import nbformat
+from filelock import FileLock
 from nbformat import NotebookNode
 
-from spact_lib.errors import UserError
+from spact_lib.errors import UserError, unknown_name
 from spact_lib.files import write_text
-from spact_lib.paths import REPOSITORY, committed_notebooks, official_folder, runs_root
+from spact_lib.paths import NOTEBOOKS, REPOSITORY, committed_notebooks, official_folder, runs_root
 
 SIZE_LIMIT = 500_000  # bytes of a committed notebook: git history cannot shrink again
 MACHINE_PATH = re.compile(r"(?<![\w.~-])(/(home|root|tmp|work|Users|mnt|opt|var)/|[A-Z]:\\)")
@@ -34,6 +37,20 @@ FULL: tuple[tuple[str, dict[str, object]], ...] = (
     *((table, {"TRAIN_ROWS": True}) for table in ("04", "05")),
     ("06", {"TRAIN": True}),
 )
+
+
+def _whole(*numbers: object) -> bool:
+    return all(type(number) is int and number >= 0 for number in numbers)
+
+
+# Parameters of the committed notebooks: what a value of the default's type must be besides, and how that is said.
+FITTING: dict[str, tuple[Callable[[Any], bool], str]] = {
+    **dict.fromkeys(("DRAW", "SEED"), (_whole, "an integer from 0 up")),
+    **dict.fromkeys(("SHOWN", "BY_HAND", "ITEMS"), (lambda number: number >= 1, "an integer from 1 up")),
+    "TARGET_SEEDS": (lambda seeds: _whole(*seeds) and len(set(seeds)) == len(seeds), "different integers from 0 up"),
+    "REPLICATES": (lambda pairs: all(len(p) == 2 and _whole(*p) for p in pairs), "pairs [DRAW, SEED] from 0 up"),
+    "OMEGAS": (lambda omegas: all(0 <= omega < math.inf for omega in omegas), "finite numbers from 0 up"),
+}
 
 log = logging.getLogger(__name__)
 
@@ -115,7 +132,28 @@ def check_parameters(path: Path, given: dict[str, object]) -> dict[str, object]:
                 f"{path.name}: parameter {name} = {value!r} is of type {type(value).__name__}, but its "
                 f"default {declared[name]!r} is of type {type(declared[name]).__name__}"
             )
+        if path.resolve().parent == NOTEBOOKS:
+            _refuse_unfitting(path, name, value)
     return {name: value for name, value in given.items() if value != declared[name]}
+
+
+def _refuse_unfitting(path: Path, name: str, value: object) -> None:
+    fits, wanted = FITTING.get(name, (None, ""))
+    if fits and not fits(value):
+        raise UserError(f"{path.name}: parameter {name} = {value!r}: give {wanted}")
+    # Imported here: they take seconds, and notebooks of others need none of them.
+    from spact_lib.config import profile
+    from spact_lib.protocols import protocol
+    from spact_lib.study import METHODS, TABLES
+
+    for each in value if isinstance(value, list) else [value]:
+        if name == "PROFILE":
+            profile(each)
+        if name in ("PROTOCOL", "FURTHER"):
+            protocol(each)
+        for kind, known in {"METHOD": METHODS, "TABLE": TABLES}.items():
+            if name in (kind, f"{kind}S") and each not in known:
+                raise unknown_name(kind.lower(), each, known)
 
 
 def parse_parameters(path: Path, texts: dict[str, str]) -> dict[str, object]:
@@ -171,26 +209,29 @@ def run_notebook(
     output = output.resolve()
     output.parent.mkdir(parents=True, exist_ok=True)
     failed = unfinished(output)
-    start, error = time.perf_counter(), None
-    with _kernel_environment():
-        try:
-            executed = papermill.execute_notebook(
-                path.resolve(), failed, changed, cwd=path.resolve().parent, kernel_name="python3",
-                language="python", progress_bar=False, execution_timeout=timeout,
-                stdout_file=sys.stdout if echo else None,
-                extra_arguments=["--log-level=ERROR"],  # else each kernel warns that it is reached over TCP
-            )  # fmt: skip
-            error = _stopped_early(executed)
-        except papermill.PapermillExecutionError as caught:
-            last = (str(caught.evalue).strip().splitlines() or [""])[-1]
-            error = f"cell [{caught.exec_count}] failed with {caught.ename}: {last}"
-        except CellTimeoutError:
-            error = f"a cell took longer than {timeout} s"
-        except DeadKernelError:
-            error = "the Python process died (out of memory?)"
-    if error:
-        raise UserError(f"{path.name}: {error} (the executed part: {failed})")
-    os.replace(failed, output)
+    # Another process that runs it into the same copy is waited for; what it trained is then found, not trained again.
+    with FileLock(output.with_name(f".{output.stem}.lock")):
+        start, error = time.perf_counter(), None
+        with _kernel_environment():
+            try:
+                executed = papermill.execute_notebook(
+                    path.resolve(), failed, changed, cwd=path.resolve().parent, kernel_name="python3",
+                    language="python", progress_bar=False, execution_timeout=timeout,
+                    stdout_file=sys.stdout if echo else None,
+                    shutdown_kernel="immediate",  # else Ctrl-C waits five seconds for the cell
+                    extra_arguments=["--log-level=ERROR"],  # else each kernel warns that it is reached over TCP
+                )  # fmt: skip
+                error = _stopped_early(executed)
+            except papermill.PapermillExecutionError as caught:
+                last = (str(caught.evalue).strip().splitlines() or [""])[-1]
+                error = f"cell [{caught.exec_count}] failed with {caught.ename}: {last}"
+            except CellTimeoutError:
+                error = f"a cell took longer than {timeout} s"
+            except DeadKernelError:
+                error = "the Python process died (out of memory?)"
+        if error:
+            raise UserError(f"{path.name}: {error} (the executed part: {failed})")
+        os.replace(failed, output)
     seconds = time.perf_counter() - start
     log.info("%s: %.1f min", path.name, seconds / 60)
     return seconds

@@ -7,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 
+from spact_lib.action_losses import ACTION_LOSSES
 from spact_lib.baselines import SHRINKS
 from spact_lib.branches import BRANCHES
 from spact_lib.config import (
@@ -32,6 +33,9 @@ from spact_lib.config import profile as named_profile
 from spact_lib.data import rows_of
 from spact_lib.errors import UserError, unknown_name
 from spact_lib.experiments import Artifact, Store, manifest_of, unfolded
+from spact_lib.frame_sampling import FRAME_SAMPLERS
+from spact_lib.networks.action import refuse_unknown
+from spact_lib.networks.privacy import encoder_names
 from spact_lib.obfuscation import refuse_without_weights
 from spact_lib.paths import runs_root
 from spact_lib.plain import plain
@@ -72,6 +76,19 @@ class LearnedMethod:
     f_T: str = "own"
     both_directions: bool = True
     on_raw: bool = False
+
+    def check(self, study: "Study") -> None:
+        """UserError for a name that is none, or an f_B that the loss cannot take."""
+        for what, name, known in (
+            ("L_B", self.loss, BRANCHES),
+            ("L_T", self.action_loss.loss, ACTION_LOSSES),
+            ("frame sampler", self.sampler, FRAME_SAMPLERS),
+        ):
+            if name not in known:
+                raise unknown_name(what, name, known)
+        encoder_names(self.branch(study).network)
+        if self.f_T != "own" and f"{self.f_T}_f_T" not in Profile.model_fields:
+            refuse_unknown(self.f_T)
 
     def branch(self, study: "Study") -> BranchSpec:
         profile = study.profile
@@ -228,8 +245,13 @@ class Study:
     def __post_init__(self) -> None:
         # Now, not after hours of training: a seed that is none, a dataset that is not there, a misspelt task, videos
         # too few to tell apart.
-        if self.seed < 0:
-            raise UserError(f"the seed is {self.seed}; give an integer from 0 up")
+        if type(self.seed) is not int or self.seed < 0:
+            raise UserError(f"the seed is {self.seed!r}; give an integer from 0 up")
+        for name, value in self.profile:
+            if isinstance(value, str) and name.endswith("f_T"):
+                refuse_unknown(value)
+            elif isinstance(value, str) and name.endswith("f_B"):
+                encoder_names(value)
         if not self.store.read_only:
             for role in self.protocol.roles:
                 manifest_of(self.data(role)).task(role.task)
@@ -285,7 +307,7 @@ class Study:
             if name not in METHODS:
                 raise unknown_name("method", name, METHODS)
             if isinstance(METHODS[name], LearnedMethod):
-                METHODS[name].branch(self)
+                METHODS[name].check(self)
             if METHODS[name] == "obfuscation" and self.boxes == "coco" and not self.store.read_only:
                 refuse_without_weights()
 

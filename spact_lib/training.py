@@ -25,7 +25,7 @@ LOOK_EVERY = 50  # steps, at values on a GPU
 
 
 class NonFiniteError(UserError):
-    """A loss or a network's weights became NaN or infinite; names it and the step."""
+    """A loss, a gradient or a weight became NaN or infinite; names it and the step."""
 
 
 class Run:
@@ -63,12 +63,8 @@ class Run:
             self.step, self.seconds, self._rows = state["step"], state["seconds"], json.loads(state["rows"])
             self.saved, self.stopped = self.step, state["stopped"]
         # The log lies beside the checkpoint for readers; a killed run may have logged steps that it will repeat.
-<<<<<<< HEAD
         if distributed.is_main():
-            self._log.write_text("".join(json.dumps(row) + "\n" for row in self.rows))
-=======
-        self._log.write_text("".join(json.dumps(row) + "\n" for row in self._rows))
->>>>>>> s4a
+            self._log.write_text("".join(json.dumps(row) + "\n" for row in self._rows))
         self._clock = time.monotonic()
 
     def steps(self, total: int) -> Iterator[int]:
@@ -94,23 +90,8 @@ class Run:
         """This step is the last one."""
         self.stopped = True
 
-<<<<<<< HEAD
-    def log(self, step: int, **values: float) -> None:
-        """Append a row; refuse non-finite values by name. Of many processes, the means over them are logged."""
-        values = distributed.mean(values)
-        for name, value in values.items():
-            if not math.isfinite(value):
-                raise NonFiniteError(
-                    f"{name} became {value} at step {step} of {self.label or self.folder.name}; the checkpoint after "
-                    f"{self.saved} steps is kept: lower the learning rate or omega"
-                )
-        row = {"step": step, **values}
-        self.rows.append(row)
-        if distributed.is_main():
-            with open(self._log, "a", encoding="utf-8") as file:
-=======
     def log(self, step: int, **values: float | Tensor) -> None:
-        """Append a row; refuse non-finite values by name.
+        """Append a row; refuse non-finite values by name. Of many processes, the means over them are logged.
 
         Tensors (scalars without a graph) that lie on a GPU are looked at ``LOOK_EVERY`` steps together, or when
         somebody asks for ``rows``: each look waits until the GPU has done all that it was given.
@@ -129,50 +110,65 @@ class Run:
         rows, self._queued = self._queued, []
         waiting = [value for row in rows for value in row.values() if isinstance(value, Tensor)]
         known = iter(torch.stack([value.double() for value in waiting]).tolist() if waiting else ())
-        with open(self._log, "a", encoding="utf-8") as file:
-            for row in rows:
-                row = {name: next(known) if isinstance(value, Tensor) else value for name, value in row.items()}
-                for name, value in row.items():
-                    if not math.isfinite(value):
-                        raise NonFiniteError(
-                            f"{name} became {value} at step {row['step']} of {self.label or self.folder.name}; the "
-                            f"checkpoint after {self.saved} steps is kept: lower the learning rate or omega"
-                        )
-                self._rows.append(row)
->>>>>>> s4a
-                file.write(json.dumps(row) + "\n")
+        new = []
+        for row in rows:
+            step, *values = (next(known) if isinstance(value, Tensor) else value for value in row.values())
+            means = distributed.mean(dict(zip(list(row)[1:], values, strict=True)))
+            for name, value in means.items():
+                if not math.isfinite(value):
+                    # A gradient that overflows spoils its weight at once and the loss one step later: name it, too.
+                    cause = f" ({found} is not finite)" if (found := _not_finite(self.modules)) else ""
+                    self._refuse(f"{name} became {value} at step {step}", cause)
+            new.append({"step": step, **means})
+        self._rows += new
+        if distributed.is_main() and new:
+            with open(self._log, "a", encoding="utf-8") as file:
+                file.writelines(json.dumps(row) + "\n" for row in new)
 
     def save(self) -> None:
         """Write the checkpoint.
 
         Raises:
-            NonFiniteError: weights or logged values are not finite; the checkpoint before is kept.
+            NonFiniteError: a logged value, a weight or the last gradient is not finite; the checkpoint before is kept.
         """
-<<<<<<< HEAD
+        self._look()
+        if found := _not_finite(self.modules):
+            self._refuse(f"{found} is not finite after {self.step} steps")
         if not distributed.is_main():  # all have the same weights
             return
-=======
-        self._look()
->>>>>>> s4a
-        for name, module in self.modules.items():
-            if not all(torch.isfinite(value).all() for value in module.state_dict().values()):
-                raise NonFiniteError(
-                    f"weights of {name} are not finite after step {self.step} of {self.label or self.folder.name}; the "
-                    f"checkpoint after {self.saved} steps is kept: lower the learning rate or omega"
-                )
         now = time.monotonic()
         self.seconds, self._clock = self.seconds + now - self._clock, now
         state = {name: module.state_dict() for name, module in self.modules.items()}
         state |= {f"optimizer.{name}": optimizer.state_dict() for name, optimizer in self.optimizers.items()}
         state |= {"step": self.step, "seconds": self.seconds, "rows": json.dumps(self._rows)}
         state["stopped"] = self.stopped
-        with atomic_path(self._checkpoint) as temporary:
-            torch.save(state, temporary)
+        with atomic_path(self._checkpoint) as temporary, open(temporary, "wb") as file:
+            torch.save(state, file)  # not to a path: then the reason of a failure would be lost
         self.saved = self.step
+
+
+    def _refuse(self, what: str, cause: str = "") -> None:
+        raise NonFiniteError(
+            f"{what} of {self.label or self.folder.name}{cause}; the checkpoint after {self.saved} steps is kept: "
+            "lower the learning rate or omega"
+        )
 
 
 def _waits(value: float | Tensor) -> bool:
     return isinstance(value, Tensor) and value.is_cuda
+
+
+def _not_finite(modules: dict[str, nn.Module]) -> str | None:
+    """The first last gradient, else the first weight or statistic, with a NaN or an infinity in it."""
+    for name, module in modules.items():
+        for key, parameter in module.named_parameters():
+            if parameter.grad is not None and not torch.isfinite(parameter.grad).all():
+                return f"the gradient of {key} in {name}"
+    for name, module in modules.items():
+        for key, value in module.state_dict().items():
+            if not torch.isfinite(value).all():
+                return f"{key} of {name}"
+    return None
 
 
 def running_mean(rows: list[dict[str, float]], name: str) -> float:

@@ -1,7 +1,10 @@
 """Exported anonymizers: written from a store, read back, refused where something does not fit."""
 
 import json
+import multiprocessing
+import os
 import pickle
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +65,24 @@ def test_an_export_is_the_trained_network_and_says_what_it_is(study: Study, expo
     ):
         assert part in card
     assert "None" not in card and "nan" not in card
+
+
+def die_before_the_rename(study: Study, folder: Path) -> None:
+    os.replace = lambda source, target: os.kill(os.getpid(), signal.SIGKILL)
+    export(study, "spact", folder)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+def test_killed_before_its_rename_an_export_is_not_there_and_the_next_is_whole(
+    study: Study, exported: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "spact"
+    process = multiprocessing.get_context("fork").Process(target=die_before_the_rename, args=(study, folder))
+    process.start()
+    process.join(120)
+    assert process.exitcode == -signal.SIGKILL and not folder.exists()
+    export(study, "spact", folder)
+    assert {p.name: p.read_bytes() for p in folder.iterdir()} == {p.name: p.read_bytes() for p in exported.iterdir()}
 
 
 def test_an_identity_has_a_card_too(study: Study, tmp_path: Path) -> None:

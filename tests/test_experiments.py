@@ -373,6 +373,7 @@ def test_a_process_that_vanished_leaves_no_lock_and_no_wrong_result(
     assert (folder / "checkpoint.pt").exists() and not (folder / "record.json").exists()
     assert list(folder.glob(".*.tmp*"))  # the half of a file that it leaves disturbs nobody
     assert outcome(other.store.run(spec)) == outcome(one.store.run(spec))
+    assert not list(folder.glob(".*"))
 
 
 @needs_fork

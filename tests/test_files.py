@@ -1,8 +1,11 @@
+import errno
 from pathlib import Path
 
 import pytest
+from safetensors import SafetensorError
 
-from spact_lib.files import atomic_path, write_json, write_text
+from spact_lib.errors import UserError
+from spact_lib.files import atomic_path, disk_errors, remove_leftovers, write_json, write_text
 
 
 def test_a_file_appears_only_when_complete(tmp_path: Path) -> None:
@@ -45,3 +48,36 @@ def test_what_json_cannot_hold_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(ValueError):
         write_json(tmp_path / "a.json", endless)
     assert list(tmp_path.iterdir()) == []
+
+
+FULL = OSError(errno.ENOSPC, "No space left on device")
+
+
+RUST = SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+TORCH = RuntimeError("unexpected pos 704 vs 662")  # raised while it handles the system's
+TORCH.__context__ = FULL
+
+
+@pytest.mark.parametrize("raised", [FULL, RUST, TORCH])
+def test_a_full_disk_is_one_sentence_whoever_met_it(tmp_path: Path, raised: Exception) -> None:
+    target = write_text(tmp_path / "a.txt", "old")
+    with pytest.raises(UserError, match=f"^cannot write {target}: No space left on device; make room"):
+        with atomic_path(target) as temporary:
+            temporary.write_text("half")
+            raise raised
+    assert target.read_text() == "old" and list(tmp_path.iterdir()) == [target]
+
+
+def test_other_errors_stay_what_they_are(tmp_path: Path) -> None:
+    for error in (ValueError("No space left on device"), FileNotFoundError(errno.ENOENT, "gone"), UserError("a frame")):
+        with pytest.raises(type(error), match=str(error).replace("[", "\\[")), disk_errors(tmp_path):
+            raise error
+
+
+def test_only_what_killed_writers_left_is_removed(tmp_path: Path) -> None:
+    left = [".frames.0123abcd.tmp.bin", "deep/.a.avi.00ff00ff.tmp.mp4", ".record.0123abcd.tmp", ".tmpxY0_z1"]
+    kept = [".lock", ".gitignore", "frames.bin", ".a.tmp.bin", ".frames.0123abcd.tmpx", "a.0123abcd.tmp.bin", ".tmp/.x"]
+    for name in (*left, *kept):
+        write_text(tmp_path / name, "")
+    remove_leftovers(tmp_path)
+    assert sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()) == sorted(kept)

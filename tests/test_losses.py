@@ -4,7 +4,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from spact_lib.losses import classification_loss, info_nce, l1_reconstruction, nt_xent, nt_xent_uninformative
+from spact_lib.losses import (
+    classification_loss,
+    info_nce,
+    l1_reconstruction,
+    nt_xent,
+    nt_xent_uninformative,
+    triplet_margin,
+)
 
 
 def slow_nt_xent(z: Tensor, z_prime: Tensor, tau: float, both_directions: bool) -> float:
@@ -126,3 +133,29 @@ def test_info_nce_closed_forms() -> None:
     assert info_nce(3 * keys, keys, negatives, 0.2).item() == pytest.approx(math.log(1 + 4 / e), rel=1e-5)
     same = torch.ones(5, 9)
     assert info_nce(same, same, torch.ones(4, 9)).item() == pytest.approx(math.log(1 + 4))
+
+
+def test_info_nce_equals_the_slow_version_whatever_the_norms_and_the_precision() -> None:
+    (queries, keys), (negatives, _) = pairs(4, 6), pairs(7, 6, seed=1)
+
+    def similarity(u: Tensor, v: Tensor) -> float:
+        return math.exp(torch.dot(u, v).item() / (u.norm() * v.norm()).item() / 0.1)  # 0.1: MoCo's and the default
+
+    slow = 0.0
+    for query, key in zip(queries, keys, strict=True):
+        positive = similarity(query, key)
+        slow -= math.log(positive / (positive + sum(similarity(query, negative) for negative in negatives))) / 4
+    assert info_nce(queries, keys, negatives).item() == pytest.approx(slow, rel=1e-5)
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = info_nce(queries.float(), keys.float(), negatives.float())
+    assert loss.dtype == torch.float32 and loss.item() == pytest.approx(slow, rel=1e-5)
+
+
+def test_triplets_by_hand() -> None:
+    anchor = torch.zeros(2, 2)
+    positive, negative = torch.tensor([[3.0, 4.0], [0.0, 1.0]]), torch.tensor([[0.0, 1.0], [5.0, 0.0]])
+    # max(0, 5 - 1 + 1) and max(0, 1 - 5 + 1).
+    assert triplet_margin(anchor, positive, negative, 1.0).item() == pytest.approx(2.5, abs=1e-4)
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = triplet_margin(anchor.bfloat16(), positive.bfloat16() + 1 / 64, negative.bfloat16(), 1.0)
+    assert loss.dtype == torch.float32

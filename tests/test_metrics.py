@@ -7,7 +7,15 @@ import pytest
 import torch
 
 from spact_lib.errors import UserError
-from spact_lib.metrics import chance_average_precision, headline, multi_label_metrics, score, single_label_metrics
+from spact_lib.metrics import (
+    chance_average_precision,
+    headline,
+    multi_label_metrics,
+    per_video,
+    prediction_loss,
+    score,
+    single_label_metrics,
+)
 
 
 def slow_ap(scores: list[float], targets: list[int]) -> float:
@@ -85,3 +93,26 @@ def test_the_kind_of_task_chooses_the_metrics() -> None:
     assert headline(score(probabilities, torch.tensor([0, 1]))) == pytest.approx(100)
     assert headline(score(probabilities, torch.tensor([[1, 0], [0, 1]]))) == pytest.approx(100)
     assert "cmap" in score(probabilities, torch.eye(2))
+
+
+def test_frames_become_videos_by_the_mean_and_by_any() -> None:
+    probabilities = torch.tensor([[0.2, 0.9], [0.4, 0.1], [0.6, 0.3]])
+    targets = torch.tensor([[0, 1], [0, 0], [1, 0]], dtype=torch.uint8)
+    means, present = per_video(probabilities, targets, np.array(["b", "a", "b"]))
+    torch.testing.assert_close(means, torch.tensor([[0.4, 0.1], [0.4, 0.6]]))  # a, then b
+    assert present.tolist() == [[0, 0], [1, 1]] and present.dtype == torch.uint8
+
+
+def test_the_loss_of_probabilities_is_cross_entropy_and_stays_finite() -> None:
+    probabilities = torch.tensor([[0.5, 0.25], [0.8, 0.1]])
+    assert prediction_loss(probabilities, torch.tensor([1, 0])) == pytest.approx(-math.log(0.25 * 0.8) / 2)
+    multi = torch.tensor([[1, 0], [0, 1]], dtype=torch.uint8)
+    assert prediction_loss(probabilities, multi) == pytest.approx(-math.log(0.5 * 0.75 * 0.2 * 0.1) / 4)
+    certain, eps = torch.tensor([[1.0, 0.0]]), torch.finfo(torch.float32).eps
+    assert prediction_loss(certain, torch.tensor([1])) == pytest.approx(-math.log(eps))  # wrong, and not infinite
+    assert prediction_loss(certain, torch.tensor([0])) == pytest.approx(eps, rel=0.01)
+    assert prediction_loss(certain, torch.tensor([[0, 1]])) == pytest.approx(-math.log(eps), rel=1e-5)
+
+
+def test_the_kind_of_metrics_chooses_the_headline() -> None:
+    assert headline({"top1": 1.0, "cmap": 2.0}) == 1 and headline({"cmap": 2.0, "f1": 3.0}) == 2

@@ -354,3 +354,53 @@ def test_a_non_finite_loss_stops_with_its_name_and_keeps_the_checkpoint(
     kept = make_game("nt_xent")
     assert Run(tmp_path, networks(kept), {}).step == 1
     assert all(torch.isfinite(p).all() for net in networks(kept).values() for p in net.parameters())
+
+
+def test_gradients_of_two_steps_do_not_add_up() -> None:
+    game, batch = make_game("nt_xent"), make_batch(0)
+    for optimizer in (game.optimizer_A, game.optimizer_T, game.optimizer_B):
+        optimizer.param_groups[0]["lr"] = 0.0  # the second step starts where the first one did
+    steps = {anonymizer_step: ("f_A",), auxiliary_step: ("f_T", "f_B"), minimax.privacy_step: ("f_B",)}
+    for step, learning in steps.items():
+        step(game, batch)
+        first = {name: [p.grad.clone() for p in networks(game)[name].parameters()] for name in learning}
+        step(game, batch)
+        for name, gradients in first.items():
+            for parameter, gradient in zip(networks(game)[name].parameters(), gradients, strict=True):
+                torch.testing.assert_close(parameter.grad, gradient)
+
+
+def test_all_three_learn_at_the_rate_of_the_step(tmp_path: Path, canned: list[tuple[str, int]]) -> None:
+    game, schedule, rates = make_game("nt_xent"), SCHEDULE.model_copy(update={"one_cycle": True}), []
+    optimizers = (game.optimizer_A, game.optimizer_T, game.optimizer_B)
+    run = Run(tmp_path, networks(game), {}, "minimax")
+    play(
+        game, run, schedule, lambda first, last: iter(range(first, last)),
+        on_step=lambda step: rates.append([optimizer.param_groups[0]["lr"] for optimizer in optimizers]),
+    )  # fmt: skip
+    expected = []
+    for step in range(schedule.steps):
+        training.set_learning_rate(optimizers[0], schedule, step)
+        expected.append([optimizers[0].param_groups[0]["lr"]] * 3)
+    assert rates == expected and len({rate for [rate, *_] in rates}) == schedule.steps
+
+
+class Scaled(nn.Module):
+    """An f_A of one parameter: frames times a factor, plus a constant."""
+
+    def __init__(self, factor: float):
+        super().__init__()
+        self.factor, self.shade = factor, nn.Parameter(torch.tensor(0.3))
+
+    def forward(self, frames: Tensor) -> Tensor:
+        return self.factor * frames + self.shade
+
+
+def test_the_spread_is_that_of_pixels_over_frames_and_0_for_a_constant_f_A() -> None:
+    game, batch = make_game("nt_xent"), make_batch(0)
+    for factor in (0.0, 0.5):
+        game.f_A = Scaled(factor)
+        game.optimizer_A = adam(game.f_A, SCHEDULE)
+        frames = batch["clip"].flatten(0, 1)
+        by_hand = factor * (frames - frames.mean(0)).square().sum(0).div(len(frames) - 1).sqrt().mean()
+        assert float(anonymizer_step(game, batch)["spread"]) == pytest.approx(by_hand.item(), rel=1e-5, abs=1e-7)

@@ -1,6 +1,8 @@
 """The notebook runner, on tiny notebooks written here: parameters, failures, what may be committed, nbval."""
 
+import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -47,7 +49,7 @@ def test_run_injects_parameters_and_works_in_the_notebooks_folder(write, tmp_pat
     assert 0 < seconds < 60
     assert texts(output) == [f"7 1 {tmp_path} ['/store', None]\n"]
     assert os.environ["SPACT_PROFILE"] == "paper", "the caller's environment comes back"
-    assert [p.name for p in output.parent.iterdir()] == ["00_tiny.ipynb"]
+    assert [p.name for p in output.parent.glob("[!.]*")] == ["00_tiny.ipynb"]
 
 
 @pytest.mark.parametrize(
@@ -98,7 +100,7 @@ def test_a_failing_cell_leaves_no_output_but_a_failed_copy(write, tmp_path, code
     output = tmp_path / "out" / "00_tiny.ipynb"
     with pytest.raises(UserError, match=f"00_tiny.ipynb: {sentence}.*00_tiny.failed.ipynb"):
         notebooks.run_notebook(write(PARAMETERS, code, "print('after')"), output, {}, timeout=2)
-    assert [p.name for p in output.parent.iterdir()] == ["00_tiny.failed.ipynb"]
+    assert [p.name for p in output.parent.glob("[!.]*")] == ["00_tiny.failed.ipynb"]
 
 
 @pytest.fixture
@@ -160,3 +162,39 @@ def test_blemishes_names_each_fault(promoted):
     found = "\n".join(notebooks.blemishes(notebook))
     for part in ("kernel", "widget state", "[1, 9, 3]", "ended with an error", "readers cannot see"):
         assert part in found
+
+
+def test_an_interrupt_from_another_process_ends_the_run_and_its_kernel(write, tmp_path):
+    path = write(PARAMETERS, "import os, time\nprint(os.getpid(), flush=True)\ntime.sleep(600)")
+    output = tmp_path / "out" / path.name
+    command = [sys.executable, "-m", "spact_lib", "run", str(path), "--output", str(output)]
+    environment = os.environ | {"SPACT_RUNS": str(tmp_path / "runs")}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, text=True, cwd=Path(__file__).parents[1], env=environment, **pipes) as process:
+        kernel = int(process.stdout.readline())
+        process.send_signal(signal.SIGINT)  # to this process alone, unlike Ctrl-C in a terminal
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 130 and said == "spact: stopped; the same command continues from here\n"
+    with pytest.raises(ProcessLookupError):
+        os.kill(kernel, 0)
+    assert not output.exists()
+
+
+def run_and_note(path: Path, output: Path) -> None:
+    notebooks.run_notebook(path, output, {})
+
+
+def test_two_processes_run_a_notebook_one_after_the_other(write, tmp_path):
+    """Into the same copy; at once they would take the unfinished copy from each other."""
+    code = f"import pathlib, time\nnote = pathlib.Path({str(tmp_path / 'note')!r})\n"
+    code += "note.open('a').write('begin ')\ntime.sleep(0.5)\nnote.open('a').write('end ')"
+    path, output = write(PARAMETERS, code), tmp_path / "out" / "00_tiny.ipynb"
+    spawn = multiprocessing.get_context("spawn")
+    both = [spawn.Process(target=run_and_note, args=(path, output)) for _ in range(2)]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join(60)
+    assert [process.exitcode for process in both] == [0, 0]
+    assert (tmp_path / "note").read_text() == "begin end begin end "
+    assert [p.name for p in output.parent.glob("[!.]*")] == ["00_tiny.ipynb"]

@@ -1,5 +1,6 @@
 import json
 import math
+from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
 
@@ -73,6 +74,49 @@ def test_a_non_finite_value_is_named_and_leaves_the_checkpoint(tmp_path: Path, e
             run.log(step, L_T=1.0, L_B=value if step == 2 else 0.5)
     assert Run(tmp_path, {"net": nn.Linear(1, 1)}, {}).step == 2
     assert len(run.rows) == 2  # the bad row is not kept
+
+
+def diverging(folder: Path, bad_step: int, spoil: Callable[[nn.Module], None]) -> None:
+    net = nn.Linear(2, 1)
+    run, optimizer = Run(folder, {"f_T": net}, {}, "toy"), adam(net, CONSTANT)
+    for step in run.steps(5):
+        loss = net(torch.ones(1, 2)).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        if step == bad_step:
+            spoil(net)
+        optimizer.step()
+        run.log(step, L_T=loss.item())
+
+
+def spoil_gradient(net: nn.Module) -> None:
+    net.bias.grad.fill_(torch.inf)
+
+
+def spoil_weight(net: nn.Module) -> None:
+    with torch.no_grad():
+        net.weight[0, 1] = torch.nan
+    net.zero_grad()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "culprit"), [(spoil_gradient, "the gradient of bias in f_T"), (spoil_weight, "weight of f_T")]
+)
+def test_a_non_finite_gradient_or_weight_is_named_and_never_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoil: Callable[[nn.Module], None], culprit: str
+) -> None:
+    kept = "of toy; the checkpoint after {} steps is kept: lower the learning rate"
+    with pytest.raises(NonFiniteError, match=f"^{culprit} is not finite after 5 steps {kept.format(0)}"):
+        diverging(tmp_path / "last", 4, spoil)  # no later loss shows it
+    assert not (tmp_path / "last" / "checkpoint.pt").exists()
+    # Between two checkpoints it is the next loss that shows it; its cause is looked for.
+    named = rf"^L_T became nan at step 3 of toy \(.* of (weight in|bias in|weight of) f_T is not finite\)|{culprit}"
+    with pytest.raises(NonFiniteError, match=named):
+        diverging(tmp_path / "between", 2, spoil)
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", -1.0)
+    with pytest.raises(NonFiniteError, match=f"^{culprit} is not finite after 3 steps {kept.format(2)}"):
+        diverging(tmp_path / "each", 2, spoil)
+    assert Run(tmp_path / "each", {"f_T": nn.Linear(2, 1)}, {}).step == 2
 
 
 def test_frozen_lets_gradients_through_and_restores_even_after_an_error() -> None:

@@ -186,6 +186,11 @@ ACTION_NETWORKS: dict[str, Callable[[int], nn.Module]] = {
 
 def build_action_network(name: str, n_classes: int) -> ActionNetwork:
     """f_T by name (``ACTION_NETWORKS``), randomly initialised with torch's global generator."""
+    refuse_unknown(name)
+    return ActionNetwork(ACTION_NETWORKS[name](n_classes))
+
+
+def refuse_unknown(name: str) -> None:
+    """UserError for a name that no action network has."""
     if name not in ACTION_NETWORKS:
         raise unknown_name("action network", name, ACTION_NETWORKS)
-    return ActionNetwork(ACTION_NETWORKS[name](n_classes))

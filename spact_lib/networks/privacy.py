@@ -85,6 +85,15 @@ VIDEO_ENCODERS = tuple(ACTION_NETWORKS)
 ENCODERS |= {name: partial(_video, name) for name in VIDEO_ENCODERS}
 
 
+def encoder_names(name: str) -> list[str]:
+    """The encoders of a privacy network, joined by "+" in its name; UserError where one is none."""
+    parts = name.split("+")
+    for part in parts:
+        if part not in ENCODERS:
+            raise unknown_name("privacy network", part, ENCODERS)
+    return parts
+
+
 class PrivacyNetwork(nn.Module):
     """One or several encoders, a head each ("R50 + MV1" of Table 6 has two).
 
@@ -99,9 +108,7 @@ class PrivacyNetwork(nn.Module):
         super().__init__()
         self.n_outputs = PROJECTION_SIZE if n_outputs is None else n_outputs
         self.members = nn.ModuleList()
-        for part in name.split("+"):
-            if part not in ENCODERS:
-                raise unknown_name("privacy network", part, ENCODERS)
+        for part in encoder_names(name):
             encoder, size = ENCODERS[part]()
             head = projection_head(size) if n_outputs is None else nn.Linear(size, n_outputs)
             self.members.append(nn.Sequential(encoder, head))

@@ -1,0 +1,237 @@
+"""Whatever is given for a field of a profile, a notebook's parameter or an option: it fits, or one sentence refuses it
+before anything is drawn, trained or written."""
+
+import math
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from data_prep import mini
+from spact_lib import cli, notebooks
+from spact_lib.config import Profile, profile
+from spact_lib.errors import UserError
+from spact_lib.experiments import Store
+from spact_lib.paths import committed_notebooks
+from spact_lib.protocols import protocol
+from spact_lib.study import METHODS, LearnedMethod, Study
+
+# --- profiles ---
+
+AT_LEAST_1 = {"width", "steps", "batch", "stored_side", "size", "n_frames", "stride", "test_clips", "evaluations"}
+AT_LEAST_1 |= {"moco_queue", "privacy_batch"}
+ABOVE_0 = {"lr", "temperature", "norm_momentum", "crop", "test_crop"}
+AT_MOST_1 = {"crop", "test_crop", "flip", "gray", "erase", "norm_momentum", "moco_momentum"}
+
+
+def leaves(value: object, path: tuple[str | int, ...] = ()) -> list[tuple[tuple[str | int, ...], object]]:
+    """Every value of nested dicts and tuples that is neither."""
+    parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, tuple) else None
+    if parts is None:
+        return [(path, value)]
+    return [leaf for key, part in parts for leaf in leaves(part, (*path, key))]
+
+
+def put(value: object, path: tuple[str | int, ...], new: object) -> object:
+    """``value`` with ``new`` at a path."""
+    if not path:
+        return new
+    if isinstance(value, tuple):
+        return tuple(put(part, path[1:], new) if k == path[0] else part for k, part in enumerate(value))
+    return value | {path[0]: put(value[path[0]], path[1:], new)}
+
+
+def assert_usable(settings: Profile) -> None:
+    for path, value in leaves(settings.model_dump()):
+        name = next(part for part in reversed(path) if isinstance(part, str))
+        if isinstance(value, int | float):
+            assert math.isfinite(value) and value >= (1 if name in AT_LEAST_1 else 0), path
+            assert value > 0 or name not in ABOVE_0, path
+            assert value <= 1 or name not in AT_MOST_1, path
+    assert settings.omegas and settings.sigmas and settings.target_seeds
+    assert all(view.crop[0] <= view.crop[1] for view in (settings.action_view, settings.privacy_view))
+
+
+SMOKE = profile("smoke").model_dump()
+anything = st.one_of(
+    st.integers(-3, 3), st.floats(), st.text(max_size=3), st.none(), st.booleans(), st.lists(st.integers(), max_size=2)
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.sampled_from([path for path, _ in leaves(SMOKE) if path != ("name",)]), anything)
+def test_a_field_of_a_profile_fits_or_is_named(path: tuple[str | int, ...], value: object) -> None:
+    try:
+        changed = profile("smoke", **{path[0]: put(SMOKE, path, value)[path[0]]})
+    except UserError as error:
+        assert str(error).startswith(f"profile setting {path[0]}") and "\n" not in str(error)
+    else:
+        assert_usable(changed)
+
+
+NETWORKS = [name for name, value in SMOKE.items() if name.endswith(("f_T", "f_B")) and isinstance(value, str)]
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_an_unknown_architecture_is_refused_at_the_start(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UserError, match=r"unknown (action|privacy) network 'r3d_slim\+?x'; choose one of"):
+        Study(profile("smoke", **{name: "r3d_slimx"}), protocol("my.csv:a/b"), Store(tmp_path, read_only=True))
+
+
+@pytest.mark.parametrize("seed", [-1, 0.5, "0", True, None])
+def test_a_seed_is_an_integer_from_0_up(tmp_path: Path, seed: object) -> None:
+    with pytest.raises(UserError, match="^the seed is .*; give an integer from 0 up$"):
+        Study(profile("smoke"), protocol("my.csv:a/b"), Store(tmp_path, read_only=True), seed)
+
+
+# --- parameters of notebooks ---
+
+DECLARED = [(path, name) for path in committed_notebooks() for name in notebooks.declared_parameters(path)]
+# What only the notebook itself can judge: paths of the reader's own, networks of one claim.
+OWN = {"CLIP", "ANONYMIZER", "OTHER_TARGETS"}
+NAMES = {"PROFILE", "PROTOCOL", "FURTHER", "METHODS", "TABLE"}
+
+
+def test_every_parameter_of_a_committed_notebook_has_its_check() -> None:
+    unchecked = {
+        name
+        for path, name in DECLARED
+        if not isinstance(notebooks.declared_parameters(path)[name], bool)
+        and name not in NAMES | OWN | notebooks.FITTING.keys()
+    }
+    assert not unchecked, "add them to notebooks.FITTING"
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.sampled_from(DECLARED), anything | st.lists(st.lists(st.integers(-1, 3), max_size=3), max_size=2))
+def test_a_notebooks_parameter_fits_or_is_named(declared: tuple[Path, str], value: object) -> None:
+    path, name = declared
+    try:
+        notebooks.check_parameters(path, {name: value})
+    except UserError as error:
+        assert "\n" not in str(error) and (name in str(error) or str(error).startswith("unknown "))
+        return
+    default = notebooks.declared_parameters(path)[name]
+    assert isinstance(value, (int, float) if isinstance(default, float) else type(default))
+    if name in ("DRAW", "SEED"):
+        assert value >= 0
+    if name in ("SHOWN", "ITEMS", "BY_HAND"):
+        assert value > 0
+    if name == "OMEGAS":
+        assert all(math.isfinite(omega) and omega >= 0 for omega in value)
+    if name == "TARGET_SEEDS":
+        assert sorted(set(value)) == sorted(value) and all(type(seed) is int and seed >= 0 for seed in value)
+    if name == "REPLICATES":
+        assert all(len(pair) == 2 and min(pair) >= 0 for pair in value)
+    if name in ("PROFILE", "TABLE", "METHODS", "FURTHER"):
+        assert value == []  # no name is three letters long
+
+
+# --- options ---
+
+NOTHING = st.text(st.characters(exclude_categories=("Cs", "Cc")), max_size=4).filter(lambda text: text.strip(". "))
+NO_NUMBER = NOTHING.filter(lambda text: not text.strip().lstrip("+-").isnumeric())
+
+
+def below(number: int) -> st.SearchStrategy[str]:
+    return st.integers(-(10**20), number - 1).map(str) | NO_NUMBER
+
+
+ANONYMIZE = ("anonymize", "CLIP", "TMP/out.mp4", "--anonymizer", "downsample_2x")
+CLIPS = ("CSV", "--action", "action", "--privacy", "person", "--leave-out", "person")
+OPTIONS: dict[str, tuple[tuple[str, ...], st.SearchStrategy[str]]] = {
+    "prepare NAME": (("prepare", "?"), NOTHING),
+    "prepare --draw": (("prepare", "mini", "--draw", "?"), below(0)),
+    "prepare --scale": (("prepare", "mini", "--scale", "?"), NOTHING),
+    "prepare --split": (("prepare", "ucf101", "--root", "TMP", "--split", "?"), below(1) | st.just("4")),
+    "prepare --root": (("prepare", "vispr", "--root", "?"), NOTHING),
+    "report": (("report", "?"), NOTHING),
+    "cache": (("cache", "?", "--out", "TMP/new", "--short-side", "64"), NOTHING),
+    "cache --short-side": (("cache", "CSV", "--out", "TMP/new", "--short-side", "?"), below(16) | st.just("17")),
+    "cache --fps": (
+        ("cache", "CSV", "--out", "TMP/new", "--short-side", "16", "--fps", "?"),
+        NO_NUMBER.filter(lambda text: not text[:1].isdigit() and not text[1:2].isdigit())
+        | st.sampled_from(["nan", "inf", "0", "-1", "1000"]),
+    ),
+    "reproduce --profile": (("reproduce", "--profile", "?"), NOTHING),
+    "reproduce --jobs": (("reproduce", "--profile", "smoke", "--jobs", "?"), below(1)),
+    "doctor --profile": (("doctor", "--profile", "?"), NOTHING),
+    "promote --profile": (("promote", "--profile", "?"), NOTHING),
+    "run": (("run", "?"), NOTHING.filter(lambda text: text not in "0123456789")),
+    "run -p NAME": (("run", "04", "-p", "?", "1"), NOTHING),
+    "run -p SEED": (("run", "04", "-p", "SEED", "?"), below(0)),
+    "run -p PROTOCOL": (("run", "04", "-p", "PROTOCOL", "?"), NOTHING),
+    "evaluate": (("evaluate", "?", *CLIPS[1:]), NOTHING),
+    "evaluate --leave-out": (("evaluate", *CLIPS[:-1], "?"), NOTHING),
+    "evaluate --action": (("evaluate", "CSV", "--action", "?", *CLIPS[3:]), NOTHING),
+    "evaluate --methods": (("evaluate", *CLIPS, "--methods", "?"), NOTHING),
+    "evaluate --seed": (("evaluate", *CLIPS, "--seed", "?"), below(0)),
+    "anonymize": (("anonymize", "?", "TMP/out.mp4", "--anonymizer", "downsample_2x"), NOTHING),
+    "anonymize OUTPUT": (("anonymize", "CLIP", "?", "--anonymizer", "downsample_2x"), NOTHING),
+    "anonymize --anonymizer": (("anonymize", "CLIP", "TMP/out.mp4", "--anonymizer", "?"), NOTHING),
+    "anonymize --jobs": ((*ANONYMIZE, "--jobs", "?"), below(1)),
+    "anonymize --short-side": ((*ANONYMIZE, "--short-side", "?"), below(1)),
+    "anonymize --size": ((*ANONYMIZE, "--size", "?"), NOTHING),
+    "export --method": (("export", "TMP/new", "--method", "?"), NOTHING),
+    "export --protocol": (("export", "TMP/new", "--protocol", "?"), NOTHING),
+    "export --seed": (("export", "TMP/new", "--profile", "smoke", "--seed", "?"), below(0)),
+}
+
+
+def refuse(*arguments: object, **named: object) -> None:
+    raise AssertionError("it began to draw data before it had looked at its options")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory, tiny_csv: Path):
+    """An empty store and working folder; nothing may be drawn or executed."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("nothing")
+        csv = folder / "tiny.csv"  # with one task that can be left out by group, as `spact evaluate` asks for
+        lines = tiny_csv.read_text().splitlines()
+        csv.write_text("\n".join([lines[0].replace(",person", ",person:single"), *lines[1:]]) + "\n")
+        (folder / "clips").symlink_to(tiny_csv.parent / "clips")
+        (folder / "work").mkdir()
+        patch.chdir(folder / "work")
+        patch.setenv("SPACT_RUNS", str(folder / "runs"))
+        patch.setenv("SPACT_DEVICE", "cpu")
+        patch.delenv("SPACT_DATA", raising=False)
+        patch.setattr(mini, "plan", refuse)  # the first thing that a drawing does
+        yield folder
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_a_bad_option_is_one_sentence(place: Path, capsys: pytest.CaptureFixture[str], option: str) -> None:
+    template, bad = OPTIONS[option]
+    known = {"TMP": str(place), "CSV": str(place / "tiny.csv"), "CLIP": str(place / "clips" / "00.avi")}
+
+    @settings(max_examples=8, deadline=None)
+    @given(bad)
+    def every(value: str) -> None:
+        arguments = [known.get(part, part.replace("TMP", str(place))) for part in template]
+        with pytest.raises(SystemExit) as stop:
+            cli.main([value if part == "?" else part for part in arguments])
+        said = capsys.readouterr().err
+        assert stop.value.code == 2 and said, value
+        assert "error: " in said.splitlines()[-1] and "Traceback" not in said
+
+    every()
+    assert not (place / "runs" / "store").exists() and not list((place / "work").iterdir())
+
+
+def test_a_misspelt_row_of_ones_own_is_refused_before_anything_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = Study(profile("smoke"), protocol("my.csv:a/b"), Store(tmp_path, read_only=True))
+    for row, sentence in {
+        ("nt_xentt",): "unknown L_B 'nt_xentt'",
+        ("nt_xent", "slim9"): "unknown privacy network 'slim9'",
+        ("nt_xent", "own", "far"): "unknown frame sampler 'far'",
+    }.items():
+        monkeypatch.setitem(METHODS, "mine", LearnedMethod(*row))
+        with pytest.raises(UserError, match=f"^{sentence}; choose one of"):
+            study.check(["mine"])
+    monkeypatch.setitem(METHODS, "mine", LearnedMethod("nt_xent", f_T="r3d_slimx"))
+    with pytest.raises(UserError, match="^unknown action network 'r3d_slimx'"):
+        study.check(["mine"])
