@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from IPython.display import Markdown
+from IPython.display import HTML, Markdown
 from safetensors.torch import load_model
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 from torchvision.transforms.v2 import functional as TF
@@ -131,8 +131,8 @@ def _spec_of(study: Study, folder: str) -> Method | None:
     return spec if spec.key() == config.get("key") else None
 
 
-def summary(case: Case) -> pd.DataFrame:
-    """What went in, what came out. Names of files are text: pandas escapes them."""
+def summary(case: Case) -> HTML:
+    """What went in, what came out; names of files are escaped."""
     result = case.result
     sizes = [f"{width} x {height}" for width, height in (result.size, result.processed, result.released)]
     rows = {
@@ -146,7 +146,9 @@ def summary(case: Case) -> pd.DataFrame:
         "speed": f"{result.frames / result.seconds:.1f} frames/s, {result.method_seconds / result.seconds:.0%} of the "
         "time in the anonymizer",
     }
-    return pd.DataFrame.from_dict(rows, orient="index", columns=[""])
+    styler = pd.DataFrame.from_dict(rows, orient="index").style.format(escape="html").hide(axis="columns")
+    left = [{"selector": "th, td", "props": "text-align: left;"}]
+    return HTML(styler.set_uuid("summary").set_table_styles(left).to_html())
 
 
 def show_side_by_side(case: Case) -> None:
