@@ -57,11 +57,11 @@ def test_the_heat_map_follows_its_slider() -> None:
     assert np.array_equal(shown(column.children[1]), CLIPS["raw"][0])
 
 
-def test_the_strip_has_the_moments_in_seconds() -> None:
-    fig = viewer.strip(CLIPS, fps=4, moments=3)
+def test_the_strip_has_the_moments_in_seconds_and_heat_maps_below() -> None:
+    fig = viewer.strip(CLIPS, fps=4, heat={"spact": np.ones((12, 2, 2))}, moments=3)
     (ax,) = fig.axes
     assert [text.get_text() for text in ax.get_xticklabels()] == ["0 s", "1.5 s", "2.8 s"]
-    assert [text.get_text() for text in ax.get_yticklabels()] == ["Raw data", "SPAct"]
+    assert [text.get_text() for text in ax.get_yticklabels()] == ["Raw data", "SPAct", "SPAct, heat map"]
     plt.close(fig)
 
 
@@ -71,6 +71,7 @@ def test_a_notebook_run_by_a_program_stores_a_strip_and_no_widget() -> None:
     NotebookClient(notebook, timeout=300, kernel_name="python3").execute()
     (output,) = notebook.cells[0].outputs
     assert set(output.data) == {"image/png", "text/plain"}
+    assert output.metadata["image/png"]["alt"].endswith("Raw data, SPAct; then with heat maps")
     assert not [found for found in blemishes(notebook) if "widget" in found]
     assert len(nbformat.writes(notebook)) < 60_000
 

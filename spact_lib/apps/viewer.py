@@ -41,7 +41,8 @@ def show_clip(clips: Clips, *, fps: float = 10.0, heat: Heat = NO_HEAT, side: in
         display(player(clips, fps=fps, heat=heat, side=side))
         return
     fig = strip(clips, fps=fps, heat=heat)
-    display(fig)
+    alt = f"moments of the same clip, row by row: {', '.join(map(label, clips))}" + "; then with heat maps" * bool(heat)
+    display(fig, metadata={"image/png": {"alt": alt}})
     plt.close(fig)  # else it is shown once more at the end of the cell
 
 
@@ -76,14 +77,14 @@ def player(clips: Clips, *, fps: float = 10.0, heat: Heat = NO_HEAT, side: int =
     return widgets.VBox([widgets.HBox(columns), widgets.HBox(controls)])
 
 
-def strip(clips: Clips, *, fps: float = 10.0, heat: Heat = NO_HEAT, moments: int = 8) -> Figure:
-    """The figure of ``show_clip``: ``moments`` frames spread over each clip, with their seconds."""
+def strip(clips: Clips, *, fps: float = 10.0, heat: Heat = NO_HEAT, moments: int = 6) -> Figure:
+    """The figure of ``show_clip``: ``moments`` frames spread over each clip, then those with heat maps."""
     n = _length(clips, heat)
     at = np.unique(np.linspace(0, n - 1, min(n, moments)).round().astype(int))
     rows = {name: frames[at] for name, frames in clips.items()}
-    rows |= {name: overlaid(rows[name], maps[at], 0.5) for name, maps in heat.items()}
+    rows |= {f"{label(name)}, heat map": overlaid(rows[name], maps[at], 0.6) for name, maps in heat.items()}
     seconds = [f"{s:.2g} s" if s < 10 else f"{s:.0f} s" for s in at / fps]
-    return figures.frame_grid(rows, captions=seconds)[0]
+    return figures.frame_grid(rows, captions=seconds, side=96)[0]
 
 
 def overlaid(frames: np.ndarray, heat: np.ndarray, opacity: float) -> np.ndarray:
