@@ -233,7 +233,7 @@ class Steady:
     before it, and the method was judged without it. (Ours.)
     """
 
-    GAIN, LIMIT = 0.25, 64.0
+    GAIN, LIMIT = 0.25, 128.0
 
     def __init__(self) -> None:
         self._last: np.ndarray | None = None
