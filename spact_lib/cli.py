@@ -84,10 +84,22 @@ def prepare(args: argparse.Namespace) -> int:
 
 
 def report(args: argparse.Namespace) -> int:
-    """What is in a dataset (one's own CSV too): labels and chance lines; files missing, faulty or doubled; lengths."""
+    """What is in a dataset (one's own CSV too), or what can still be read in a clip that was anonymized.
+
+    A dataset: labels and chance lines; files missing, faulty or doubled; lengths. A video file: notebook 13 run on it,
+    as one HTML file: before and after, what classifiers say of both, and what that does not prove.
+    """
+    subject = Path(args.subject)
+    if (subject.is_file() or subject.suffix) and not subject.is_dir() and subject.suffix != ".csv":
+        from spact_lib.apps.report import report_clip
+
+        output = args.output or Path(f"{subject.stem}-report.html")
+        given = {"ANONYMIZER": args.anonymizer, "PROFILE": args.profile, "PROTOCOL": args.protocol}
+        say(f"report: {report_clip(subject, output, STEADY=args.steady, **given)}")
+        return 0
     from spact_lib.dataset_report import write_report
 
-    write_report(dataset(args.dataset), tell=say)
+    write_report(dataset(args.subject), tell=say)
     return 0
 
 
@@ -192,7 +204,10 @@ def anonymize(args: argparse.Namespace) -> int:
     # Whoever stops this process (a scheduler, a container) leaves as little behind as Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     method, pairs = app.load_method(args.anonymizer), app.plan(args.input, args.output)
-    settings = app.Settings(args.short_side, args.size == "input", args.keep_audio, args.overwrite)
+    settings = app.Settings(
+        short_side=args.short_side, keep_size=args.size == "input", keep_audio=args.keep_audio, steady=args.steady,
+        overwrite=args.overwrite,
+    )  # fmt: skip
     say(f"anonymize: {len(pairs)} video{'s' * (len(pairs) != 1)} by {method.name}")
     if not args.keep_audio:
         say("anonymize: the sound is removed, because a voice tells who speaks; --keep-audio keeps it")
@@ -377,7 +392,15 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--draw", type=from_0_up, default=1, help="mini: draw number; 0 is for development")
     verb.add_argument("--scale", default="mini", choices=["smoke", "mini"], help="mini: how much is drawn")
     named = "a CSV file, a folder with manifest.csv, or the name of a prepared official dataset"
-    add(report).add_argument("dataset", help=named)
+    verb = add(report)
+    verb.add_argument("subject", metavar="DATASET|CLIP", help=f"{named}; or a video file")
+    steady = "average over time what changes little: less flicker; the anonymizer was judged without it"
+    own = verb.add_argument_group("of a video file")
+    own.add_argument("--anonymizer", default="", metavar="NAME|DIR", help="as for anonymize (default: the mini SPAct)")
+    own.add_argument("--output", type=Path, metavar="FILE.html", help="default: CLIP-report.html in this folder")
+    own.add_argument("--steady", action="store_true", help=steady)
+    own.add_argument("--profile", default="mini", help="whose classifiers: smoke, mini (default) or paper")
+    own.add_argument("--protocol", default="ucf101_vispr1", help="what they know; own: /path/my.csv:gesture/person")
     verb = add(cache)
     verb.add_argument("dataset", help=named)
     verb.add_argument("--out", type=Path, required=True, help="folder of the copy")
@@ -436,6 +459,7 @@ def parser() -> argparse.ArgumentParser:
         help="of the output: enlarged again to the input's (default), or as it leaves the anonymizer",
     )  # fmt: skip
     verb.add_argument("--keep-audio", action="store_true", help="keep the sound, voices and all")
+    verb.add_argument("--steady", action="store_true", help=steady)
     verb.add_argument("--overwrite", action="store_true", help="replace outputs that are already there")
     verb.add_argument("--jobs", type=int, default=1, metavar="N", help="videos at a time (default: 1)")
     verb = add(export)

@@ -1,7 +1,10 @@
 """Files and folders of videos through baselines: what is written, skipped, refused."""
 
 import os
+import subprocess
+import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -57,7 +60,8 @@ def test_what_was_made_otherwise_is_neither_kept_silently_nor_replaced(folder: P
     source, out = folder / "-dash.mp4", tmp_path / "out.mp4"
     four, two = load_method("downsample_4x"), load_method("downsample_2x")
     assert list(anonymize([(source, out)], four, Settings())[0]) == [out]
-    for method, settings in ((two, Settings()), (four, Settings(keep_size=False)), (four, Settings(short_side=16))):
+    others = (Settings(keep_size=False), Settings(short_side=16), Settings(steady=True))
+    for method, settings in ((two, Settings()), *((four, other) for other in others)):
         done, failed = anonymize([(source, out)], method, settings)
         assert done == {} and "made otherwise; give --overwrite" in failed[source]
     done, _ = anonymize([(source, out)], two, Settings(short_side=16, keep_size=False, overwrite=True))
@@ -80,6 +84,20 @@ def test_an_interrupted_run_continues(folder: Path, tmp_path: Path) -> None:
     assert len(files(out)) == 1 and files(out) < outputs()
     done, failed = anonymize(pairs, VideoMethod("m", "m", None, lambda frames: 255 - frames), Settings())
     assert len(done) == len(AWKWARD) - 1 and not failed and files(out) == outputs()
+
+
+def test_a_stopped_command_leaves_nothing_half_written(folder: Path, tmp_path: Path) -> None:
+    write_video(tmp_path / "long.mp4", FRAMES.repeat(400, 0), 25)
+    out, command = tmp_path / "out", [sys.executable, "-m", "spact_lib", "anonymize", "--anonymizer", "downsample_2x"]
+    out.mkdir()
+    running = subprocess.Popen([*command, str(tmp_path / "long.mp4"), str(out)], stderr=subprocess.PIPE, text=True)
+    while not files(out):
+        assert running.poll() is None
+        time.sleep(0.05)
+    assert all(name.startswith(".") for name in files(out))  # under a temporary name
+    running.terminate()
+    assert "the same command continues" in running.communicate()[1] and running.returncode == 130
+    assert not files(out)
 
 
 def test_the_command(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys, caplog) -> None:

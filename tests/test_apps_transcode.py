@@ -10,7 +10,7 @@ import av
 import numpy as np
 import pytest
 
-from spact_lib.apps.transcode import flicker, survey, transcode
+from spact_lib.apps.transcode import Steady, flicker, survey, transcode
 from spact_lib.errors import UserError
 from spact_lib.video import open_video, read_frames, write_video
 
@@ -195,6 +195,32 @@ def test_flicker_of_a_stream_is_that_of_the_whole(tmp_path: Path) -> None:
     assert (result.flicker, result.change) == pytest.approx(expected)
 
 
+def test_steady_averages_trembling_and_lets_motion_and_cuts_pass() -> None:
+    trembling = np.full((30, 4, 4, 3), 100, np.uint8)
+    trembling[1::2] += 8
+    steady = Steady()(trembling)
+    assert flicker(trembling[:1].repeat(30, 0), trembling)[0] == 8
+    # Of two inputs in turn o <- o + g (i - o) comes to swing by 8 g / (2 - g); rounded, by a level more or less.
+    swing = np.abs(np.diff(steady[20:].astype(int), axis=0)).mean()
+    assert swing == pytest.approx(8 * Steady.GAIN / (2 - Steady.GAIN), abs=1)
+    cut = np.concatenate([np.full((3, 4, 4, 3), 10, np.uint8), np.full((3, 4, 4, 3), 200, np.uint8)])
+    assert np.array_equal(Steady()(cut), cut)
+    noise = np.random.default_rng(0).integers(0, 256, (9, 4, 4, 3), dtype=np.uint8)
+    stream = Steady()
+    assert np.array_equal(np.concatenate([stream(noise[:4]), stream(noise[4:5]), stream(noise[5:])]), Steady()(noise))
+
+
+def test_a_steady_release_flickers_less(tmp_path: Path) -> None:
+    source = write_video(tmp_path / "a.avi", np.full((40, 32, 32, 3), 90, np.uint8), 25, "mpeg4")
+    rng = np.random.default_rng(0)
+
+    def noisy(frames: np.ndarray) -> np.ndarray:
+        return rng.integers(80, 100, frames.shape, dtype=np.uint8)
+
+    loose, steady = (transcode(source, tmp_path / "b.mp4", noisy, steady=on) for on in (False, True))
+    assert 0 < steady.flicker < 0.4 * loose.flicker and steady.change == loose.change
+
+
 LONG = """
 import resource, sys
 from pathlib import Path
@@ -232,6 +258,13 @@ def test_an_interruption_leaves_nothing(tmp_path: Path) -> None:
 def test_bad_input_is_refused_in_one_sentence(tmp_path: Path) -> None:
     cut = encode(tmp_path / "cut.mp4")
     cut.write_bytes(cut.read_bytes()[:-900])
+    cut = encode(tmp_path / "cut.mkv", frames=100)
+    cut.write_bytes(cut.read_bytes()[: len(cut.read_bytes()) // 2])
+    with av.open(str(tmp_path / "sound.m4a"), "w") as file:
+        track = file.add_stream("aac", rate=48000, layout="mono")
+        silence = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        silence.sample_rate, silence.pts = 48000, 0
+        file.mux([*track.encode(silence), *track.encode(None)])
     (tmp_path / "text.mp4").write_text("no video\n" * 50)
     (tmp_path / "list.m3u8").write_text("#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\ncut.mp4\n#EXT-X-ENDLIST\n")
     names = {path.name for path in tmp_path.iterdir()}

@@ -25,7 +25,7 @@ CODE = """
 import numpy as np
 from spact_lib.apps.viewer import show_clip
 clip = np.zeros((5, 8, 8, 3), np.uint8)
-show_clip({"raw": clip, "spact": clip + 9}, heat=np.ones((5, 8, 8)) / 2)
+show_clip({"raw": clip, "spact": clip + 9}, heat={"spact": np.ones((5, 8, 8)) / 2})
 """
 
 
@@ -47,20 +47,21 @@ def test_the_player_shows_the_frame_it_is_at() -> None:
 def test_the_heat_map_follows_its_slider() -> None:
     heat = np.zeros((12, 3, 4))
     heat[:, 0] = 1
-    box = viewer.player(CLIPS, heat=heat, side=6)
-    (column, _), (_, _, opacity) = (row.children for row in box.children)
+    box = viewer.player(CLIPS, heat={"raw": heat}, side=6)
+    (column, bare), (_, _, opacity) = (row.children for row in box.children)
     opacity.value = 1
     top, bottom = np.split(shown(column.children[1]), [2])
     assert np.array_equal(bottom, CLIPS["raw"][0, 2:]) and len(np.unique(top.reshape(-1, 3), axis=0)) == 1
+    assert not shown(bare.children[1]).any()  # a clip of zeros without a map of its own
     opacity.value = 0
     assert np.array_equal(shown(column.children[1]), CLIPS["raw"][0])
 
 
-def test_the_strip_has_the_moments_in_seconds() -> None:
-    fig = viewer.strip(CLIPS, fps=4, moments=3)
+def test_the_strip_has_the_moments_in_seconds_and_heat_maps_below() -> None:
+    fig = viewer.strip(CLIPS, fps=4, heat={"spact": np.ones((12, 2, 2))}, moments=3)
     (ax,) = fig.axes
     assert [text.get_text() for text in ax.get_xticklabels()] == ["0 s", "1.5 s", "2.8 s"]
-    assert [text.get_text() for text in ax.get_yticklabels()] == ["Raw data", "SPAct"]
+    assert [text.get_text() for text in ax.get_yticklabels()] == ["Raw data", "SPAct", "SPAct, heat map"]
     plt.close(fig)
 
 
@@ -70,6 +71,7 @@ def test_a_notebook_run_by_a_program_stores_a_strip_and_no_widget() -> None:
     NotebookClient(notebook, timeout=300, kernel_name="python3").execute()
     (output,) = notebook.cells[0].outputs
     assert set(output.data) == {"image/png", "text/plain"}
+    assert output.metadata["image/png"]["alt"].endswith("Raw data, SPAct; then with heat maps")
     assert not [found for found in blemishes(notebook) if "widget" in found]
     assert len(nbformat.writes(notebook)) < 60_000
 
@@ -89,13 +91,14 @@ def test_somebody_at_the_keyboard_gets_the_player(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("clips", "heat"),
     [
-        ({}, None),
-        ({"a": np.zeros((0, 4, 4, 3), np.uint8)}, None),
-        ({"a": np.zeros((2, 4, 4, 3), np.uint8), "b": np.zeros((3, 4, 4, 3), np.uint8)}, None),
-        ({"a": np.zeros((2, 4, 4, 3), np.uint8)}, np.zeros((3, 4, 4))),
-        ({"a": np.zeros((2, 4, 4, 3), np.uint8)}, np.full((2, 4, 4), 255)),
+        ({}, {}),
+        ({"a": np.zeros((0, 4, 4, 3), np.uint8)}, {}),
+        ({"a": np.zeros((2, 4, 4, 3), np.uint8), "b": np.zeros((3, 4, 4, 3), np.uint8)}, {}),
+        ({"a": np.zeros((2, 4, 4, 3), np.uint8)}, {"a": np.zeros((3, 4, 4))}),
+        ({"a": np.zeros((2, 4, 4, 3), np.uint8)}, {"a": np.full((2, 4, 4), 255)}),
+        ({"a": np.zeros((2, 4, 4, 3), np.uint8)}, {"b": np.zeros((2, 4, 4))}),
     ],
 )
-def test_clips_that_do_not_belong_together_are_refused(clips: dict, heat: np.ndarray | None) -> None:
-    with pytest.raises(UserError, match="a viewer needs clips|a heat map for 2 frames"):
+def test_clips_that_do_not_belong_together_are_refused(clips: dict, heat: dict) -> None:
+    with pytest.raises(UserError, match="a viewer needs clips|a heat map for 2 frames|unknown clip with a heat map"):
         viewer.show_clip(clips, heat=heat)

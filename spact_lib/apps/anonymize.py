@@ -53,6 +53,7 @@ class Settings:
     short_side: int | None = None
     keep_size: bool = True
     keep_audio: bool = False
+    steady: bool = False
     overwrite: bool = False
 
 
@@ -143,6 +144,7 @@ def anonymize(
     size = "input" if settings.keep_size else "processed"
     sound = "kept" if settings.keep_audio else "removed"
     comment = f"anonymized by spact: {method.key}, short side {side or 'as stored'}, size {size}, sound {sound}"
+    comment += ", steady" * settings.steady
     threads, stop = max(1, (os.cpu_count() or 1) // jobs), threading.Event()
     done, failed = {}, {}
 
@@ -158,7 +160,8 @@ def anonymize(
             raise UserError(f"{target} is there, and made otherwise; give --overwrite, or another output")
         return transcode(
             source, target, method.apply, short_side=side, keep_size=settings.keep_size,
-            keep_audio=settings.keep_audio, comment=comment, threads=threads, on_frames=advance,
+            keep_audio=settings.keep_audio, steady=settings.steady, comment=comment, threads=threads,
+            on_frames=advance,
         )  # fmt: skip
 
     weights = {source: source.stat().st_size if source.exists() else 0 for source, _ in pairs}

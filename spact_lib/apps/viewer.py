@@ -1,7 +1,8 @@
-"""Clips side by side in JupyterLab: play, scrub, a heat map over them. Headless: a strip of frames instead."""
+"""Clips side by side in JupyterLab: play, scrub, heat maps over them. Headless: a strip of frames instead."""
 
 import io
 from collections.abc import Mapping
+from types import MappingProxyType
 
 import ipywidgets as widgets
 import matplotlib.pyplot as plt
@@ -13,13 +14,16 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from spact_lib import figures
-from spact_lib.errors import UserError
+from spact_lib.errors import UserError, unknown_name
 from spact_lib.tables import label
 
 Clips = Mapping[str, np.ndarray]  # name (of a method, or any text) -> uint8 RGB (n, h, w, 3)
+Heat = Mapping[str, np.ndarray]  # name of a clip -> (n, h, w) in [0, 1]; a clip without one is shown as it is
+SLIDES = 4.0  # frames per second, at least
+NO_HEAT: Heat = MappingProxyType({})
 
 
-def show_clip(clips: Clips, *, fps: float = 10.0, heat: np.ndarray | None = None, side: int = 192) -> None:
+def show_clip(clips: Clips, *, fps: float = 10.0, heat: Heat = NO_HEAT, side: int = 192) -> None:
     """Display clips side by side: a player where somebody can press its buttons, else a strip of frames.
 
     papermill, nbval and nbconvert get the strip, so no state of a widget is ever stored.
@@ -27,17 +31,18 @@ def show_clip(clips: Clips, *, fps: float = 10.0, heat: np.ndarray | None = None
     Args:
         clips: name -> uint8 RGB (n, h, w, 3), the same n; sizes may differ.
         fps: frames per second of the player.
-        heat: (n, h, w) in [0, 1], drawn over every clip: attention, or where something was changed.
+        heat: name -> (n, h', w') in [0, 1], drawn over the clip of that name: ``attention.attention``, say.
         side: height in pixels that a frame is shown at.
 
     Raises:
-        UserError: no clip, clips of different lengths, or a heat map that does not belong to them.
+        UserError: no clip, clips of different lengths, or heat maps that do not belong to them.
     """
     if has_frontend():
         display(player(clips, fps=fps, heat=heat, side=side))
         return
     fig = strip(clips, fps=fps, heat=heat)
-    display(fig)
+    alt = f"moments of the same clip, row by row: {', '.join(map(label, clips))}" + "; then with heat maps" * bool(heat)
+    display(fig, metadata={"image/png": {"alt": alt}})
     plt.close(fig)  # else it is shown once more at the end of the cell
 
 
@@ -47,11 +52,12 @@ def has_frontend() -> bool:
     return bool(getattr(kernel, "_allow_stdin", False))  # of the request that is being executed
 
 
-def player(clips: Clips, *, fps: float = 10.0, heat: np.ndarray | None = None, side: int = 192) -> widgets.VBox:
+def player(clips: Clips, *, fps: float = 10.0, heat: Heat = NO_HEAT, side: int = 192) -> widgets.VBox:
     """The widget of ``show_clip``."""
     n = _length(clips, heat)
     pictures = {name: widgets.Image(format="png") for name in clips}
-    play = widgets.Play(max=n - 1, interval=max(1, round(1000 / fps)), repeat=True)
+    # A few moments of a long video are a slide show, not one picture a minute.
+    play = widgets.Play(max=n - 1, interval=max(1, round(1000 / max(fps, SLIDES))), repeat=True)
     at = widgets.IntSlider(max=n - 1, description="frame")
     opacity = widgets.FloatSlider(value=0.5, max=1, step=0.05, description="heat map")
     widgets.jslink((play, "value"), (at, "value"))
@@ -59,24 +65,26 @@ def player(clips: Clips, *, fps: float = 10.0, heat: np.ndarray | None = None, s
     def draw(_: object = None) -> None:
         for name, picture in pictures.items():
             frame = clips[name][at.value : at.value + 1]
-            if heat is not None:
-                frame = overlaid(frame, heat[at.value : at.value + 1], opacity.value)
+            if name in heat:
+                frame = overlaid(frame, heat[name][at.value : at.value + 1], opacity.value)
             picture.value = _png(figures.enlarge(frame, side, round(side * frame.shape[2] / frame.shape[1]))[0])
 
     at.observe(draw, "value")
     opacity.observe(draw, "value")
     draw()
     columns = [widgets.VBox([widgets.Label(label(name)), picture]) for name, picture in pictures.items()]
-    controls = [play, at] + [opacity] * (heat is not None)
+    controls = [play, at] + [opacity] * bool(heat)
     return widgets.VBox([widgets.HBox(columns), widgets.HBox(controls)])
 
 
-def strip(clips: Clips, *, fps: float = 10.0, heat: np.ndarray | None = None, moments: int = 8) -> Figure:
-    """The figure of ``show_clip``: ``moments`` frames spread over each clip, with their seconds."""
+def strip(clips: Clips, *, fps: float = 10.0, heat: Heat = NO_HEAT, moments: int = 6) -> Figure:
+    """The figure of ``show_clip``: ``moments`` frames spread over each clip, then those with heat maps."""
     n = _length(clips, heat)
     at = np.unique(np.linspace(0, n - 1, min(n, moments)).round().astype(int))
-    rows = {name: frames[at] if heat is None else overlaid(frames[at], heat[at], 0.5) for name, frames in clips.items()}
-    return figures.frame_grid(rows, captions=[f"{index / fps:.2g} s" for index in at])[0]
+    rows = {name: frames[at] for name, frames in clips.items()}
+    rows |= {f"{label(name)}, heat map": overlaid(rows[name], maps[at], 0.6) for name, maps in heat.items()}
+    seconds = [f"{s:.2g} s" if s < 10 else f"{s:.0f} s" for s in at / fps]
+    return figures.frame_grid(rows, captions=seconds, side=96)[0]
 
 
 def overlaid(frames: np.ndarray, heat: np.ndarray, opacity: float) -> np.ndarray:
@@ -91,13 +99,16 @@ def overlaid(frames: np.ndarray, heat: np.ndarray, opacity: float) -> np.ndarray
     return mixed.round().astype(np.uint8)
 
 
-def _length(clips: Clips, heat: np.ndarray | None) -> int:
+def _length(clips: Clips, heat: Heat) -> int:
     lengths = {name: len(frames) for name, frames in clips.items()}
     n = min(lengths.values(), default=0)
     if n == 0 or len(set(lengths.values())) > 1:
         raise UserError(f"a viewer needs clips with the same number of frames, got {lengths}")
-    if heat is not None and (heat.ndim != 3 or len(heat) != n or not 0 <= heat.min() <= heat.max() <= 1):
-        raise UserError(f"a heat map for {n} frames has shape ({n}, h, w) and values in [0, 1], not {heat.shape}")
+    for name, maps in heat.items():
+        if name not in clips:
+            raise unknown_name("clip with a heat map", name, clips)
+        if maps.ndim != 3 or len(maps) != n or not 0 <= maps.min() <= maps.max() <= 1:
+            raise UserError(f"a heat map for {n} frames has shape ({n}, h, w) and values in [0, 1], not {maps.shape}")
     return n
 
 

@@ -1,0 +1,138 @@
+"""The report on a clip: its classifiers, its measures, its page."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pandas as pd
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from test_apps_pretrained import study as study  # a fixture
+
+from spact_lib import cli
+from spact_lib.apps import report
+from spact_lib.apps.transcode import Result
+from spact_lib.config import BaselineSpec
+from spact_lib.errors import UserError
+from spact_lib.experiments import Store, manifest_of, predictions
+from spact_lib.protocols import PROTOCOLS
+from spact_lib.study import Study
+from spact_lib.video import probe, write_video
+
+RAW = BaselineSpec(name="raw")
+AWKWARD = "<img src=x onerror=alert(1)> & 'its'.mp4"
+
+
+@pytest.fixture(autouse=True)
+def own_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPACT_RUNS", str(tmp_path / "runs"))
+
+
+def case(study: Study, source: Path, released: Path, **changes: object) -> report.Case:
+    info = probe(source)
+    size = (info.width, info.height)
+    result = Result(info.frames, info.duration_s, size, size, size, 1.0, 0.5, 0.0, 0.0, "none")
+    return replace(report.Case(study, source, released, "spact", "", None, result, True), **changes)
+
+
+def test_a_report_of_a_test_video_asks_the_studys_own_classifiers(study: Study) -> None:
+    here = report.open_case(study)
+    assert not here.own and here.spec == study.method("spact") and "# SPAct anonymizer" in here.card
+    manifest = manifest_of(study.data(study.protocol.action))
+    tested = manifest.select("test")
+    row = tested.rows["path"].tolist().index(str(here.source.relative_to(manifest.root)))
+    answers = report.answers(here)
+    assert list(answers) == ["action", "privacy"]
+    # The clip is a test row, of which the store keeps the predictions.
+    expected = predictions(study.target(RAW, "action"))[0][row]
+    asked = answers["action"]
+    classes = manifest.task("action").classes
+    assert asked["raw clip"].reindex(classes).tolist() == pytest.approx(100 * expected, abs=0.6)
+    assert list(asked) == [
+        "raw clip", "released, classifier of raw data", "released, classifier of released data", "share",
+    ]  # fmt: skip
+    assert asked["share"].reindex(classes).tolist() == [50, 50]
+    share = 100 * manifest.select("train").labels("attributes").mean(0)
+    found = answers["privacy"]["share"].reindex(manifest.task("attributes").classes)
+    assert found.tolist() == pytest.approx(share, abs=0.5)
+    assert "know only" not in report.caveat(here).data
+    assert report.model_card(here).data.startswith("### SPAct anonymizer")
+    assert report.demonstration(study) == report.demonstration(study)  # exported once
+
+
+def test_what_the_store_has_no_classifier_for_is_said(study: Study, tmp_path: Path, capsys) -> None:
+    source = write_video(tmp_path / AWKWARD, np.random.default_rng(0).integers(0, 256, (5, 21, 31, 3), np.uint8), 25)
+    here = report.open_case(study, str(source), "downsample_2x", steady=True)
+    assert here.own and here.spec is None and here.card == ""
+    assert here.result.released == (32, 22)
+    answers = report.answers(here)
+    assert list(answers["action"]) == ["raw clip", "released, classifier of raw data", "share"]
+    assert "&lt;img src=x onerror" in report.summary(here).data and "<img" not in report.summary(here).data
+    assert "learns nothing" in report.model_card(here).data
+    unknown = replace(here, spec=study.anonymizer("spact", 0.123))
+    assert list(report.answers(unknown)["action"]) == list(answers["action"])
+    assert "that classifier is not in the store" in capsys.readouterr().out
+    report.show_side_by_side(here)
+    assert (report.similarity(here)["PSNR (dB)"] > 0).all()  # sizes differ by the pixel that an odd side grows by
+
+
+def test_classifiers_of_drawn_data_are_not_believed(study: Study, tmp_path: Path) -> None:
+    source = write_video(tmp_path / "a.mp4", np.zeros((3, 20, 20, 3), np.uint8), 25)
+    assert "know only drawn pictures" not in report.caveat(case(study, source, source)).data  # they learned a CSV
+    drawn = replace(study, protocol=PROTOCOLS["ucf101_vispr1"], store=Store(tmp_path, read_only=True))
+    assert "know only drawn pictures" in report.caveat(case(drawn, source, source)).data
+    assert "none of them has seen it" in report.caveat(case(drawn, source, source, own=False)).data
+
+
+def test_similarity_has_its_closed_forms(study: Study, tmp_path: Path) -> None:
+    frames = np.zeros((4, 32, 48, 3), np.uint8)
+    frames[:, :, 24:] = 200
+    source = write_video(tmp_path / "a.mp4", frames, 25, quality=0)
+    found = report.similarity(case(study, source, source))
+    assert found.loc["released", "SSIM"] == 1 and found.loc["released", "PSNR (dB)"] == np.inf
+    # Half the pixels are 0, half 200 of 255: each is 100 / 255 from the mean.
+    assert found.loc["one colour", "PSNR (dB)"] == pytest.approx(-20 * np.log10(100 / 255), abs=0.1)
+    tiny = write_video(tmp_path / "b.mp4", frames[:, :8, 20:28], 25)
+    assert list(report.similarity(case(study, tiny, tiny))) == ["PSNR (dB)"]
+
+
+def test_the_page_has_no_code_no_script_and_fetches_nothing(tmp_path: Path) -> None:
+    picture = new_output("display_data", {"image/png": "iVBORw0KGgo="})
+    table = new_output("display_data", {"text/html": pd.DataFrame({"clip": [AWKWARD]})._repr_html_()})
+    printed = new_output("stream", name="stdout", text=f"{AWKWARD}\n")
+    notebook = new_notebook(
+        cells=[
+            new_markdown_cell("only for readers of the notebook", metadata={"tags": [report.NOT_IN_REPORT]}),
+            new_code_cell("CLIP = 1", metadata={"tags": ["parameters", report.NOT_IN_REPORT]}, outputs=[printed]),
+            new_markdown_cell("## Side by side"),
+            new_code_cell("secret_call()", outputs=[picture, table, printed]),
+        ]
+    )
+    nbformat.write(notebook, tmp_path / "a.ipynb")
+    page = report.html_page(tmp_path / "a.ipynb", AWKWARD)
+    for absent in ("<script", "secret_call", "CLIP = 1", "only for readers", "<img src=x", "</title><"):
+        assert absent not in page.lower().replace("</title><style", ""), absent
+    assert re.findall(r"""(?:src|href)=["'](?!data:|#)([^"']*)""", page) == []
+    assert "url(http" not in page and "@import" not in page
+    assert "Side by side" in page and "data:image/png;base64,iVBOR" in page and page.count("&lt;img src=x") == 3
+    assert page.index("Content-Security-Policy") < page.index("<title>")
+
+
+def test_what_cannot_be_reported_is_told_before_the_notebook_runs(tmp_path: Path, capsys) -> None:
+    def status(*arguments: str) -> int:
+        with pytest.raises(SystemExit) as stop:
+            cli.main(["report", *arguments])
+        return stop.value.code
+
+    (tmp_path / "text.mp4").write_text("no video")
+    for subject, message in (("text.mp4", "cannot read .*text.mp4"), ("none.mov", "there is no file .*none.mov")):
+        assert status(str(tmp_path / subject)) == 2
+        told = capsys.readouterr().err
+        assert re.search(message, told) and told.count("\n") == 1
+    clip = write_video(tmp_path / "a.mp4", np.zeros((3, 20, 20, 3), np.uint8), 25)
+    assert status(str(clip), "--anonymizer", "blur") == 2 and "unknown anonymizer 'blur'" in capsys.readouterr().err
+    with pytest.raises(UserError, match="has no parameter 'PROFIEL'"):
+        report.report_clip(clip, tmp_path / "a.html", PROFIEL="smoke")
+    assert not (tmp_path / "a.html").exists()
