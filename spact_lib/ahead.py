@@ -116,7 +116,7 @@ def spread(jobs: int | None) -> tuple[int, int, list[str]]:
     return jobs, int(threads or max(1, cores() // jobs)), [devices[k % len(devices)] for k in range(jobs) if devices]
 
 
-def _work_in_child(profile: str) -> None:
+def _work_in_child(profile: str, task: Callable[[], None] | None) -> None:
     # A killed parent cannot end its children; each waits for that beside its work.
     parent = multiprocessing.parent_process()
     threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
@@ -125,27 +125,30 @@ def _work_in_child(profile: str) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("spact_lib").setLevel(logging.INFO)
     try:
-        work(profile)
+        task() if task else work(profile)
     except Exception as error:  # its traceback belongs to the notebook that meets the same
         log.info("ahead: stopped by %s: %s", type(error).__name__, error)
 
 
 @contextmanager
-def processes(profile: str, n: int, threads: int, devices: list[str]) -> Iterator[None]:
+def processes(
+    profile: str, n: int, threads: int, devices: list[str], task: Callable[[], None] | None = None
+) -> Iterator[None]:
     """Within: ``n`` processes work ahead; they end with the block.
 
     Args:
         threads: of each process, this one's notebooks included.
         devices: one for each process, this one's notebooks first; empty: all on the default device.
+        task: what each of them does, to be pickled; None: ``work``.
     """
     before, started = dict(os.environ), []
     os.environ |= {"OMP_NUM_THREADS": str(threads), "TQDM_DISABLE": "1"}  # bars of two processes would mix
-    for k in range(n if rows() else 0, -1, -1):  # this process last: its device stays
+    for k in range(n if task or rows() else 0, -1, -1):  # this process last: its device stays
         if devices:
             os.environ["SPACT_DEVICE"] = devices[k]
         if k:
             # No daemon: those may not start the workers of a data loader.
-            child = multiprocessing.get_context("spawn").Process(target=_work_in_child, args=(profile,))
+            child = multiprocessing.get_context("spawn").Process(target=_work_in_child, args=(profile, task))
             child.start()
             started.append(child)
     try:

@@ -360,7 +360,7 @@ class Study:
 
     def choice_spec(self, method: Method) -> TargetSpec:
         """The f'_T that chooses omega on validation rows: of the actions that f_A knows, whatever the targets are."""
-        return self._fresh(method, self.protocol.action, "action")
+        return self.fresh(method, self.protocol.action, "action")
 
     def release(self, method: Method, role: Role) -> ReleaseSpec:
         frames = FramesSpec(data=unfolded(self.data(role)), stored_side=self.profile.action_view.stored_side)
@@ -374,9 +374,9 @@ class Study:
         Args:
             network: of another architecture than the profile's, for the same f_A* (claim K14).
         """
-        return self._fresh(method, self.protocol.targets[target].learns, target, seed, network)
+        return self.fresh(method, self.protocol.targets[target].learns, target, seed, network)
 
-    def _fresh(
+    def fresh(
         self, method: Method, learns: Role, target: str, seed: int | None = None, network: str | None = None
     ) -> TargetSpec:
         p, action = self.profile, target == "action"

@@ -54,7 +54,7 @@ LABELS = {
 METRICS = {"top1": "top-1", "cmap": "cMAP", "f1": "F1"}
 ENDS = ("low", "high")  # of an interval
 # Kinds of specs that cost minutes.
-TRAINED = ("init_f_A", "init_f_T", "init_f_B", "anonymizer", "noise_features", "target", "test")
+TRAINED = ("init_f_A", "init_f_T", "init_f_B", "anonymizer", "noise_features", "reconstruction", "target", "test")
 
 
 def label(method: str, boxes: str = "") -> str:
