@@ -75,7 +75,8 @@ class Shown:
         return f"{self.note}\n{self.text.to_string()}"
 
     def _repr_html_(self) -> str:
-        styler = self.text.style.set_uuid("attacks").set_properties(subset=[label("spact")], **{"font-weight": "bold"})
+        ours = [column for column in self.text if column == label("spact")]
+        styler = self.text.style.set_uuid("attacks").set_properties(subset=ours, **{"font-weight": "bold"})
         return f"{styler.to_html()}<p>{escape(self.note)}</p>"
 
 

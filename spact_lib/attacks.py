@@ -289,19 +289,6 @@ def inverted(study: Study, methods: Iterable[str]) -> dict[str, Method]:
     return found
 
 
-def folds(profile: str, protocol: str, groups: Sequence[str], seed: int, *, train: bool) -> list[Study]:
-    """A study of one's own videos for each group that is left out (as ``crossval``).
-
-    Args:
-        protocol: ``DATASET:ACTION/PRIVACY``.
-        groups: a column, and those of its values that are left out in turn.
-        train: else what is finished or committed is read; with committed records the videos need not be here.
-    """
-    column, *values = groups
-    with nullcontext() if train else training_forbidden():
-        return [open_study(profile, protocol=protocol, seed=seed, leave_out=(column, value)) for value in values]
-
-
 def trainable(study: Study, methods: Iterable[str]) -> list[str]:
     """The methods that can be trained here; why another one cannot is printed."""
     found = []
@@ -312,6 +299,41 @@ def trainable(study: Study, methods: Iterable[str]) -> list[str]:
         except UserError as error:
             print(f"{name} is left out: {error}")
     return found
+
+
+def replicated(
+    study: Study, protocol: str, replicates: Iterable[Sequence[int]], target_seeds: Sequence[int]
+) -> list[Study]:
+    """The study and its other replicates whose data are at hand, all training nothing.
+
+    Args:
+        protocol: of the study, by name.
+        replicates: pairs (draw, seed).
+        target_seeds: those that were asked for; empty: the profile's own.
+    """
+    changes, found = {"target_seeds": tuple(target_seeds)} if target_seeds else {}, [reading(study)]
+    for draw, seed in replicates:
+        with suppress(UserError):
+            found.append(reading(open_study(study.profile.name, draw=draw, seed=seed, protocol=protocol, **changes)))
+    return list({each.init_f_A.key(): each for each in found}.values())
+
+
+def folds(profile: str, protocol: str, groups: Sequence[str], seed: int, *, train: bool) -> list[Study]:
+    """A study of one's own videos for each group that is left out (as ``crossval``).
+
+    Args:
+        protocol: ``DATASET:ACTION/PRIVACY``.
+        groups: a column, and those of its values that are left out in turn.
+        train: else what is finished or committed is read; with committed records the videos need not be here, and
+            where there is neither, the list is empty.
+    """
+    column, *values = groups
+    with nullcontext() if train else training_forbidden(), nullcontext() if train else suppress(UserError):
+        studies = [open_study(profile, protocol=protocol, seed=seed, leave_out=(column, value)) for value in values]
+        for study in studies:
+            study.data(study.protocol.action)
+        return studies
+    return []
 
 
 def fold_table(studies: Sequence[Study], methods: Sequence[str], names: Sequence[str]) -> pd.DataFrame:

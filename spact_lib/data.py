@@ -98,9 +98,7 @@ def _frame_ranges(manifest: Manifest) -> list[tuple[int, int | None]]:
     ]
 
 
-def write_packed(
-    folder: Path, rows: int, blocks: Iterator[tuple[int, np.ndarray]], name: str = "frames.bin"
-) -> None:
+def write_packed(folder: Path, rows: int, blocks: Iterator[tuple[int, np.ndarray]], name: str = "frames.bin") -> None:
     """Write ``index.npy`` and ``name`` (of ``PACKED``): blocks (row, frames (n, h, w, 3)) in the order of the rows."""
     index, offset = np.zeros((rows, 4), dtype=np.int64), 0
     with atomic_path(folder / name) as temporary, open(temporary, "wb") as file:
