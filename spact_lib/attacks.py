@@ -348,7 +348,7 @@ def fold_table(studies: Sequence[Study], methods: Sequence[str], names: Sequence
     for attack in names:
         for name in methods:
             found = [cell for study in studies if (cell := _fold(study, attack, name))]
-            if len(found) < len(studies):
+            if not found or len(found) < len(studies):
                 continue
             hits, n, lines, efforts, boxes = zip(*found, strict=True)
             interval = binomtest(sum(hits), sum(n)).proportion_ci(0.95, method="exact")
@@ -358,7 +358,8 @@ def fold_table(studies: Sequence[Study], methods: Sequence[str], names: Sequence
                 "replicates": 1, "n": sum(n), "folds": len(n),
             }  # fmt: skip
     index = pd.MultiIndex.from_tuples(list(rows), names=["attack", "method"])
-    return pd.DataFrame(list(rows.values()), index)
+    columns = ["here", "chance", "val", "effort", "low", "high", "boxes", "replicates", "n", "folds"]
+    return pd.DataFrame(list(rows.values()), index, columns)
 
 
 def _fold(study: Study, attack: str, name: str) -> tuple | None:

@@ -388,6 +388,9 @@ def test_folds_together(tiny_csv: Path, tmp_path: Path) -> None:
     assert row["here"] == pytest.approx(100 * hits / n) and row["n"] == n and row["low"] <= row["here"] <= row["high"]
     reading = [attacks.reading(each) for each in studies]
     assert attacks.fold_table(reading, ["raw"], [*names, "long"]).equals(together)
+    assert attacks.folds("smoke", "nowhere.csv:action/person", ["take", "1"], 0, train=False) == []
+    nothing = attacks.fold_table([], ["raw"], names)
+    assert "attacker" in repr(attack_report.Shown(nothing)) and attack_report.sentences(nothing) == ""
 
 
 # What readers are told.
