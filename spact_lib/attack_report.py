@@ -31,6 +31,7 @@ TICKS = {  # below a marker; an attacker that is not here is shown by its name
     "video": "all\nframes",
     "clips": "3-D",
 }
+NO_ORDER = 2.0  # points: methods that are nearer to each other have no order to keep, as in claim K14
 NOTE = (
     "Columns of methods: cMAP in percent (top-1 where the privacy task has one label per row), with a 95 % t-interval "
     "over replicates where there are several (binomial over videos where folds are left out). Effort: FLOP of "
@@ -94,9 +95,9 @@ def _tick(attack: str, panel: str) -> str:
 
 
 @READABLE
-def curves(found: pd.DataFrame) -> Figure:
+def curves(found: pd.DataFrame, metric: str = "cMAP") -> Figure:
     """What attackers read, from weak to strong, a line per method, a panel per question (``attacks.PANELS``); shaded:
-    below chance; bars: intervals."""
+    below chance; bars: intervals. ``metric`` is what ``here`` counts."""
     present = found.index.unique("attack")
     panels = {title: [name for name in names if name in present] for title, names in PANELS.items()}
     panels = {title: names for title, names in panels.items() if len(names) > 1} or dict(list(panels.items())[:1])
@@ -123,7 +124,7 @@ def curves(found: pd.DataFrame) -> Figure:
         ax.set_xlim(-0.4, len(names) - 0.6)
         ax.set_title(title)
         ax.spines[["top", "right"]].set_visible(False)
-    axes[0, 0].set_ylabel("privacy read: cMAP %")
+    axes[0, 0].set_ylabel(f"privacy read: {metric} %")
     axes[0, 0].set_ylim(0, 100)
     fig.legend(*axes[0, 0].get_legend_handles_labels(), frameon=False, fontsize=11, loc="outside right center")
     return fig
@@ -157,11 +158,12 @@ def sentences(found: pd.DataFrame) -> str:
         turned = [
             f"{label(a)} and {label(b)}"
             for a in by_own.index for b in by_own.index
-            if by_own[a] < by_own[b] and by_best[a] > by_best[b]
+            if by_own[b] - by_own[a] > NO_ORDER and by_best[a] - by_best[b] > NO_ORDER
         ]  # fmt: skip
         lines.append(
-            f"Between {len(tried)} classifiers validation chose. The order of methods by the tables' attacker and by "
-            f"the strongest one is {'the same' if not turned else 'turned round for: ' + '; '.join(turned)}."
+            f"Validation chose between {len(tried)} classifiers. Two methods more than {NO_ORDER:g} points apart by the "
+            "tables' attacker, and as far apart the other way round by the strongest ones: "
+            f"{'; '.join(turned) or 'none'}."
         )
     for one, other, text in (
         ("float", "own", "8 bits instead of unrounded frames"),
@@ -172,6 +174,7 @@ def sentences(found: pd.DataFrame) -> str:
         both = [m for m in _methods(found) if (one, m) in here.index and (other, m) in here.index]
         if both:
             a, b = (other, one) if one in ("float", "h264") else (one, other)
-            change = [f"{label(m, _boxes(found, m))} {here[a, m] - here[b, m]:+.1f}" for m in both]
-            lines.append(f"What {text} give the attacker, points: {', '.join(change)}.".replace("-", "−"))
+            change = [f"{here[a, m] - here[b, m]:+.1f}".replace("-", "−") for m in both]
+            named = [f"{label(m, _boxes(found, m))} {points}" for m, points in zip(both, change, strict=True)]
+            lines.append(f"What {text} give the attacker, points: {', '.join(named)}.")
     return "\n".join(lines)

@@ -403,7 +403,7 @@ def made_up() -> pd.DataFrame:
     cells = {
         ("unprepared", "downsample_4x"): (30.0, math.nan), ("unprepared", "spact"): (26.0, math.nan),
         ("short", "downsample_4x"): (44.0, 43.0), ("short", "spact"): (70.0, 41.0),
-        ("own", "downsample_4x"): (50.0, 52.0), ("own", "spact"): (48.0, 47.0),
+        ("own", "downsample_4x"): (51.0, 52.0), ("own", "spact"): (48.0, 47.0),
         ("larger", "downsample_4x"): (49.0, 50.0), ("larger", "spact"): (55.0, 54.0),
         ("own", "raw"): (90.0, 91.0), ("float", "spact"): (51.0, 50.0), ("float", "raw"): (90.0, 91.0),
     }  # fmt: skip
@@ -423,7 +423,9 @@ def test_sentences_are_the_numbers(made_up: pd.DataFrame) -> None:
         "SPAct: learned on raw 26.0, inverted first not run, tables' attacker 48.0, strongest by validation (larger "
         "network) 55.0, chance 25.0; 46 % of what raw data's strongest reads above chance." in text
     )
-    assert "turned round for: SPAct and Downsample-4x." in text
+    assert "as far apart the other way round by the strongest ones: SPAct and Downsample-4x." in text
+    nearer = made_up.assign(here=made_up["here"].where(made_up["here"] != 55, 52.5))  # not 2 points above the other
+    assert "by the strongest ones: none." in attack_report.sentences(nearer)
     assert "8 bits instead of unrounded frames give the attacker, points: SPAct −3.0, Raw data +0.0." in text
 
 
