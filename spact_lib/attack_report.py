@@ -161,7 +161,7 @@ def sentences(found: pd.DataFrame) -> str:
             if by_own[b] - by_own[a] > NO_ORDER and by_best[a] - by_best[b] > NO_ORDER
         ]  # fmt: skip
         lines.append(
-            f"Validation chose between {len(tried)} classifiers. Two methods more than {NO_ORDER:g} points apart by the "
+            f"Validation chose between {len(tried)} classifiers. Methods more than {NO_ORDER:g} points apart by the "
             "tables' attacker, and as far apart the other way round by the strongest ones: "
             f"{'; '.join(turned) or 'none'}."
         )
