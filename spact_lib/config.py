@@ -210,15 +210,35 @@ class ObfuscationSpec(Spec):
 
 
 LearnedSpec = InitAnonymizerSpec | AnonymizerSpec | NoiseFeaturesSpec  # what has an f_A
-Method = Annotated[BaselineSpec | ObfuscationSpec | LearnedSpec, Field(discriminator="kind")]
+
+
+class ReconstructionSpec(Spec):
+    """An attacker's network that learned raw frames from what ``victim`` makes of them, on the training rows of
+    ``data``. As a method: the victim's release, and then this network on it."""
+
+    kind: Literal["reconstruction"] = "reconstruction"
+    victim: Annotated[BaselineSpec | ObfuscationSpec | LearnedSpec, Field(discriminator="kind")]
+    data: DataSpec
+    view: View
+    width: int
+    schedule: Schedule
+    precision: Literal["float32", "bfloat16"]
+    seed: int
+
+
+Method = Annotated[BaselineSpec | ObfuscationSpec | LearnedSpec | ReconstructionSpec, Field(discriminator="kind")]
 
 
 class ReleaseSpec(Spec):
-    """A dataset as its owner would release it: every frame through the method, 8 bits. Shared by all its targets."""
+    """A dataset as its owner would release it: every frame through the method. Shared by all its targets."""
 
     kind: Literal["release"] = "release"
     method: Method
     frames: FramesSpec
+    # uint8: rounded to 8 bits; float: as the method computes it; h264: the 8-bit frames of each row as a video of its
+    # own (``channel.through_h264``).
+    channel: Literal["uint8", "float", "h264"] = later("uint8")
+    crf: int = later(23)  # of h264: x264's own default
 
 
 class TargetSpec(Spec):

@@ -64,12 +64,15 @@ class VideoFrames:
         return read_frames(self.paths[row], indices + self.ranges[row][0], size=self.stored_side)
 
 
+PACKED = {"frames.bin": np.uint8, "frames.f32": np.float32}  # float frames are on the scale of the bytes, 0 to 255
+
+
 class PackedFrames:
     """Decoded frames in one memory-mapped file: decoded once, read often, flat in memory."""
 
     def __init__(self, folder: Path):
-        self.index = np.load(folder / "index.npy")  # (rows, 4): offset in bytes, frames, height, width
-        self.path = folder / "frames.bin"
+        self.index = np.load(folder / "index.npy")  # (rows, 4): offset in values, frames, height, width
+        self.path = next((folder / name for name in PACKED if (folder / name).exists()), folder / "frames.bin")
         self._pixels: np.ndarray | None = None
 
     def __getstate__(self) -> dict:  # for spawned workers, which open the file themselves
@@ -83,7 +86,7 @@ class PackedFrames:
 
     def read(self, row: int, indices: np.ndarray) -> np.ndarray:
         if self._pixels is None:
-            self._pixels = np.memmap(self.path, dtype=np.uint8, mode="r")
+            self._pixels = np.memmap(self.path, dtype=PACKED[self.path.name], mode="r")
         offset, n, h, w = self.index[row]
         return self._pixels[offset : offset + n * h * w * 3].reshape(n, h, w, 3)[indices]
 
@@ -96,15 +99,16 @@ def _frame_ranges(manifest: Manifest) -> list[tuple[int, int | None]]:
     ]
 
 
-def write_packed(folder: Path, rows: int, blocks: Iterator[tuple[int, np.ndarray]]) -> None:
-    """Write ``index.npy`` and ``frames.bin``: blocks (row, uint8 (n, h, w, 3)) in the order of the ``rows`` rows."""
+def write_packed(folder: Path, rows: int, blocks: Iterator[tuple[int, np.ndarray]], name: str = "frames.bin") -> None:
+    """Write ``index.npy`` and ``name`` (of ``PACKED``): blocks (row, frames (n, h, w, 3)) in the order of the rows."""
     index, offset = np.zeros((rows, 4), dtype=np.int64), 0
-    with atomic_path(folder / "frames.bin") as temporary, open(temporary, "wb") as file:
+    with atomic_path(folder / name) as temporary, open(temporary, "wb") as file:
         for row, block in blocks:
             if index[row, 1] == 0:
                 index[row] = offset, 0, *block.shape[1:3]
             index[row, 1] += len(block)
-            offset += file.write(np.ascontiguousarray(block))
+            file.write(np.ascontiguousarray(block, dtype=PACKED[name]))
+            offset += block.size
     with atomic_path(folder / "index.npy") as temporary:
         np.save(temporary, index)
 

@@ -24,6 +24,7 @@ from spact_lib import distributed
 from spact_lib.action_losses import build_action_loss
 from spact_lib.baselines import baseline
 from spact_lib.branches import BRANCHES, Branch, build_branch
+from spact_lib.channel import through_h264
 from spact_lib.config import (
     AnonymizerSpec,
     BaselineSpec,
@@ -35,6 +36,7 @@ from spact_lib.config import (
     LearnedSpec,
     NoiseFeaturesSpec,
     ObfuscationSpec,
+    ReconstructionSpec,
     ReleaseSpec,
     Spec,
     TargetSpec,
@@ -62,6 +64,7 @@ from spact_lib.networks.anonymizer import Anonymizer
 from spact_lib.noise_features import RELEASE, generator, train_noise_features, with_noise
 from spact_lib.obfuscation import detector, mask, obfuscation
 from spact_lib.plain import plain
+from spact_lib.reconstruction import Pairs, enlarged, train_inverse
 from spact_lib.results import find_committed
 from spact_lib.target import score_target, train_target
 from spact_lib.training import Run, adam, running_mean, save_weights, set_norm_momentum
@@ -223,7 +226,7 @@ class Store:
 
     def release(self, spec: ReleaseSpec) -> FrameSource:
         """A dataset through a method. Raw data are not written a second time."""
-        if spec.method == BaselineSpec(name="raw"):
+        if spec.method == BaselineSpec(name="raw") and spec.channel != "h264":
             return self.frames(spec.frames)[0]
         return PackedFrames(self.files(spec))
 
@@ -238,6 +241,12 @@ class Store:
         f_B = _branch(spec if isinstance(spec, InitPrivacySpec) else spec.f_B).build()
         load_model(f_B, self.files(spec) / "f_B.safetensors")
         return f_B.to(pick_device()).eval()
+
+    def load_inverse(self, spec: ReconstructionSpec) -> Anonymizer:
+        """g of a finished reconstruction attack, on the device of this machine, in eval mode."""
+        g = Anonymizer(spec.width)
+        load_model(g, self.files(spec) / "g.safetensors")
+        return g.to(pick_device()).eval()
 
 
 def unfolded(data: DataSpec) -> DataSpec:
@@ -400,16 +409,21 @@ def snapshot_frames(spec: AnonymizerSpec, store: Store) -> list[np.ndarray]:
     return [source.read(row, np.array([source.n_frames(row) // 2]))[0] for row in rows]
 
 
-@torch.no_grad()
 def anonymize_uint8(f_A: nn.Module, frames: np.ndarray, precision: str) -> np.ndarray:
     """uint8 RGB (n, h, w, 3) -> uint8 RGB (n, h, w, 3), rounded to the nearest: what would be released."""
+    return to_uint8(anonymized(f_A, frames, precision))
+
+
+@torch.no_grad()
+def anonymized(f_A: nn.Module, frames: np.ndarray, precision: str) -> Tensor:
+    """uint8 RGB (n, h, w, 3) -> (n, 3, h, w) in [0, 1], on the device of f_A."""
     was_training = f_A.training
     f_A.eval()
     device = next(f_A.parameters()).device
     with autocast(device, precision, dims=2):
         out = f_A(to_tensor(frames, device))
     f_A.train(was_training)
-    return to_uint8(out)
+    return out
 
 
 def to_tensor(frames: np.ndarray, device: torch.device | str = "cpu") -> Tensor:
@@ -424,35 +438,44 @@ def to_uint8(frames: Tensor) -> np.ndarray:
 
 def _releaser(
     spec: ReleaseSpec, manifest: Manifest, store: Store
-) -> Callable[[list[tuple[int, np.ndarray]], np.ndarray], np.ndarray]:
-    """(pieces (row, frame numbers), their frames uint8 (n, h, w, 3)) -> the frames as the method releases them."""
+) -> Callable[[list[tuple[int, np.ndarray]], np.ndarray], Tensor]:
+    """(pieces (row, frame numbers), their frames uint8 (n, h, w, 3)) -> the frames (n, 3, h, w) in [0, 1] as the
+    method gives them."""
     method = spec.method
     if isinstance(method, BaselineSpec):
         transform = baseline(method.name)
-        return lambda pieces, frames: to_uint8(transform(to_tensor(frames)))
+        return lambda pieces, frames: transform(to_tensor(frames))
     if isinstance(method, ObfuscationSpec):
         obfuscate, find = obfuscation(method.name), detector(method.boxes, spec.frames.data.folder, manifest)
 
-        def release(pieces: list[tuple[int, np.ndarray]], frames: np.ndarray) -> np.ndarray:
+        def release(pieces: list[tuple[int, np.ndarray]], frames: np.ndarray) -> Tensor:
             ends = np.cumsum([len(numbers) for _, numbers in pieces])
             each = zip(pieces, np.split(frames, ends[:-1]), strict=True)
             boxes = [box for (row, numbers), part in each for box in find(row, numbers, part)]
-            return to_uint8(obfuscate(to_tensor(frames), mask(boxes, *frames.shape[1:3])))
+            return obfuscate(to_tensor(frames), mask(boxes, *frames.shape[1:3]))
 
         return release
+    if isinstance(method, ReconstructionSpec):
+        g, victim = store.load_inverse(method), store.release(ReleaseSpec(method=method.victim, frames=spec.frames))
+
+        def reconstruct(pieces: list[tuple[int, np.ndarray]], frames: np.ndarray) -> Tensor:
+            seen = np.concatenate([victim.read(row, numbers) for row, numbers in pieces])
+            return anonymized(g, enlarged(seen, *frames.shape[1:3]), method.precision)
+
+        return reconstruct
     f_A, precision = store.load_anonymizer(method), _precision(method)
     if isinstance(method, NoiseFeaturesSpec):
 
         @torch.no_grad()
-        def release_noisy(pieces: list[tuple[int, np.ndarray]], frames: np.ndarray) -> np.ndarray:
+        def release_noisy(pieces: list[tuple[int, np.ndarray]], frames: np.ndarray) -> Tensor:
             device = next(f_A.parameters()).device
             numbers = [(row, int(number)) for row, of_row in pieces for number in of_row]
             of_frames = [generator(device, method.seed, RELEASE, *number) for number in numbers]
             with autocast(device, precision, dims=2):
-                return to_uint8(with_noise(f_A, to_tensor(frames, device), method.sigma, of_frames))
+                return with_noise(f_A, to_tensor(frames, device), method.sigma, of_frames)
 
         return release_noisy
-    return lambda pieces, frames: anonymize_uint8(f_A, frames, precision)
+    return lambda pieces, frames: anonymized(f_A, frames, precision)
 
 
 def _pieces(source: FrameSource, rows: np.ndarray) -> Iterator[tuple[list[tuple[int, np.ndarray]], np.ndarray]]:
@@ -474,18 +497,33 @@ def _pieces(source: FrameSource, rows: np.ndarray) -> Iterator[tuple[list[tuple[
 
 def _make_release(spec: ReleaseSpec, folder: Path, store: Store) -> dict:
     source, manifest = store.frames(spec.frames)
-    release = _releaser(spec, manifest, store)
     used = np.flatnonzero(manifest.rows["split"] != "unused")
+    if spec.channel == "h264":
+        sent = store.release(spec.model_copy(update={"channel": "uint8"}))
+        videos = ((row, sent.read(row, np.arange(sent.n_frames(row)))) for row in map(int, used))
+        packed = ((row, through_h264(frames, spec.crf)) for row, frames in videos)
+        on_main(lambda: write_packed(folder, len(manifest), packed))
+        return {"rows": len(manifest)}
+    release, as_float = _releaser(spec, manifest, store), spec.channel == "float"
 
     def blocks() -> Iterator[tuple[int, np.ndarray]]:
         for pieces, frames in _pieces(source, used):
-            released, at = release(pieces, frames), 0
+            out, at = release(pieces, frames), 0
+            released = (255 * out.clamp(0, 1)).permute(0, 2, 3, 1).cpu().numpy() if as_float else to_uint8(out)
             for row, numbers in pieces:
                 yield row, released[at : at + len(numbers)]
                 at += len(numbers)
 
-    on_main(lambda: write_packed(folder, len(manifest), blocks()))
+    on_main(lambda: write_packed(folder, len(manifest), blocks(), "frames.f32" if as_float else "frames.bin"))
     return {"rows": len(manifest)}
+
+
+def _make_reconstruction(spec: ReconstructionSpec, folder: Path, store: Store) -> dict:
+    frames = FramesSpec(data=unfolded(spec.data), stored_side=spec.view.stored_side)
+    pairs = Pairs(store.frames(frames)[0], store.release(ReleaseSpec(method=spec.victim, frames=frames)))
+    g, metrics = train_inverse(spec, pairs, manifest_of(spec.data), folder, pick_device(), store.workers)
+    save_weights(g, folder / "g.safetensors")
+    return metrics
 
 
 def _precision(method: LearnedSpec) -> str:
@@ -525,6 +563,7 @@ BUILDERS: dict[type[Spec], Callable[..., dict]] = {
     AnonymizerSpec: _make_anonymizer,
     NoiseFeaturesSpec: _make_noise_features,
     ReleaseSpec: _make_release,
+    ReconstructionSpec: _make_reconstruction,
     TargetSpec: _make_target,
     TestSpec: _make_test,
 }

@@ -98,6 +98,12 @@ def _privacy_branch(spec: InitPrivacySpec, videos: int) -> tuple[float, float]:
     return 2 * branch.n_frames * videos, views * videos * once
 
 
+def learning(spec: TargetSpec) -> float:
+    """FLOP of training a target, without the rows that it looks at to choose its checkpoint and to be tested."""
+    once = forward_flop("target", spec.network, spec.view.n_frames, spec.view.size)
+    return 3 * spec.schedule.steps * spec.schedule.batch * once
+
+
 def cost(spec: Spec) -> float | None:
     """FLOP of making a spec, without what it is made from.
 
@@ -127,14 +133,12 @@ def cost(spec: Spec) -> float | None:
         side, frames = spec.frames.stored_side, _frames(spec.frames.data)
         return frames and frames * _f_A(start, start.view.size) * FRAME_SHAPE * (side / start.view.size) ** 2
     if isinstance(spec, TargetSpec):
-        view = spec.view
-        once = forward_flop("target", spec.network, view.n_frames, view.size)
-        learning = 3 * spec.schedule.steps * spec.schedule.batch * once
         if spec.data.fingerprint == NOT_PREPARED:
-            return learning
-        rows = manifest_of(spec.data).rows["split"].value_counts()
+            return learning(spec)
+        rows, view = manifest_of(spec.data).rows["split"].value_counts(), spec.view
         looked_at = spec.evaluations * rows.get("val", 0) + rows.get("test", 0)
-        return learning + looked_at * view.test_clips * once
+        once = forward_flop("target", spec.network, view.n_frames, view.size)
+        return learning(spec) + looked_at * view.test_clips * once
     if isinstance(spec, TestSpec):
         view = spec.target.view
         once = forward_flop("target", spec.target.network, view.n_frames, view.size)

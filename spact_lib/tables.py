@@ -62,7 +62,7 @@ METRICS = {"top1": "top-1", "cmap": "cMAP", "f1": "F1"}
 WITH_OFFICIAL_F1 = METRICS | {"f1_official": "raw-logit F1"}  # the official code's threshold: a raw logit above 0.5
 ENDS = ("low", "high")  # of an interval
 # Kinds of specs that cost minutes.
-TRAINED = ("init_f_A", "init_f_T", "init_f_B", "anonymizer", "noise_features", "target", "test")
+TRAINED = ("init_f_A", "init_f_T", "init_f_B", "anonymizer", "noise_features", "reconstruction", "target", "test")
 
 
 def label(method: str, boxes: str = "") -> str:

@@ -27,6 +27,7 @@ WITHOUT_A_RUN = (
     "10_table6.ipynb",
     "11_what_it_looks_like.ipynb",
     "13_anonymize_your_video.ipynb",
+    "14_how_hard_did_we_attack.ipynb",
 )
 CHECKED = "# NBVAL_CHECK_OUTPUT"
 CELL_LINES = 40
@@ -142,6 +143,18 @@ def test_a_second_run_computes_nothing_anew(smoke):
     answer = spact("run", "11", "-p", "PROFILE", "smoke", store=store)  # asks for every method
     assert answer.returncode == 0, answer.stderr[-3000:]
     assert before and artifacts(store) == before
+
+
+@pytest.mark.skipif(not NOTEBOOKS, reason="no notebooks yet")
+def test_smoke_run_of_every_attacker(smoke):
+    """Notebook 14 trains nothing by default; here all attackers, of two methods."""
+    store, _ = smoke
+    asked = {"PROFILE": "smoke", "TRAIN": "True", "METHODS": '["raw", "spact"]'}
+    answer = spact("run", "14", *(word for item in asked.items() for word in ("-p", *item)), store=store)
+    assert answer.returncode == 0, answer.stdout[-2000:] + answer.stderr[-3000:]
+    table = (store / "tables" / "smoke" / "attacks.csv").read_text().splitlines()
+    assert table[0] == "attacker,effort,chance,Raw data,SPAct" and len(table) == 14
+    assert all(re.fullmatch(r"[0-9.]+", cell) for row in table[1:] for cell in row.split(",")[-3:]), table
 
 
 @pytest.mark.skipif(not NOTEBOOKS, reason="no notebooks yet")
