@@ -83,7 +83,7 @@ def started() -> Game:
         f_A.zero_grad()
         F.l1_loss(game.f_A.train()(frames), frames).backward()
         f_A.step()
-    for seed in range(30, 60):
+    for seed in range(30, 40):
         auxiliary_step(game, batch(seed))
     f_A.zero_grad()
     return game
@@ -101,18 +101,23 @@ def distance(network: nn.Module, other: nn.Module) -> float:
     return float((own - others).norm() / own.norm())
 
 
-@pytest.mark.parametrize(("precision", "of_losses", "of_gradients"), [("float32", 1e-4, 0.02), ("bfloat16", 0.05, 0.3)])
+@pytest.mark.parametrize(
+    ("precision", "of_losses", "of_f_A", "of_f_T", "of_f_B"),
+    [("float32", 1e-4, 0.01, 0.01, 0.01), ("bfloat16", 0.1, 0.1, 0.3, 0.5)],
+)
 def test_plain_and_ours_have_the_same_losses_and_gradients(
-    started: Game, precision: str, of_losses: float, of_gradients: float
+    started: Game, precision: str, of_losses: float, of_f_A: float, of_f_T: float, of_f_B: float
 ) -> None:
+    def compared(expected: dict[str, float], values: dict[str, Tensor]) -> None:
+        seen = {name: float(values[name]) for name in expected}
+        assert seen == pytest.approx(expected, rel=of_losses, abs=1e-3)
+
     plain, ours = copies(started, precision)
-    expected, values = plain.anonymizer_step(batch(100)), anonymizer_step(ours, batch(100))
-    assert {name: float(values[name]) for name in expected} == pytest.approx(expected, rel=of_losses, abs=1e-3)
-    assert distance(plain.f_A, ours.f_A) < of_gradients
+    compared(plain.anonymizer_step(batch(100)), anonymizer_step(ours, batch(100)))
+    assert distance(plain.f_A, ours.f_A) < of_f_A
     plain, ours = copies(started, precision)  # step 2 from the start, too: step 1's updates magnify rounding
-    expected, values = plain.auxiliary_step(batch(101)), auxiliary_step(ours, batch(101))
-    assert {name: float(values[name]) for name in expected} == pytest.approx(expected, rel=of_losses, abs=1e-3)
-    assert distance(plain.f_T, ours.f_T) < of_gradients and distance(plain.f_B, ours.f_B) < of_gradients
+    compared(plain.auxiliary_step(batch(101)), auxiliary_step(ours, batch(101)))
+    assert distance(plain.f_T, ours.f_T) < of_f_T and distance(plain.f_B, ours.f_B) < of_f_B
     assert (
         plain.f_A.ours.to_rgb.weight.grad is not None and ours.f_A.to_rgb.weight.grad is None
     )  # thrown away; not made
