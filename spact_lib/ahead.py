@@ -94,11 +94,9 @@ def work(
     """
     wanted, items, failed = wanted or rows(), [], []
     for seed in seeds:
-        study = open_study(profile, draw=draw, seed=seed)
-        studies = {protocol: study.under(protocol) for protocol, _ in wanted}
-        for protocol, row in wanted:
-            studies[protocol].check([row])
-            items += [(studies[protocol], row, target) for target in studies[protocol].protocol.targets]
+        names = dict.fromkeys(name for name, _ in wanted)
+        studies = {name: open_study(profile, draw=draw, seed=seed, protocol=name) for name in names}
+        items += [(studies[name], row, target) for name, row in wanted for target in studies[name].protocol.targets]
 
     def make(item: Item) -> None:
         try:

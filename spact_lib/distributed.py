@@ -104,14 +104,17 @@ def _average(module: nn.Module) -> None:
 
 
 def mean(values: dict[str, float]) -> dict[str, float]:
-    """Each value's mean over the processes: of the parts of a batch, the batch's."""
+    """Each value's mean over the processes: of the parts of a batch, the batch's. Scalar tensors stay tensors, so that
+    nobody waits for a GPU here."""
     now = state()
     if now is None:
         return values
     from accelerate.utils import reduce
 
-    own = torch.tensor([float(value) for value in values.values()], dtype=torch.float64, device=now.device)
-    return dict(zip(values, reduce(own, "mean").tolist(), strict=True))
+    own = [torch.as_tensor(value, dtype=torch.float64, device=now.device) for value in values.values()]
+    means = reduce(torch.stack(own), "mean")
+    tensors = any(isinstance(value, Tensor) for value in values.values())
+    return dict(zip(values, means if tensors else means.tolist(), strict=True))
 
 
 def gather(x: Tensor, dim: int) -> Tensor:
