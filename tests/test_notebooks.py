@@ -172,7 +172,7 @@ def test_the_report_on_a_clip_is_one_page_without_code(smoke, tmp_path):
     text = page.read_text()
     for part in ("&lt;b&gt;a &amp; b.mp4", "know only drawn pictures", "released, classifier of released data", "SSIM"):
         assert part in text, part
-    for part in ("<script", "<b>a &", "open_case(", str(tmp_path), "Error"):
+    for part in ("<script", "<b>a &", "open_case(", str(tmp_path), "Traceback"):
         assert part not in text, part
     assert text.count("data:image/png;base64,") == 1  # the strip
 
