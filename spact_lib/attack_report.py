@@ -172,6 +172,7 @@ def sentences(found: pd.DataFrame) -> str:
         ("clips", "views", "clips and a 3-D network instead of 5 frames"),
     ):
         both = [m for m in _methods(found) if (one, m) in here.index and (other, m) in here.index]
+        both = [m for m in both if (one, m) != ("float", "raw")]  # raw frames have 8 bits to begin with
         if both:
             a, b = (other, one) if one in ("float", "h264") else (one, other)
             change = [f"{here[a, m] - here[b, m]:+.1f}".replace("-", "−") for m in both]

@@ -426,7 +426,7 @@ def test_sentences_are_the_numbers(made_up: pd.DataFrame) -> None:
     assert "as far apart the other way round by the strongest ones: SPAct and Downsample-4x." in text
     nearer = made_up.assign(here=made_up["here"].where(made_up["here"] != 55, 52.5))  # not 2 points above the other
     assert "by the strongest ones: none." in attack_report.sentences(nearer)
-    assert "8 bits instead of unrounded frames give the attacker, points: SPAct −3.0, Raw data +0.0." in text
+    assert "8 bits instead of unrounded frames give the attacker, points: SPAct −3.0." in text
 
 
 def test_the_table_has_a_chance_line_for_every_attacker(made_up: pd.DataFrame) -> None:
