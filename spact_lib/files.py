@@ -42,7 +42,7 @@ def _disk_error(error: BaseException | None) -> str | None:
         for number in DISK_ERRORS:
             if getattr(error, "errno", None) == number or f"{os.strerror(number)} (os error {number})" in str(error):
                 return os.strerror(number)
-        error = error.__cause__ or error.__context__
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     return None
 
 

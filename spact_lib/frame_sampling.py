@@ -10,7 +10,7 @@ FRAME_SAMPLERS: dict[str, tuple[int, int | None]] = {
 }
 
 
-def sample_pair(n_frames: int, rng: np.random.Generator, smallest: int = 1, largest: int | None = None) -> np.ndarray:
+def sample_pair(n_frames: int, rng: np.random.Generator, smallest: int, largest: int | None) -> np.ndarray:
     """Two frame indices, uniform over all ordered pairs whose distance lies in [smallest, largest].
 
     A video too short for ``smallest`` gives its most distant pair, so that no video is lost; one frame gives it twice.

@@ -146,7 +146,6 @@ class Run:
             torch.save(state, file)  # not to a path: then the reason of a failure would be lost
         self.saved = self.step
 
-
     def _refuse(self, what: str, cause: str = "") -> None:
         raise NonFiniteError(
             f"{what} of {self.label or self.folder.name}{cause}; the checkpoint after {self.saved} steps is kept: "

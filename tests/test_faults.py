@@ -259,7 +259,7 @@ def test_four_processes_make_everything_once_and_wait_for_no_dead_one(
     assert sorted(built) == sorted(set(built)), "something was made twice"
     assert whole_store(tmp_path / "store") == whole_store(finished.store.root)
     kept = [json.loads(line)["key"] for line in (tmp_path / "records" / "04_table1.jsonl").read_text().splitlines()]
-    assert sorted(kept) == sorted(finished.store.used)
+    assert len(set(kept)) == len(kept) > 0 and set(kept) <= finished.store.used.keys()
 
 
 def catalogue(folder: Path, barrier: multiprocessing.Barrier, k: int) -> None:
@@ -346,7 +346,7 @@ def test_no_room_is_a_sentence_and_leaves_what_was_there(
 def test_a_full_disk_is_a_sentence_and_the_command_continues_when_there_is_room(
     finished: Study, tiny_csv: Path, disk: Callable[[str], Path]
 ) -> None:
-    root, sizes = disk("size=120k"), iter(range(200, 4000, 60))
+    root, size = disk("size=100k"), 100.0  # kB
     one, refused = study(tiny_csv, root), 0
     while True:
         try:
@@ -355,7 +355,8 @@ def test_a_full_disk_is_a_sentence_and_the_command_continues_when_there_is_room(
         except UserError as error:
             assert re.match(SENTENCE.format("No space left on device"), str(error))
             refused += 1
-            disk(f"remount,size={next(sizes)}k")
+            size *= 1.3
+            disk(f"remount,size={size:.0f}k")
     assert refused > 5 and whole_store(root) == whole_store(finished.store.root)
 
 

@@ -36,6 +36,19 @@ def test_the_samplers_of_table_4(sampler: str, smallest: int, largest: int) -> N
     assert distances.min() < smallest + 5 and (largest > 7 or distances.max() == 7)
 
 
+@pytest.mark.parametrize(
+    ("sampler", "n_frames", "distances"),
+    [
+        ("no_constraint", 12, range(1, 12)),
+        ("more_than_64_frames", 70, range(65, 70)),
+        ("less_than_8_frames", 12, range(1, 8)),
+    ],
+)
+def test_exactly_the_distances_of_table_4_occur(sampler: str, n_frames: int, distances: range) -> None:
+    found = {abs(a - b) for a, b in count_pairs(n_frames, 1000, *FRAME_SAMPLERS[sampler])}
+    assert found == set(distances)
+
+
 @pytest.mark.parametrize("n_frames", [2, 20, 65])
 def test_a_video_too_short_for_far_pairs_gives_its_ends(n_frames: int) -> None:
     ends = {(0, n_frames - 1), (n_frames - 1, 0)}

@@ -382,7 +382,7 @@ def test_all_three_learn_at_the_rate_of_the_step(tmp_path: Path, canned: list[tu
     for step in range(schedule.steps):
         training.set_learning_rate(optimizers[0], schedule, step)
         expected.append([optimizers[0].param_groups[0]["lr"]] * 3)
-    assert rates == expected and len({rate for [rate, *_] in rates}) == schedule.steps
+    assert rates == expected and len({rate for [rate, *_] in rates}) == 3  # up in one step, then down
 
 
 class Scaled(nn.Module):
