@@ -80,9 +80,9 @@ def sentences(table: pd.DataFrame, name: str) -> str:
         here, loss = table["here"][metric], table["loss"][metric]
         condition, letter = ("C1", "T") if is_action(metric) else ("C2", "B")
         lines.append(
-            f"{condition}, {metric}: in use since before, f'_{letter} falls from {here[raw, raw]:.1f} to "
-            f"{here[raw, other]:.1f} on {other}'s release, L_{letter} from {loss[raw, raw]:.3f} to "
-            f"{loss[raw, other]:.3f}; retrained it reaches {here[other, other]:.1f}, L_{letter} "
-            f"{loss[other, other]:.3f}."
+            f"{condition}, {metric}: learned on raw data, f'_{letter} reaches {here[raw, raw]:.1f} there (L_{letter} "
+            f"{loss[raw, raw]:.3f}) and {here[raw, other]:.1f} on {other}'s release (L_{letter} "
+            f"{loss[raw, other]:.3f}); retrained on the release, {here[other, other]:.1f} (L_{letter} "
+            f"{loss[other, other]:.3f})."
         )
     return "\n".join(lines)

@@ -273,6 +273,8 @@ def omega_curve(study: Study, omegas: Iterable[float], *, train: bool = False, m
                 role: [from_store.target(spec, role, seed).metrics for seed in study.profile.target_seeds]
                 for role in ("action", "privacy")
             }
+            for part in trained_parts(spec).values():  # to be kept, for its minutes
+                from_store.store.run(part)
         except NotTrainedError:
             if from_store is study:
                 raise

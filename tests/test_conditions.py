@@ -52,8 +52,9 @@ def test_what_is_said_is_read_from_the_table(found: tuple[Study, pd.DataFrame], 
     raw, spact = label("raw"), label("spact")
     first, second = conditions.sentences(table, "spact").split("\n")
     action, privacy = table.loc["action top-1"], table.loc["privacy cMAP"]
-    assert first.startswith("C1, action top-1: ") and f"on {spact}'s release, L_T from" in first
-    assert f"L_B from {privacy['loss'][raw, raw]:.3f} to {privacy['loss'][raw, spact]:.3f}; retrained it" in second
+    assert first.startswith("C1, action top-1: ") and f"on {spact}'s release (L_T " in first
+    assert f"there (L_B {privacy['loss'][raw, raw]:.3f}) and {privacy['here'][raw, spact]:.1f} on" in second
+    assert f"(L_B {privacy['loss'][raw, spact]:.3f}); retrained on the release" in second
     here = action["here"]
     assert action["drop"][raw, spact] == pytest.approx(100 * (here[raw, raw] - here[raw, spact]) / here[raw, raw])
     assert (table["drop"].xs((raw, raw), level=[1, 2]) == 0).all() and (table["minutes"] > 0).all()
