@@ -145,13 +145,19 @@ def test_an_epoch_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(harness, "FOLDER", tmp_path)
     with pytest.raises(UserError, match="run `spact bench frames`"):
         scaling.run()
-    row = {"case": "H.264", "variant": "ours", "ms per clip": 32.0}
-    harness.place("frames").write_text(json.dumps(row) + "\n" + json.dumps(row | {"variant": "decord"}) + "\n")
+    measured = [
+        {"case": f"{codec}, {threads}", "variant": variant, "ms per clip": ms if threads == "1 thread" else -1}
+        for codec in ("MPEG-4", "H.264")
+        for threads in ("1 thread", "2 threads")
+        for variant, ms in (("decord", -1), ("ours", 32.0), ("ours, decode cache", 8.0))
+    ]
+    harness.place("frames").write_text("".join(json.dumps(row) + "\n" for row in measured))
     one, eight, *_ = rows = scaling.run()
     assert [row["variant"] for row in rows] == ["1 x H200", "8 x H200", "24 x H200"] * 2
     # issue 5: 15.3 GFLOP a frame, 86.3 a clip, 2.16 an image
     expected = [9_537 * n / (0.25 * 989e12) for n in (2 * 18 * 15.3e9, 2.5 * 86.3e9, 2.5 * 2 * 2.16e9)]
     assert [one["f_A s"], one["f_T s"], one["f_B s"]] == pytest.approx(expected, abs=0.1)
-    assert one["decoding s, H.264"] == pytest.approx(9_537 * 0.032 / 16, abs=0.1)
+    assert one["decoding s"] == pytest.approx(9_537 * 0.032 / 16, abs=0.1)
+    assert rows[3]["cached decoding s"] == pytest.approx(245_212 * 0.008 / 16, abs=0.1)
     assert eight["f_A s"] == pytest.approx(one["f_A s"] / 8, abs=0.1)
     assert (one["gradients s"], eight["gradients s"]) == pytest.approx((0, 9_537 / 48 * 7 / 4 * 0.0063), abs=0.1)
