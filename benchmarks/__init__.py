@@ -5,6 +5,7 @@ Each is a module with ``run() -> records`` (``harness.rows``); what it measured 
 
 BENCHMARKS = {  # in the order of a run of all
     "minimax": "benchmarks.minimax",
+    "frames": "benchmarks.frames",
     "scaling": "benchmarks.scaling",
     "end-to-end": "benchmarks.end_to_end",
 }
