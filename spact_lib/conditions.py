@@ -47,7 +47,9 @@ def c1_c2(study: Study, name: str) -> pd.DataFrame:
                 }
     found = pd.DataFrame.from_dict(rows, orient="index")
     found.index = pd.MultiIndex.from_tuples(rows, names=["metric", "learned on", "tested on"])
-    raw = {metric: found.loc[(metric, label("raw"), label("raw")), "here"] for metric, *_ in rows}
+    metrics = list(found.index.unique("metric"))
+    found = found.loc[sorted(rows, key=lambda row: metrics.index(row[0]))]  # stable: raw stays first
+    raw = {metric: found.loc[(metric, label("raw"), label("raw")), "here"] for metric in metrics}
     found.insert(2, "drop", [relative_drop(row.here, raw[metric]) for (metric, *_), row in found.iterrows()])
     return found
 
