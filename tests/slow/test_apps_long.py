@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from test_apps_transcode import seconds
 
-from spact_lib.apps.anonymize import SUFFIXES
+from spact_lib.apps.anonymize import SUFFIXES, Settings, anonymize, load_method
 from spact_lib.apps.transcode import survey
 from spact_lib.errors import UserError
 from spact_lib.video import write_video
@@ -51,15 +51,17 @@ def test_two_hours_take_the_memory_of_a_minute(tmp_path: Path) -> None:
 def test_every_real_clip_is_released_whole_or_refused_in_one_sentence(shared_data: Path, tmp_path: Path) -> None:
     clips = [path for path in sorted((shared_data / "clips").rglob("*")) if path.suffix.lower() in SUFFIXES]
     assert len(clips) >= 33
-    said, _ = anonymized(shared_data / "clips", tmp_path / "out")
-    for source in clips:
-        out = tmp_path / "out" / source.relative_to(shared_data / "clips").with_suffix(".mp4")
-        try:
-            info = survey(source)
-        except UserError as error:
-            assert not out.exists() and said.count(f"error: {error}\n") == 1
+    pairs = [(path, tmp_path / f"{number}.mp4") for number, path in enumerate(clips)]  # two are called test
+    done, failed = anonymize(pairs, load_method("downsample_2x"), Settings(), jobs=2)
+    assert len(done) + len(failed) == len(clips) and not any("\n" in sentence for sentence in failed.values())
+    assert {path.name for path in tmp_path.iterdir()} == {out.name for out in done}
+    for source, out in pairs:
+        if source in failed:
+            with pytest.raises(UserError):
+                survey(source)
             continue
-        made, frame = survey(out), 1 / float(info.rate)
+        info, made = survey(source), survey(out)
+        frame = 1 / float(info.rate)
         assert (made.frames, made.pixel) == (info.frames, info.pixel)
         assert (made.width, made.height) == (info.width + info.width % 2, info.height + info.height % 2)
         if info.timed:
