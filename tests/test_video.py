@@ -4,6 +4,7 @@ import csv
 import struct
 import wave
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -87,10 +88,10 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     count: list[int] = []
     original = video._decode
 
-    def counting(container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[av.VideoFrame]:
-        for frame in original(container, stream):
-            count.append(1)
-            yield frame
+    def counting(stream: av.VideoStream, packet: av.Packet | None) -> list[av.VideoFrame]:
+        frames = original(stream, packet)
+        count.extend([1] * len(frames))
+        return frames
 
     monkeypatch.setattr(video, "_decode", counting)
     return count
@@ -143,7 +144,8 @@ def test_a_seek_that_lands_too_late_costs_time_but_not_the_frame(
     path = CLIPS["h264 with B-frames"](tmp_path)
     index = video._index(path)
     late = np.where(index.keyframes == 24, 27, index.keyframes)  # 27 is no keyframe: the seek goes back to 24
-    monkeypatch.setattr(video, "_index", lambda _: video.replace(index, keyframes=late, pts=index.pts + 1))
+    lying = replace(index, keyframes=late, pts=np.array(index.pts) + 1)
+    monkeypatch.setattr(video, "_index", lambda _: lying)
     decoded.clear()
     assert numbers(read_frames(path, [25, 40])) == [25, 40]
     assert len(decoded) > 41  # the search for times that do not exist, then all from the start
