@@ -308,7 +308,9 @@ class Shown:
         return f"{self.note}\n{self.text.to_string()}"
 
     def _repr_html_(self) -> str:
-        styler = self.text.style.set_uuid("table")  # else every run has another id, and other bytes
+        styler = self.text.style.format(escape="html").format_index(escape="html", axis=0)
+        styler = styler.format_index(escape="html", axis=1)
+        styler = styler.set_uuid("table")  # else every run has another id, and other bytes
         styler = styler.apply(_mark_spact, axis=1).set_table_styles(CSS)
         return f"{styler.to_html()}<p>{escape(self.note)}</p>"
 

@@ -196,8 +196,8 @@ class Converter:
         self.width, self.height = max(1, round(width * scale)), max(1, round(height * scale))
         if self.width * self.height > MAX_PIXELS:
             raise UserError(
-                f"frames of {width}x{height} pixels would become {self.width}x{self.height} with a short side of {size}; "
-                "crop them, or give a smaller size"
+                f"frames of {width}x{height} pixels would become {self.width}x{self.height} with a short side of "
+                f"{size} pixels; crop them"
             )
         self._reformatter = VideoReformatter()
 
@@ -225,8 +225,8 @@ def open_video(path: str | Path) -> Iterator[tuple[av.container.InputContainer, 
             yield container, streams[0]
     except av.error.FFmpegError as error:
         raise UserError(
-            f"cannot read {path} as a video or image ({error.strerror}); replace it, or shrink it "
-            f"if its frames have more than {MAX_PIXELS / 1e6:.0f} million pixels"
+            f"cannot read {path} as a video or image ({error.strerror}); replace it "
+            f"(a frame may have {MAX_PIXELS / 1e6:.0f} million pixels at most)"
         ) from error
 
 
