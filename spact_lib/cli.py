@@ -277,7 +277,7 @@ def evaluate(args: argparse.Namespace) -> int:
     """One's own videos (a CSV manifest), every group left out in turn: what raw and anonymized data give away."""
     from spact_lib import config, crossval, figures
     from spact_lib.experiments import Store
-    from spact_lib.manifest import read_manifest, write_manifest
+    from spact_lib.manifest import read_manifest, rows_set_aside, write_manifest
     from spact_lib.protocols import protocol
 
     profile = config.profile(args.profile)
@@ -297,6 +297,8 @@ def evaluate(args: argparse.Namespace) -> int:
     path = runs_root() / "tables" / profile.name / f"{name}.csv"
     write_text(path, table.to_csv(index=False))
     say("\n".join(csv_as_markdown(path)))
+    if away := rows_set_aside(read_manifest(source)):
+        say(f"evaluate: {sum(away.values()):,} rows are left out, because their files are missing or cannot be used")
     fig, _ = figures.frame_grid(crossval.released_frames(studies, methods))
     figures.save(fig, profile.name, name)
     say(f"evaluate: table {path}, figure {figures.place(profile.name, name)}")
