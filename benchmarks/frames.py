@@ -13,6 +13,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.video.reformatter import VideoReformatter
 from scipy.ndimage import gaussian_filter
 
 from benchmarks.harness import Row, interleaved, rows
@@ -75,15 +76,14 @@ def every_frame_opencv(path: Path, indices: np.ndarray, threads: int) -> np.ndar
 
 
 def every_frame_pyav(path: Path, indices: np.ndarray, threads: int) -> np.ndarray:
-    """The same with PyAV and one scaler for all frames."""
+    """The same with PyAV and one scaler for all frames, in FFmpeg's fastest settings."""
     wanted, kept = set(indices.tolist()), {}
-    full = Converter(WIDTH, HEIGHT, None)
-    shrink = Converter(WIDTH, HEIGHT, VIEW.stored_side)
+    full, shrink = VideoReformatter(), Converter(WIDTH, HEIGHT, VIEW.stored_side)
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         stream.codec_context.thread_count, stream.thread_type = threads, "AUTO"
         for number, frame in enumerate(container.decode(stream)):
-            full(frame)
+            full.reformat(frame, format="rgb24", threads=1).to_ndarray()
             if number in wanted:
                 kept[number] = shrink(frame)
     return np.stack([kept[int(i)] for i in indices])

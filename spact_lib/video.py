@@ -204,7 +204,10 @@ class Converter:
     def __call__(self, frame: av.VideoFrame) -> np.ndarray:
         turns = quarter_turns(frame)
         width, height = (self.height, self.width) if turns % 2 else (self.width, self.height)
-        frame = self._reformatter.reformat(frame, width, height, "rgb24", interpolation=SCALING, threads=1)
+        # Where rows become fewer, swscale makes the same numbers in planes, in half the time.
+        planes = frame.format.name in ("yuv420p", "yuvj420p") and 10 * height <= 9 * frame.height
+        format = "gbrp" if planes else "rgb24"
+        frame = self._reformatter.reformat(frame, width, height, format, interpolation=SCALING, threads=1)
         return np.ascontiguousarray(np.rot90(frame.to_ndarray(), turns))
 
 

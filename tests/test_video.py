@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 
 from spact_lib import video
 from spact_lib.errors import UserError
-from spact_lib.video import frame_count, iter_frames, probe, read_frames, write_video
+from spact_lib.video import Converter, frame_count, iter_frames, probe, read_frames, write_video
 
 N = 60
 COLOURS = [(200, 30, 30), (30, 200, 30), (30, 30, 200), (128, 128, 128), (255, 255, 255), (0, 0, 0)]
@@ -272,6 +272,23 @@ def test_size_is_the_short_side(tmp_path: Path, side: int, shape: tuple[int, int
     assert np.array_equal(frames, [list(iter_frames(path, size=side))[i] for i in (5, 2)])
     if side > 8:
         assert numbers(frames) == [5, 2]
+
+
+@pytest.mark.parametrize("format", ["yuv420p", "yuvj420p", "yuv444p"])
+def test_frames_are_scaled_as_to_packed_rgb(format: str) -> None:
+    rng = np.random.default_rng(0)
+    for trial in range(40):
+        width, height = (int(n) for n in rng.integers(16, 200, 2))
+        frame = av.VideoFrame(width, height, format)
+        for plane in frame.planes:
+            plane.update(rng.bytes(plane.buffer_size))
+        if trial % 2:
+            frame.colorspace = 1
+        short = min(width, height)
+        for size in (short, max(1, short - 1), int(0.9 * short), int(rng.integers(1, short)), 2 * short):
+            convert = Converter(width, height, size)
+            expected = frame.reformat(convert.width, convert.height, "rgb24", interpolation=video.SCALING)
+            assert np.array_equal(convert(frame), expected.to_ndarray()), (width, height, size)
 
 
 def test_shrinking_does_not_alias(tmp_path: Path) -> None:
