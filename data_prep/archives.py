@@ -46,7 +46,7 @@ def absent(path: Path, *archives: str, root: Path | None = None) -> Absent:
         for file in sorted(folder.glob("*")):
             if not (ending := _ending(file)):
                 continue
-            how = _how_to_unpack(ending, shlex.quote(str(file)), shlex.quote(str(path.parent)))
+            how = _how_to_unpack(ending, _word(file), _word(path.parent))
             if _plain(file.name[: -len(ending)]) in known:
                 return Absent(f"{file} is still packed; unpack it so that {path} is there: {how}", packed=True)
             others.append((file.name, how))
@@ -78,7 +78,12 @@ def annotation_folder(root: Path, name: str, pattern: str, *archives: str) -> Pa
 def unpack_each(folder: Path, ending: str) -> str:
     """A shell line that unpacks every archive with this ending in ``folder``, there."""
     how = _how_to_unpack(ending, '"$name"', ".")
-    return f"cd {shlex.quote(str(folder))} && for name in *{ending}; do {how.partition(' (or ')[0]}; done"
+    return f"cd {_word(folder)} && for name in ./*{ending}; do {how.partition(' (or ')[0]}; done"
+
+
+def _word(path: Path) -> str:
+    """A path as one word of a shell line, which no program takes for an option."""
+    return shlex.quote(f"./{path}" if str(path).startswith("-") else str(path))
 
 
 def _ending(file: Path) -> str | None:

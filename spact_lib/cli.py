@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from spact_lib.errors import UserError, unknown_name
 from spact_lib.files import atomic_path, disk_errors, write_text
@@ -26,6 +27,9 @@ from spact_lib.paths import (
     runs_root,
 )
 from spact_lib.plain import plain
+
+if TYPE_CHECKING:
+    from spact_lib.manifest import Manifest
 
 
 def say(text: str) -> None:
@@ -72,7 +76,7 @@ def prepare(args: argparse.Namespace) -> int:
         out = args.out or official_folder()
         say(f"prepare: reading {args.name} from {args.root} into {out}")
         began = time.perf_counter()
-        manifest = data_prep.read(args.name, args.root, **options)
+        manifest = screened(data_prep.read(args.name, args.root, **options), args.bad_files, out)
         folder = data_prep.write(args.name, manifest, out).parent
         reading = time.perf_counter() - began
         for line in published.compare(manifest):
@@ -81,6 +85,20 @@ def prepare(args: argparse.Namespace) -> int:
         for other in data_prep.derived(args.name, manifest):
             write_report(folder.with_name(other.name), tell=say)
     return 0
+
+
+def screened(manifest: "Manifest", policy: str | None, folder: Path) -> "Manifest":
+    """The dataset without the rows of files that cannot be used, which are named; as it is without a policy."""
+    from spact_lib.screening import usable
+
+    if policy is None:
+        return manifest
+    say(f"{manifest.name}: every file is decoded once; stop it whenever you like, the same command continues")
+    kept, faults = usable(manifest, folder / f"{manifest.name}.screened.jsonl", policy)
+    for sentence in faults.values():
+        say(f"  left out: {sentence}")
+    say(f"  {len(faults):,} files cannot be used" + "; their rows are set aside" * bool(faults))
+    return kept
 
 
 def report(args: argparse.Namespace) -> int:
@@ -173,12 +191,19 @@ def evaluate(args: argparse.Namespace) -> int:
     """One's own videos (a CSV manifest), every group left out in turn: what raw and anonymized data give away."""
     from spact_lib import config, crossval, figures
     from spact_lib.experiments import Store
+    from spact_lib.manifest import read_manifest, rows_set_aside, write_manifest
     from spact_lib.protocols import protocol
     from spact_lib.tables import csv_as_markdown
 
     profile = config.profile(args.profile)
     store = Store(runs_root() / "store", decode_once=True, workers=profile.workers)
-    named = protocol(f"{Path(args.manifest).resolve()}:{args.action}/{args.privacy}")
+    source = args.manifest.resolve()
+    if args.bad_files:
+        given = read_manifest(source)
+        folder = runs_root() / "screened" / given.fingerprint[:16]
+        kept = screened(given, args.bad_files, folder)
+        source = source if kept is given else write_manifest(kept, folder / source.stem).parent
+    named = protocol(f"{source}:{args.action}/{args.privacy}")
     studies = crossval.folds(profile, named, args.leave_out, store, args.seed)
     say(f"evaluate: {len(studies)} folds by {args.leave_out!r}, profile {profile.name}, methods {args.methods}")
     methods = [name.strip() for name in args.methods.split(",")]
@@ -187,6 +212,8 @@ def evaluate(args: argparse.Namespace) -> int:
     path = runs_root() / "tables" / profile.name / f"{name}.csv"
     write_text(path, table.to_csv(index=False))
     say("\n".join(csv_as_markdown(path)))
+    if away := rows_set_aside(read_manifest(source)):
+        say(f"evaluate: {sum(away.values()):,} rows are left out, because their files are missing or cannot be used")
     fig, _ = figures.frame_grid(crossval.released_frames(studies, methods))
     figures.save(fig, profile.name, name)
     say(f"evaluate: table {path}, figure {figures.place(profile.name, name)}")
@@ -211,7 +238,7 @@ def anonymize(args: argparse.Namespace) -> int:
     say(f"anonymize: {len(pairs)} video{'s' * (len(pairs) != 1)} by {method.name}")
     if not args.keep_audio:
         say("anonymize: the sound is removed, because a voice tells who speaks; --keep-audio keeps it")
-    done, failed = app.anonymize(pairs, method, settings, args.jobs)
+    done, failed = app.anonymize(pairs, method, settings, args.jobs, stop_at_first=args.bad_files == "stop")
     for sentence in failed.values():
         print(f"spact: error: {sentence}", file=sys.stderr)
     earlier = len(pairs) - len(done) - len(failed)
@@ -389,6 +416,8 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--lists", type=Path, help="ucf101, hmdb51, vp_...: folder of the lists, if not in the root")
     verb.add_argument("--annotations", type=Path, help="pa_hmdb51, vp_...: folder of the labels, if not in the root")
     verb.add_argument("--without-pa", type=Path, help="hmdb51: leave out the videos of PA-HMDB51, whose root is DIR")
+    bad = "decode every file first; at one that cannot be used: stop, or leave its rows out and say so"
+    verb.add_argument("--bad-files", choices=["stop", "skip"], help=bad + " (default: only report them)")
     verb.add_argument("--draw", type=from_0_up, default=1, help="mini: draw number; 0 is for development")
     verb.add_argument("--scale", default="mini", choices=["smoke", "mini"], help="mini: how much is drawn")
     named = "a CSV file, a folder with manifest.csv, or the name of a prepared official dataset"
@@ -444,6 +473,7 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--privacy", required=True, help="name of the privacy task")
     verb.add_argument("--leave-out", required=True, metavar="COLUMN", help="rows of one value are tested at a time")
     verb.add_argument("--methods", default="raw,spact", help="comma-separated rows of Table 1")
+    verb.add_argument("--bad-files", choices=["stop", "skip"], help=bad + " (default: stop where one is met)")
     verb.add_argument("--profile", default="mini", help="smoke, mini (default) or paper")
     verb.add_argument("--seed", type=from_0_up, default=0)
     verb = add(anonymize)
@@ -462,6 +492,10 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--steady", action="store_true", help=steady)
     verb.add_argument("--overwrite", action="store_true", help="replace outputs that are already there")
     verb.add_argument("--jobs", type=int, default=1, metavar="N", help="videos at a time (default: 1)")
+    verb.add_argument(
+        "--bad-files", default="skip", choices=["stop", "skip"],
+        help="a video that cannot be read: do the others and report it (default), or stop",
+    )  # fmt: skip
     verb = add(export)
     verb.add_argument("output", type=Path, help="folder to be made")
     verb.add_argument("--profile", default="mini", help="smoke, mini (default: a demonstration) or paper")

@@ -4,13 +4,13 @@ Every training batch is a function of (seed, step) alone. An interrupted run the
 batches that it would have seen, without any generator state in the checkpoint.
 """
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -21,8 +21,9 @@ from spact_lib import distributed
 from spact_lib.config import View
 from spact_lib.errors import UserError
 from spact_lib.files import atomic_path
+from spact_lib.filework import cores
 from spact_lib.frame_sampling import FRAME_SAMPLERS, sample_pair
-from spact_lib.manifest import Manifest, refuse_missing
+from spact_lib.manifest import Manifest, refuse_faults, refuse_missing
 from spact_lib.video import frame_count, iter_frames, read_frames
 
 # Official augmentation (facts.md): contrast, saturation, brightness 0.9-1.1, hue +-0.05, gamma 0.85-1.15.
@@ -43,25 +44,30 @@ class FrameSource(Protocol):
 
 
 class VideoFrames:
-    """Decodes what is asked for, when it is asked for: for datasets that do not fit on the disk as pixels."""
+    """Decodes what is asked for, when it is asked for: for datasets that do not fit on the disk as pixels.
+
+    Its decoder has as many threads as torch has here: one in a loader's worker.
+    """
 
     def __init__(self, manifest: Manifest, stored_side: int):
-        self.paths = [manifest.root / path for path in manifest.rows["path"]]
-        self.ranges = _frame_ranges(manifest)
+        # The manifest's own column and arrays: a path object for each of 250,000 rows would fill 80 MB.
+        self.root, self.paths = manifest.root, manifest.rows["path"]
+        self.starts, self.ends = _frame_ranges(manifest)
         self.stored_side = stored_side
-        self._counts: dict[int, int] = {}
+        self._counts = np.zeros(len(manifest), np.int32)  # 0: not known yet
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def n_frames(self, row: int) -> int:
-        if row not in self._counts:
-            start, end = self.ranges[row]
-            self._counts[row] = (end if end is not None else frame_count(self.paths[row])) - start
-        return self._counts[row]
+        if not self._counts[row]:
+            end = self.ends[row] if self.ends[row] >= 0 else frame_count(self.root / self.paths.iloc[row])
+            self._counts[row] = end - self.starts[row]
+        return int(self._counts[row])
 
     def read(self, row: int, indices: np.ndarray) -> np.ndarray:
-        return read_frames(self.paths[row], indices + self.ranges[row][0], size=self.stored_side)
+        path, threads = self.root / self.paths.iloc[row], torch.get_num_threads()
+        return read_frames(path, indices + self.starts[row], self.stored_side, threads)
 
 
 PACKED = {"frames.bin": np.uint8, "frames.f32": np.float32}  # float frames are on the scale of the bytes, 0 to 255
@@ -91,12 +97,10 @@ class PackedFrames:
         return self._pixels[offset : offset + n * h * w * 3].reshape(n, h, w, 3)[indices]
 
 
-def _frame_ranges(manifest: Manifest) -> list[tuple[int, int | None]]:
-    """[start, end) of every row; end is None where the whole file counts."""
-    return [
-        (0 if pd.isna(start) else int(start), None if pd.isna(end) else int(end))
-        for start, end in zip(manifest.rows["start"], manifest.rows["end"], strict=True)
-    ]
+def _frame_ranges(manifest: Manifest) -> tuple[np.ndarray, np.ndarray]:
+    """int64 (rows,) each: start and end of every row's frames [start, end); end is -1 where the file's end counts."""
+    starts, ends = manifest.rows["start"], manifest.rows["end"]
+    return starts.fillna(0).to_numpy(np.int64), ends.fillna(-1).to_numpy(np.int64)
 
 
 def write_packed(folder: Path, rows: int, blocks: Iterator[tuple[int, np.ndarray]], name: str = "frames.bin") -> None:
@@ -117,28 +121,37 @@ def pack(manifest: Manifest, stored_side: int, folder: Path) -> None:
     """Decode every row of a manifest once, at ``stored_side`` pixels of short side, into ``folder``.
 
     Raises:
-        UserError: files are missing (all are named at once), unreadable, or a range lies beyond a video's end.
+        UserError: files are missing (all are named at once), unreadable, or a range lies beyond a video's end (these
+            are counted, and the first is named).
     """
     refuse_missing(manifest)
 
-    def frames(path: Path, start: int, end: int | None) -> Iterator[np.ndarray]:
+    def frames(path: Path, start: int, end: int) -> Iterator[np.ndarray]:
         seen = 0
-        for position, frame in enumerate(iter_frames(path, size=stored_side)):
-            if position >= start and (end is None or position < end):
+        for position, frame in enumerate(iter_frames(path, stored_side, torch.get_num_threads())):
+            if position >= start and (end < 0 or position < end):
                 seen += 1
                 yield frame[None]
-            if end is not None and position + 1 >= end:
+            if 0 <= end <= position + 1:
                 break
-        if seen == 0 or (end is not None and seen < end - start):
-            wanted = f"frames {start} to {end}" if end is not None else f"frame {start}"
+        if seen == 0 or seen < end - start:
+            wanted = f"frames {start} to {end}" if end >= 0 else f"frame {start}"
             raise UserError(f"{path} ends before {wanted} of its row in {manifest.name!r}; correct the range")
 
-    ranges, paths = _frame_ranges(manifest), [manifest.root / path for path in manifest.rows["path"]]
+    (starts, ends), paths = _frame_ranges(manifest), manifest.rows["path"]
+    faults: dict[str, str] = {}  # path -> the first one's sentence
 
     def blocks() -> Iterator[tuple[int, np.ndarray]]:
         for row in tqdm(range(len(paths)), f"decode {manifest.name}", disable=None):
-            if manifest.rows["split"].iloc[row] != "unused":
-                yield from ((row, frame) for frame in frames(paths[row], *ranges[row]))
+            if manifest.rows["split"].iloc[row] == "unused":
+                continue
+            try:
+                for frame in frames(manifest.root / paths.iloc[row], int(starts[row]), int(ends[row])):
+                    if not faults:
+                        yield row, frame
+            except UserError as error:
+                faults.setdefault(paths.iloc[row], str(error))
+        refuse_faults(manifest, faults)
 
     write_packed(folder, len(paths), blocks())
 
@@ -373,10 +386,37 @@ class StepSampler:
             yield [(int(row), step, k) for k, row in enumerate(order[at : at + self.batch_size])][self.part]
 
 
+_waited = 0.0
+
+
+def waited() -> float:
+    """Seconds that this process has waited for batches so far (without workers: in which it has made them)."""
+    return _waited
+
+
+class _Loader(DataLoader):
+    """A loader whose reader's waiting is counted."""
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        global _waited
+        began, batches = time.perf_counter(), super().__iter__()
+        for batch in batches:
+            _waited += time.perf_counter() - began
+            yield batch
+            began = time.perf_counter()
+        _waited += time.perf_counter() - began
+
+
+def loader_workers(at_most: int) -> int:
+    """Processes that load data beside a training one: none where none are asked for, else what its machine has left."""
+    share = cores() // max(1, torch.cuda.device_count())  # a training process for each GPU
+    return min(at_most, max(1, share - 1))
+
+
 def training_batches(dataset: ClipDataset, batch_size: int, first: int, last: int, workers: int = 0) -> DataLoader:
     """Batches of steps ``first`` to ``last`` - 1."""
     sampler = StepSampler(len(dataset), batch_size, dataset.seed, first, last)
-    return DataLoader(dataset, batch_sampler=sampler, num_workers=workers)
+    return _Loader(dataset, batch_sampler=sampler, num_workers=workers)
 
 
 def test_batches(dataset: ClipDataset, batch_size: int, workers: int = 0) -> DataLoader:
@@ -388,7 +428,7 @@ def test_batches(dataset: ClipDataset, batch_size: int, workers: int = 0) -> Dat
     keys = [(row, k) for row in range(len(dataset)) for k in range(clips)]
     batches = [keys[at : at + batch_size] for at in range(0, len(keys), batch_size)]
     batches = batches[distributed.own_part(len(batches))]
-    return DataLoader(dataset, batch_sampler=batches, num_workers=workers)
+    return _Loader(dataset, batch_sampler=batches, num_workers=workers)
 
 
 def to_float(batch: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:

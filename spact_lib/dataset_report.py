@@ -179,7 +179,12 @@ def examine_media(manifest: Manifest, probes: pd.DataFrame) -> tuple[dict, pd.Da
     problems = [
         (path, "missing", "its rows are set aside; prepare again once it is there" if path in set_aside else "")
         for path in (paths if there else ())
-        if path not in there
+        if path not in there and not (path in set_aside and (manifest.root / path).is_file())
+    ]
+    problems += [
+        (path, "unreadable", "its rows are set aside; prepare again once it is replaced")
+        for path in paths
+        if path in set_aside and (manifest.root / path).is_file()
     ]
     failed = probes[probes["error"] != ""]
     problems += [(path, "unreadable", error) for path, error in failed["error"].items()]

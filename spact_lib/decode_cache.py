@@ -1,10 +1,10 @@
 """A smaller copy of a dataset's files, written once, for those who train many epochs on it.
 
-Every file becomes a small H.264 video with frequent keyframes, at a short side and a frame rate of one's choice; a
-still becomes a video of one frame. The copy is a dataset like any other, with frame ranges converted. Its manifest.csv
-is written last: what is half done is never read, and the same command continues it. Run again on a finished copy, it
-compares every file with its checksum and makes those anew that are gone, damaged, or whose source has changed; the
-manifest stays meanwhile.
+Every file becomes a small MPEG-4 video with frequent keyframes, at a short side and a frame rate of one's choice; a
+still becomes a video of one frame. (H.264 of the same size and fidelity takes more than twice as long to decode.)
+The copy is a dataset like any other, with frame ranges converted. Its manifest.csv is written last: what is half done
+is never read, and the same command continues it. Run again on a finished copy, it compares every file with its
+checksum and makes those anew that are gone, damaged, or whose source has changed; the manifest stays meanwhile.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ from spact_lib.errors import UserError
 from spact_lib.files import atomic_path, remove_leftovers, write_json
 from spact_lib.filework import Record, work_through
 from spact_lib.manifest import Manifest, read_manifest, write_manifest
-from spact_lib.probing import used_paths
+from spact_lib.probing import PLAUSIBLE_RATES, used_paths
 from spact_lib.video import iter_frames, probe, read_frames, write_video
 
 KEYFRAME_EVERY = 12  # frames: a clip that begins anywhere decodes at most 11 frames too many
@@ -33,7 +33,8 @@ def build_cache(dataset: str | Path, out: str | Path, *, short_side: int, fps: f
 
     Args:
         short_side: of the stored frames in pixels, even; smaller frames are not enlarged.
-        fps: frames per second; None: each file keeps its own. A constant rate is assumed in the source.
+        fps: frames per second; None: each file keeps its own. A constant rate is assumed in the source; of a rate that
+            cannot be (``PLAUSIBLE_RATES``), every frame is kept once.
 
     Files that are missing, unreadable or shorter than their row are listed in ``out/problems.csv`` and their rows
     become "unused".
@@ -42,7 +43,7 @@ def build_cache(dataset: str | Path, out: str | Path, *, short_side: int, fps: f
         UserError: no usable size or rate, ``out`` holds something else, or no file could be converted.
     """
     if short_side < 16 or short_side % 2:
-        raise UserError(f"the short side must be even and at least 16 pixels (H.264), not {short_side}")
+        raise UserError(f"the short side must be even and at least 16 pixels, not {short_side}")
     if fps is not None and not 0 < fps < 1000:
         raise UserError(f"{fps} frames per second is no rate; give one above 0 and below 1000")
     began, out, source = time.perf_counter(), Path(out), read_manifest(dataset)
@@ -114,22 +115,24 @@ def _convert(root: str, files: str, short_side: int, fps: float | None, path: st
     """Write the copy of one file and read it back."""
     source, target = Path(root, path), _target(Path(files), path)
     info = probe(source)
-    rate = fps or info.fps or 25.0
-    repeats = np.bincount(kept_frames(info.frames, info.fps, rate), minlength=info.frames)
+    # A header may say a frame in an hour; to fill that hour would fill the disk.
+    known = info.fps if PLAUSIBLE_RATES[0] <= info.fps <= PLAUSIBLE_RATES[1] else 0.0
+    rate = fps or known or 25.0
+    repeats = np.bincount(kept_frames(info.frames, known, rate), minlength=info.frames)
     frames = (
-        # H.264 players want even sizes: a last odd column or row is left out.
+        # Players want even sizes: a last odd column or row is left out.
         frame[: frame.shape[0] // 2 * 2, : frame.shape[1] // 2 * 2]
         for repeat, frame in zip(repeats, iter_frames(source, min(short_side, info.width, info.height)), strict=False)
         for _ in range(repeat)
     )
-    write_video(target, frames, rate, keyframe_every=KEYFRAME_EVERY)
+    write_video(target, frames, rate, "mpeg4", keyframe_every=KEYFRAME_EVERY)
     expected, counted, decoded = int(repeats.sum()), probe(target).frames, sum(1 for _ in iter_frames(target))
     if not expected == counted == decoded:
         target.unlink()
         raise UserError(f"{source}: {expected} frames were to be copied, {decoded} came out; replace the file")
     return {
         "source_frames": info.frames,
-        "source_fps": info.fps,
+        "source_fps": known,
         "frames": expected,
         "fps": rate,
         "bytes": target.stat().st_size,

@@ -46,6 +46,7 @@ from spact_lib.data import (
     FrameSource,
     PackedFrames,
     VideoFrames,
+    loader_workers,
     pack,
     rows_of,
     to_float,
@@ -57,7 +58,7 @@ from spact_lib.distributed import on_main
 from spact_lib.errors import UserError
 from spact_lib.files import atomic_path, disk_errors, remove_leftovers, write_json
 from spact_lib.initialize import initialize_action, initialize_anonymizer, initialize_privacy, part
-from spact_lib.manifest import Manifest, read_manifest, refuse_missing
+from spact_lib.manifest import Manifest, read_manifest, refuse_missing, rows_set_aside
 from spact_lib.minimax import Game, play
 from spact_lib.networks.action import build_action_network
 from spact_lib.networks.anonymizer import Anonymizer
@@ -120,12 +121,12 @@ class Store:
     Args:
         root: of the store.
         decode_once: keep decoded raw frames as pixels; else videos are decoded at every use. Changes no result.
-        workers: of the data loaders. Changes no result.
+        workers: of the data loaders, at most; fewer where the machine has fewer cores. Changes no result.
         read_only: never train; use what is finished, else the committed records (environment: SPACT_READ_ONLY=1).
     """
 
     def __init__(self, root: Path, *, decode_once: bool = True, workers: int = 0, read_only: bool | None = None):
-        self.root, self.decode_once, self.workers = root, decode_once, workers
+        self.root, self.decode_once, self.workers = root, decode_once, loader_workers(workers)
         self.read_only = os.environ.get("SPACT_READ_ONLY") == "1" if read_only is None else read_only
         self.wait = True  # for what another process is making; else BusyError
         self.used: dict[str, dict] = {}  # records of every spec asked for, for the notebook to keep
@@ -180,12 +181,13 @@ class Store:
         on_main(lambda: write_json(folder / "spec.json", spec.model_dump(mode="json")))
         began = time.monotonic()
         metrics = BUILDERS[type(spec)](spec, folder, self)
-        seconds = metrics.pop("seconds", time.monotonic() - began)
+        seconds, waited = metrics.pop("seconds", time.monotonic() - began), metrics.pop("waited", None)
         record = {
             "kind": spec.kind,
             "key": spec.key(),
             "metrics": metrics,
             "seconds": round(seconds, 1),
+            **({} if waited is None else {"waited": round(waited, 1)}),  # for data; of the seconds
             "environment": environment(),
             "made": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "spec": spec.model_dump(mode="json"),
@@ -377,7 +379,7 @@ def _make_anonymizer(spec: AnonymizerSpec, folder: Path, store: Store) -> dict:
         "steps": run.step,
         "L_B_uninformative": uninformative_loss(spec.f_B, spec.schedule.batch),
         "collapsed": collapsed,
-        "seconds": run.seconds,
+        **run.times,
     }
 
 
@@ -539,7 +541,7 @@ def predictions(target: Artifact) -> tuple[np.ndarray, np.ndarray]:
 def _make_target(spec: TargetSpec, folder: Path, store: Store) -> dict:
     source = store.release(spec.release)
     metrics = train_target(spec, source, manifest_of(spec.data), folder, pick_device(), store.workers)
-    return metrics | _boxes(spec.release)
+    return metrics | _boxes(spec.release) | _set_aside(spec.data)
 
 
 def _boxes(spec: ReleaseSpec) -> dict[str, str]:
@@ -547,12 +549,18 @@ def _boxes(spec: ReleaseSpec) -> dict[str, str]:
     return {"boxes": spec.method.boxes} if isinstance(spec.method, ObfuscationSpec) else {}
 
 
+def _set_aside(data: DataSpec) -> dict[str, dict[str, int]]:
+    # What a score was not measured on is part of it: split -> rows whose files are missing or unreadable.
+    found = rows_set_aside(manifest_of(data))
+    return {"set_aside": found} if found else {}
+
+
 def _make_test(spec: TestSpec, folder: Path, store: Store) -> dict:
     weights, learned = store.files(spec.target) / "network.safetensors", manifest_of(spec.target.data)
     source = store.release(spec.release)
     began = time.monotonic()  # what it needs has seconds of its own
     metrics = score_target(spec, learned, weights, source, manifest_of(spec.data), pick_device(), store.workers)
-    return metrics | _boxes(spec.release) | {"seconds": time.monotonic() - began}
+    return metrics | _boxes(spec.release) | _set_aside(spec.data) | {"seconds": time.monotonic() - began}
 
 
 BUILDERS: dict[type[Spec], Callable[..., dict]] = {

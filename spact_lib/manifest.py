@@ -4,7 +4,8 @@ On disk: a folder with ``manifest.csv`` and, where the order of the classes matt
 ``path`` (relative to the root), ``split`` (train, val, test, unused), optional ``start`` and ``end`` (frames
 [start, end), empty = whole file) and ``group``; a task's column is headed ``NAME:single`` (one class name per
 cell) or ``NAME:multi`` (class names joined by ``|``, empty = none); all other columns are kept as extras. One of
-them has a meaning: ``missing_from`` is the split of a row that is "unused" only because its file was not on the disk.
+them has a meaning: ``missing_from`` is the split of a row that is "unused" only because its file was not on the disk
+or could not be read.
 In memory a task's column is plainly NAME. Training code knows manifests and tasks, never dataset names.
 """
 
@@ -30,6 +31,7 @@ from spact_lib.files import utf8_lines, write_json
 SPLITS = ("train", "val", "test", "unused")
 KINDS = ("single", "multi")
 RESERVED = ("path", "split", "start", "end", "group")
+LEAVE_OUT = "; or leave out all such files: spact prepare ... --bad-files skip"
 
 
 @dataclass(frozen=True)
@@ -257,6 +259,31 @@ def refuse_missing(manifest: Manifest) -> None:
         )
 
 
+def refuse_faults(manifest: Manifest, faults: Mapping[str, str]) -> None:
+    """Raise UserError where there are ``faults``, path -> sentence: their number and the first one's sentence."""
+    if len(faults) == 1:
+        raise UserError(f"{next(iter(faults.values()))}{LEAVE_OUT}")
+    if faults:
+        raise UserError(
+            f"{len(faults)} of the files in manifest {manifest.name!r} cannot be used; first: "
+            f"{next(iter(faults.values()))}{LEAVE_OUT}"
+        )
+
+
+def set_aside(manifest: Manifest, paths: Iterable[str]) -> Manifest:
+    """The rows of these files become "unused", with their split kept in ``missing_from``."""
+    rows, away = manifest.rows, manifest.rows["path"].isin(list(paths)) & (manifest.rows["split"] != "unused")
+    before = rows["missing_from"] if "missing_from" in rows else pd.Series("", index=rows.index)
+    split, missing_from = rows["split"].where(~away, "unused"), before.where(~away, rows["split"])
+    return replace(manifest, rows=rows.assign(split=split, missing_from=missing_from))
+
+
+def rows_set_aside(manifest: Manifest) -> dict[str, int]:
+    """Split -> how many of its rows are set aside; empty where none is."""
+    listed = listed_splits(manifest)[manifest.rows["split"] == "unused"].value_counts()
+    return {split: int(listed[split]) for split in SPLITS[:-1] if split in listed}
+
+
 def refuse_unlearned(manifest: Manifest, task: str) -> None:
     """Raise UserError for a class of a single-label task that is tested but not trained: its score means nothing."""
     if manifest.tasks[task].kind != "single":
@@ -288,7 +315,7 @@ def check(manifest: Manifest, where: str) -> None:
     refuse(~rows["split"].isin(SPLITS), "split", f"is unknown; choose one of: {', '.join(SPLITS)}")
     refuse(rows["path"] == "", "path", "is empty; name a file relative to the root")
     # Of Windows too: a manifest means the same everywhere.
-    refuse(rows["path"].str.match(r"[/\\~]|.:|(.*[/\\])?\.\.([/\\]|$)"), "path", "must be relative, no ..")
+    refuse(rows["path"].str.match(r"(?s)[/\\~]|.:|(.*[/\\])?\.\.([/\\]|\Z)"), "path", "must be relative, no ..")
     backwards = (rows["end"] <= rows["start"].fillna(0)).fillna(False)
     refuse(backwards, "end", "is not greater than start; frames [start, end) must be at least one")
     used = (rows["split"] != "unused").to_numpy()
@@ -314,8 +341,9 @@ def _read_csv(path: Path) -> tuple[list[str], list[list[str]]]:
     # Not pandas: it renames duplicate columns, and takes the first one as an index when lines are too long.
     try:
         reader, rows, read = csv.reader(utf8_lines(path), strict=True), [], 0
+        known: dict[str, str] = {}  # splits and labels are the same in many rows: 250,000 rows then take 50 MB less
         for row in reader:
-            rows.append(row)
+            rows.append([known.setdefault(c, c) if len(known) < 10_000 else known.get(c, c) for c in row])
             read = reader.line_num
         header, *lines = rows or [[]]
     except csv.Error as error:  # an open quote is noticed at the end of the file, and stands behind the last good row

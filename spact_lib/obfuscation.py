@@ -5,8 +5,10 @@ Faster R-CNN with its official COCO weights (the paper: a COCO YOLO); "oracle" a
 data store, because a COCO detector knows no critters. Blur strengths, threshold and detector are "ours".
 """
 
+import os
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
@@ -110,8 +112,10 @@ def refuse_without_weights() -> None:
 
 def _coco_network() -> nn.Module:
     try:
-        return fasterrcnn_mobilenet_v3_large_320_fpn(weights=Weights.DEFAULT).eval()
-    except (OSError, RuntimeError) as error:  # no network, or a damaged file
+        # torchvision would unpickle whatever has been downloaded; so torch takes nothing but tensors.
+        with patch.dict(os.environ, TORCH_FORCE_WEIGHTS_ONLY_LOAD="1"):
+            return fasterrcnn_mobilenet_v3_large_320_fpn(weights=Weights.DEFAULT).eval()
+    except Exception as error:  # no network, a damaged file, or one that holds something else
         where = f"put {Weights.DEFAULT.url} at {detector_weights()}"
         raise UserError(f"the person detector's weights cannot be downloaded ({error}); {where}") from error
 

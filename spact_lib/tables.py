@@ -97,8 +97,9 @@ def table(
         seeds), ``chance`` (its chance line), ``drop`` (relative, from raw, in percent), ``paper``, ``paper drop``,
         ``difference`` (of the two drops, in points), ``omega`` (of noise-features: sigma), ``seeds`` (of the targets),
         ``replicates``, ``minutes`` (of training this row needs, shared initialisation included), ``hardware``,
-        ``boxes`` (of persons: "oracle", "coco", or "" where a method looks for none). Several replicates add ``low``,
-        ``high``, ``drop low`` and ``drop high``, 95 % t-intervals over replicates; drops are taken within a replicate.
+        ``boxes`` (of persons: "oracle", "coco", or "" where a method looks for none), ``set_aside`` (rows of each split
+        whose files are missing or unusable). Several replicates add ``low``, ``high``, ``drop low`` and ``drop high``,
+        95 % t-intervals over replicates; drops are taken within a replicate.
 
     Raises:
         UserError: an unknown table, or a method that cannot be trained (``Study.check``), before anything is.
@@ -121,7 +122,7 @@ def table(
     means = stacked[["here", "chance", "drop", "paper", "paper drop"]].mean()
     means["minutes"] = stacked["minutes"].median()  # another process beside one replicate must not show
     means["difference"] = means["drop"] - means["paper drop"]
-    for column in ("omega", "seeds", "hardware", "boxes"):
+    for column in ("omega", "seeds", "hardware", "boxes", "set_aside"):
         means[column] = stacked[column].agg(distinct)
     means["replicates"] = len(studies)
     columns = ["here", "chance", "drop", "paper", "paper drop", "difference"]
@@ -132,7 +133,7 @@ def table(
         columns = ["here", "low", "high", "chance", "drop", "drop low", "drop high", *columns[3:]]
     shown = list(dict.fromkeys(means.index.get_level_values("metric")))
     order = pd.MultiIndex.from_product([shown, methods], names=["metric", "method"])
-    return means.loc[order, [*columns, "omega", "seeds", "replicates", "minutes", "hardware", "boxes"]]
+    return means.loc[order, [*columns, "omega", "seeds", "replicates", "minutes", "hardware", "boxes", "set_aside"]]
 
 
 def distinct(texts: Iterable[str]) -> str:
@@ -187,6 +188,11 @@ def _method_rows(table: str, study: Study, name: str, metrics: Mapping[str, str]
         omega=_strength(method),
         seeds=" ".join(map(str, seeds)),
         boxes=getattr(method, "boxes", ""),
+        set_aside=distinct(
+            f"{spec.data.name} {rows} {split}"
+            for spec in specs.values()
+            for split, rows in study.store.run(spec).metrics.get("set_aside", {}).items()
+        ),
         minutes=minutes_of(records),
         hardware=hardware_of(records),
     )
@@ -298,7 +304,7 @@ def printable(table: pd.DataFrame) -> pd.DataFrame:
     for (metric, method), row in table.iterrows():
         digits = 3 if metric.endswith("F1") else 1
         cells = {"metric": metric, "method": label(method, row["boxes"])}
-        for column in table.columns.drop("boxes"):
+        for column in table.columns.drop(["boxes", "set_aside"]):
             if column.endswith("low"):
                 ends = [text(row[column.replace("low", end)], 1 if column == "drop low" else digits) for end in ENDS]
                 cells["drop interval" if column == "drop low" else "interval"] = f"[{', '.join(ends)}]"
@@ -386,7 +392,9 @@ class Shown:
         return f"{self.note}\n{self.text.to_string()}"
 
     def _repr_html_(self) -> str:
-        styler = self.text.style.set_uuid("table")  # else every run has another id, and other bytes
+        styler = self.text.style.format(escape="html").format_index(escape="html", axis=0)
+        styler = styler.format_index(escape="html", axis=1)
+        styler = styler.set_uuid("table")  # else every run has another id, and other bytes
         styler = styler.apply(_mark_spact, axis=1).set_table_styles(CSS)
         return f"{styler.to_html()}<p>{escape(self.note)}</p>"
 
@@ -446,6 +454,8 @@ def gap(table: pd.DataFrame) -> str:
         if (metric, "identity") in table.index:
             own = spact["drop"] - table.loc[(metric, "identity"), "drop"]
             lines.append(f"SPAct's drop of {metric} less the identity row's: {_signed(own)} points, the game's part.")
+    if left_out := distinct(table.get("set_aside", ())):
+        lines.append(f"Rows left out, because their files are missing or cannot be used: {left_out}.")
     return "\n".join(lines)
 
 

@@ -69,7 +69,7 @@ def train_target(
 
     Returns:
         metrics of the test rows (``metrics.score``), ``val`` (headline on validation, None without), ``chosen_step``,
-        ``seconds``; the chosen weights are saved in ``network.safetensors``, test probabilities and targets in
+        ``Run.times``; the chosen weights are saved in ``network.safetensors``, test probabilities and targets in
         ``predictions.npz``.
     """
     # Neither the first weights (role 3) nor the batches of f_T or f_B, whatever the seeds: f_A must never have met it.
@@ -117,7 +117,7 @@ def train_target(
         **tested,
         "val": chosen["val"] if chosen else None,
         "chosen_step": chosen["step"] + 1 if chosen else total,
-        "seconds": run.seconds,
+        **run.times,
     }
 
 

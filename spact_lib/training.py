@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from spact_lib import distributed
 from spact_lib.config import Schedule
+from spact_lib.data import waited
 from spact_lib.errors import UserError
 from spact_lib.files import atomic_path
 from spact_lib.plain import plain
@@ -51,6 +52,7 @@ class Run:
     def __init__(self, folder: Path, modules: dict[str, nn.Module], optimizers: dict[str, Optimizer], label: str = ""):
         self.folder, self.modules, self.optimizers, self.label = folder, modules, optimizers, label
         self.step, self.saved, self.seconds, self.stopped = 0, 0, 0.0, False
+        self._waited, self._waited_before = 0.0, waited()
         self._rows: list[dict[str, float]] = []
         self._queued: list[dict[str, float | Tensor]] = []
         self._log, self._checkpoint = folder / "metrics.jsonl", folder / "checkpoint.pt"
@@ -62,6 +64,7 @@ class Run:
                 part.load_state_dict(state[name])
             self.step, self.seconds, self._rows = state["step"], state["seconds"], json.loads(state["rows"])
             self.saved, self.stopped = self.step, state["stopped"]
+            self._waited = state.get("waited", 0.0)
         # The log lies beside the checkpoint for readers; a killed run may have logged steps that it will repeat.
         if distributed.is_main():
             self._log.write_text("".join(json.dumps(row) + "\n" for row in self._rows))
@@ -89,6 +92,11 @@ class Run:
     def stop(self) -> None:
         """This step is the last one."""
         self.stopped = True
+
+    @property
+    def times(self) -> dict[str, float]:
+        """``seconds`` of all parts of this run up to the last checkpoint, ``waited`` of them for data."""
+        return {"seconds": self.seconds, "waited": self._waited + waited() - self._waited_before}
 
     def log(self, step: int, **values: float | Tensor) -> None:
         """Append a row; refuse non-finite values by name. Of many processes, the means over them are logged.
@@ -141,7 +149,7 @@ class Run:
         state = {name: module.state_dict() for name, module in self.modules.items()}
         state |= {f"optimizer.{name}": optimizer.state_dict() for name, optimizer in self.optimizers.items()}
         state |= {"step": self.step, "seconds": self.seconds, "rows": json.dumps(self._rows)}
-        state["stopped"] = self.stopped
+        state |= {"stopped": self.stopped, "waited": self.times["waited"]}
         with atomic_path(self._checkpoint) as temporary, open(temporary, "wb") as file:
             torch.save(state, file)  # not to a path: then the reason of a failure would be lost
         self.saved = self.step

@@ -1,16 +1,18 @@
 """Frames out of video and image files, and videos written, with PyAV.
 
 A frame is uint8 RGB (H, W, 3), turned upright as the file asks; numbers count from 0 in the order shown.
-Only what is needed gets decoded: reading starts at the keyframe before a wanted frame.
+Only what is needed gets decoded: reading starts at the keyframe before a wanted frame, leaves out what no other frame
+refers to, and ends with the last wanted one.
 """
 
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
-from functools import lru_cache
 from itertools import chain
 from pathlib import Path
+from threading import Lock
 
 import av
 import numpy as np
@@ -26,6 +28,14 @@ FORMATS = (".avi", ".mkv", ".mp4")
 
 # swscale's fast paths round differently on different processors and let colours bleed; these flags do not.
 SCALING = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
+
+
+# In these, a frame that is marked so (B-frames; nal_ref_idc 0) is never referred to. In HEVC a higher layer may.
+HAS_DISPOSABLE = ("h264", "mpeg1video", "mpeg2video", "mpeg4")
+THREADED_PIXELS = 64_000  # smaller frames decode no faster on several threads
+MAX_PIXELS = 2**26  # of a frame; 8K video has half of it. A header of a few bytes may promise any size
+PLAYLISTS = ("concat", "dash", "hls", "imf", "sdp")  # text that makes FFmpeg open other files than the one given
+INDEX_BYTES = 2**25  # kept of indices: of 30,000 videos of constant rate, whatever their lengths
 
 
 @dataclass(frozen=True)
@@ -50,8 +60,12 @@ class VideoInfo:
 @dataclass(frozen=True, eq=False)
 class _Index:
     info: VideoInfo
-    pts: np.ndarray | None  # timestamps in the order shown; None if they cannot be trusted
+    pts: range | np.ndarray | None  # timestamps in the order shown; None if they cannot be trusted
     keyframes: np.ndarray  # numbers of the frames at which decoding can start, 0 among them
+
+    @property
+    def nbytes(self) -> int:
+        return 1000 + self.keyframes.nbytes + getattr(self.pts, "nbytes", 0)  # about
 
 
 def probe(path: str | Path) -> VideoInfo:
@@ -67,11 +81,14 @@ def frame_count(path: str | Path) -> int:
     return probe(path).frames
 
 
-def read_frames(path: str | Path, indices: Sequence[int] | np.ndarray, size: int | None = None) -> np.ndarray:
+def read_frames(
+    path: str | Path, indices: Sequence[int] | np.ndarray, size: int | None = None, threads: int = 1
+) -> np.ndarray:
     """Frames ``indices`` (any order, repeats allowed) as uint8 RGB (len(indices), H, W, 3).
 
-    ``size`` is the shorter side in pixels after resizing (aspect kept); None: as stored. No frame is decoded
-    twice, unless a seek fails. Raises UserError as ``probe`` does, and for an index that does not exist.
+    ``size`` is the shorter side in pixels after resizing (aspect kept); None: as stored. ``threads``: of the decoder,
+    at most; changes no frame. No frame is decoded twice, unless a seek fails. Raises UserError as ``probe`` does, for
+    an index that does not exist, and for frames that ``size`` would make larger than ``MAX_PIXELS``.
     """
     index = _index(path)
     numbers = np.asarray(indices, dtype=np.int64)
@@ -80,18 +97,18 @@ def read_frames(path: str | Path, indices: Sequence[int] | np.ndarray, size: int
         raise UserError(f"frame {number} of {path} does not exist; choose from 0 to {last}")
     convert = Converter(index.info.width, index.info.height, size)
     out = np.empty((len(numbers), convert.height, convert.width, 3), np.uint8)
-    for number, frame in _decode_only(path, index, np.unique(numbers)):
+    for number, frame in _decode_only(path, index, np.unique(numbers).tolist(), threads):
         out[numbers == number] = convert(frame)
     return out
 
 
-def iter_frames(path: str | Path, size: int | None = None) -> Iterator[np.ndarray]:
-    """All frames in order, one uint8 RGB (H, W, 3) at a time; ``size`` and errors as in ``read_frames``."""
+def iter_frames(path: str | Path, size: int | None = None, threads: int = 1) -> Iterator[np.ndarray]:
+    """All frames in order, one uint8 RGB (H, W, 3) at a time; the rest as in ``read_frames``."""
     info = _index(path).info
     convert = Converter(info.width, info.height, size)
     with open_video(path) as (container, stream):
-        stream.thread_type = "AUTO"
-        for frame in _decode(container, stream):
+        _use_threads(stream, threads)
+        for frame in _decode_all(container, stream):
             yield convert(frame)
 
 
@@ -125,8 +142,8 @@ def write_video(
         raise unknown_name("video codec", codec, CODECS)
     if Path(path).suffix not in FORMATS:
         raise unknown_name(f"video format of {path}", Path(path).suffix, FORMATS)
-    if not 0 < fps < 1000:
-        raise UserError(f"{fps} frames per second is no rate for {path}; give one above 0 and below 1000")
+    if not 0.001 <= fps < 1000:
+        raise UserError(f"{fps} frames per second is no rate for {path}; give one from 0.001 to below 1000")
     quality = CODECS[codec] if quality is None else quality
     frames = iter(frames)
     first = next(frames, None)
@@ -142,7 +159,10 @@ def write_video(
         # Bit-exact and one thread: neither versions, random ids nor the number of cores change the bytes.
         exact = {"fflags": "+bitexact"}
         with atomic_path(path) as temporary, av.open(f"file:{temporary}", "w", options=exact) as container:
-            stream = container.add_stream(codec, rate=Fraction(fps).limit_denominator(1001), options=options)
+            rate = Fraction(fps).limit_denominator(1001)
+            if codec == "mpeg4" and rate.numerator > 65535:  # it stores 16 bits
+                rate = Fraction(fps).limit_denominator(int(65535 / fps))
+            stream = container.add_stream(codec, rate=rate, options=options)
             stream.width, stream.height = width, height
             stream.pix_fmt = "yuv444p" if codec == "libx264" and (width % 2 or height % 2) else "yuv420p"
             stream.gop_size = keyframe_every
@@ -173,13 +193,21 @@ class Converter:
         if size is not None and size < 1:
             raise UserError(f"size must be at least 1 pixel, not {size}")
         scale = 1 if size is None else size / min(width, height)
-        self.width, self.height = round(width * scale), round(height * scale)
+        self.width, self.height = max(1, round(width * scale)), max(1, round(height * scale))
+        if self.width * self.height > MAX_PIXELS:
+            raise UserError(
+                f"frames of {width}x{height} pixels would become {self.width}x{self.height} with a short side of "
+                f"{size} pixels; crop them"
+            )
         self._reformatter = VideoReformatter()
 
     def __call__(self, frame: av.VideoFrame) -> np.ndarray:
         turns = quarter_turns(frame)
         width, height = (self.height, self.width) if turns % 2 else (self.width, self.height)
-        frame = self._reformatter.reformat(frame, width, height, "rgb24", interpolation=SCALING, threads=1)
+        # Where rows become fewer, swscale makes the same numbers in planes, in half the time.
+        planes = frame.format.name in ("yuv420p", "yuvj420p") and 10 * height <= 9 * frame.height
+        format = "gbrp" if planes else "rgb24"
+        frame = self._reformatter.reformat(frame, width, height, format, interpolation=SCALING, threads=1)
         return np.ascontiguousarray(np.rot90(frame.to_ndarray(), turns))
 
 
@@ -187,56 +215,125 @@ class Converter:
 def open_video(path: str | Path) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
     """The open file and its first video stream; errors of FFmpeg within the block become a UserError."""
     try:
-        # "file:", or a colon in the name would be taken for a protocol.
-        with av.open(f"file:{path}") as container:
+        # "file:", or a colon in the name would be taken for a protocol. Titles may be in any encoding.
+        limit = {"max_pixels": str(MAX_PIXELS)}
+        with av.open(f"file:{path}", options=limit, metadata_errors="replace") as container:
+            if any(name in PLAYLISTS for name in container.format.name.split(",")):
+                raise UserError(f"{path} is a playlist that names other files, not a video; give those files")
             # Cover art of a music file is a video stream of one picture.
             streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
             if not streams or streams[0].codec_context is None:
                 raise UserError(f"{path} holds no video that can be decoded; convert it to H.264")
+            streams[0].codec_context.options = limit
             yield container, streams[0]
     except av.error.FFmpegError as error:
-        raise UserError(f"cannot read {path} as a video or image ({error.strerror}); replace it") from error
+        raise UserError(
+            f"cannot read {path} as a video or image ({error.strerror}); replace it "
+            f"(a frame may have {MAX_PIXELS / 1e6:.0f} million pixels at most)"
+        ) from error
 
 
-def _decode(container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[av.VideoFrame]:
-    """The only place that decodes, so that a test can count."""
-    yield from container.decode(stream)
+def _use_threads(stream: av.VideoStream, threads: int) -> None:
+    large = stream.codec_context.width * stream.codec_context.height >= THREADED_PIXELS
+    stream.codec_context.thread_count = threads if large else 1
+    stream.codec_context.thread_type = "AUTO"
+
+
+def _decode(stream: av.VideoStream, packet: av.Packet | None) -> list[av.VideoFrame]:
+    """What the decoder shows after a packet, or has left at the end (None). The only place that decodes."""
+    return stream.codec_context.decode(packet)
+
+
+def _decode_all(container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[av.VideoFrame]:
+    for packet in container.demux(stream):
+        yield from _decode(stream, packet)
+
+
+class _Indices:
+    """Indices of files as they were at their last change: the latest used, up to ``INDEX_BYTES``."""
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[str, int, int], _Index] = {}
+        self._bytes, self._lock = 0, Lock()
+
+    def __call__(self, path: Path) -> _Index:
+        if not path.is_file():
+            raise UserError(f"there is no file {path}; check the path and the root it is relative to")
+        state = path.stat()
+        key = (str(path.absolute()), state.st_mtime_ns, state.st_size)
+        with self._lock:
+            index = self._kept.pop(key, None)
+            if index is not None:
+                self._kept[key] = index  # the latest used are the last
+                return index
+        index = _read_index(path)
+        with self._lock:
+            if key not in self._kept:
+                self._kept[key] = index
+                self._bytes += index.nbytes
+            while self._bytes > INDEX_BYTES and len(self._kept) > 1:
+                self._bytes -= self._kept.pop(next(iter(self._kept))).nbytes
+        return index
+
+
+_indices = _Indices()
+
+
+def forget_indices() -> None:
+    """As before any file was read; for measurements of the first time."""
+    _indices.__init__()
 
 
 def _index(path: str | Path) -> _Index:
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"there is no file {path}; check the path and the root it is relative to")
-    state = path.stat()
-    return _read_index(str(path.absolute()), state.st_mtime_ns, state.st_size)
+    return _indices(Path(path))
 
 
-@lru_cache(maxsize=1024)
-def _read_index(path: str, mtime_ns: int, size: int) -> _Index:
-    # mtime_ns and size are only part of the key: a file that changed is read again.
+def _read_index(path: Path) -> _Index:
+    times, key_times, packets, discarded, corrupt, timeless, first = array("q"), array("q"), 0, 0, False, False, None
     with open_video(path) as (container, stream):
-        packets = [(p.pts, p.is_keyframe, p.is_discard, p.is_corrupt) for p in container.demux(stream) if p.size]
         trusted = stores_times(container, stream)
-        refuse_cut(path, container, stream, len(packets), any(corrupt for *_, corrupt in packets))
+        _use_threads(stream, 1)
+        for packet in container.demux(stream):
+            if first is None:
+                first = next(iter(_decode(stream, packet)), None)
+            if not packet.size:
+                continue
+            packets += 1
+            corrupt |= packet.is_corrupt
+            if packet.is_discard:
+                discarded += 1
+            elif packet.pts is None:
+                timeless = True
+            else:
+                times.append(packet.pts)
+                if packet.is_keyframe:
+                    key_times.append(packet.pts)
+        refuse_cut(path, container, stream, packets, corrupt)
         fps = float(stream.average_rate or stream.guessed_rate or 0)
         codec, container_name, declared = stream.codec_context.name, container.format.name, stream.frames
-    shown = [(pts, is_keyframe) for pts, is_keyframe, discard, _ in packets if not discard]
-    times = [pts for pts, _ in shown]
-    trusted = trusted and None not in times and len(set(times)) == len(times)
-    with open_video(path) as (container, stream):
-        decoded = _decode(container, stream)
-        first = next(decoded, None)
-        if first is None:
-            raise UserError(f"{path} holds no video frame; replace it")
-        count = len(shown) if trusted else 1 + sum(1 for _ in decoded)
+    if first is None:
+        raise UserError(f"{path} holds no video frame; replace it")
     width, height = (first.height, first.width) if quarter_turns(first) % 2 else (first.width, first.height)
-    pts, keyframes = None, np.zeros(1, np.int64)
-    if trusted:
-        pts = np.sort(np.array(times, np.int64))
-        keyframes = np.union1d([0], np.searchsorted(pts, sorted(pts for pts, is_keyframe in shown if is_keyframe)))
+    pts, keyframes, count = None, np.zeros(1, np.int64), packets - discarded
+    shown = np.frombuffer(times, np.int64)
+    shown.sort()  # in place: two hours have 180,000 of them
+    if trusted and not timeless and len(shown) and (shown[1:] > shown[:-1]).all():
+        keyframes = np.union1d([0], np.searchsorted(shown, np.frombuffer(key_times, np.int64)))
+        pts = _as_range(shown)
+    else:
+        with open_video(path) as (container, stream):
+            count = sum(1 for _ in _decode_all(container, stream))
     duration = count / fps if fps else 0.0
     info = VideoInfo(count, fps, width, height, codec, duration, container_name, declared, keyframes=len(keyframes))
     return _Index(info, pts, keyframes)
+
+
+def _as_range(times: np.ndarray) -> range | np.ndarray:
+    """The same numbers, as a range where they are evenly spaced: most videos then cost a kilobyte to remember."""
+    step = int(times[1] - times[0]) if len(times) > 1 else 1
+    if (times[1:] - times[:-1] == step).all():
+        return range(int(times[0]), int(times[0]) + step * len(times), step)
+    return times
 
 
 def stores_times(container: av.container.InputContainer, stream: av.VideoStream) -> bool:
@@ -253,40 +350,70 @@ def refuse_cut(
         raise UserError(f"{path} is cut off after {packets} packets; copy or download it again")
 
 
-def _decode_only(path: str | Path, index: _Index, wanted: np.ndarray) -> Iterator[tuple[int, av.VideoFrame]]:
+def _decode_only(
+    path: str | Path, index: _Index, wanted: list[int], threads: int
+) -> Iterator[tuple[int, av.VideoFrame]]:
     """Yield (number, frame) for the ascending numbers ``wanted``, seeking where that skips frames."""
     with open_video(path) as (container, stream):
-        decoded, position = None, 0
-        for done, target in enumerate(wanted):
-            start = index.keyframes[np.searchsorted(index.keyframes, target, side="right") - 1]
-            if decoded is None or start > position:
-                if start > 0:
+        _use_threads(stream, threads)
+        missing = wanted
+        if index.pts is not None:
+            missing = []
+            for start, numbers in _stretches(index, wanted):
+                times = {index.pts[number]: number for number in numbers}
+                if start:
                     container.seek(int(index.pts[start]), stream=stream)
-                decoded, position = _decode(container, stream), start
-            for frame in decoded:
-                number = position if index.pts is None else _number(index.pts, frame.pts)
-                position = number + 1
-                if number >= target:
-                    break
-            else:
-                number = -1
-            if number == target:
-                yield int(target), frame
-            elif index.pts is not None:
-                # The seek landed too late or the timestamps lie: count frames from the start instead.
-                linear = replace(index, pts=None, keyframes=np.zeros(1, np.int64))
-                yield from _decode_only(path, linear, wanted[done:])
+                for frame in _decode_times(container, stream, set(times)):
+                    if frame.pts in times:
+                        yield times.pop(frame.pts), frame
+                missing += times.values()
+    if not missing:
+        return
+    # No timestamps, or the seek landed too late, or they lie: count frames from the start.
+    with open_video(path) as (container, stream):
+        _use_threads(stream, threads)
+        left = set(missing)
+        for number, frame in enumerate(_decode_all(container, stream)):
+            if number in left:
+                left.remove(number)
+                yield number, frame
+            if not left:
                 return
-            else:
-                raise UserError(f"frame {target} of {path} cannot be decoded; replace the file")
+    raise UserError(f"frame {min(left)} of {path} cannot be decoded; replace the file")
 
 
-def _number(pts: np.ndarray, time: int | None) -> int:
-    """The number of the frame shown at ``time``; one past the end if there is none."""
-    at = len(pts) if time is None else int(np.searchsorted(pts, time))
-    return at if at < len(pts) and pts[at] == time else len(pts)
+def _stretches(index: _Index, wanted: list[int]) -> Iterator[tuple[int, list[int]]]:
+    """(keyframe to start from, numbers to decode on the way): a new one where seeking skips frames."""
+    start, numbers = 0, []
+    for number in wanted:
+        keyframe = int(index.keyframes[np.searchsorted(index.keyframes, number, side="right") - 1])
+        if keyframe > (numbers[-1] + 1 if numbers else 0):
+            if numbers:
+                yield start, numbers
+            start, numbers = keyframe, []
+        numbers.append(number)
+    if numbers:
+        yield start, numbers
+
+
+def _decode_times(
+    container: av.container.InputContainer, stream: av.VideoStream, times: set[int]
+) -> Iterator[av.VideoFrame]:
+    """Decode from here until all frames shown at ``times`` have come out, and of the others what those need."""
+    context = stream.codec_context
+    leave_out, left = context.name in HAS_DISPOSABLE, set(times)
+    for packet in container.demux(stream):
+        if leave_out:
+            context.skip_frame = "DEFAULT" if packet.pts in times else "NONREF"
+        yield from _decode(stream, packet)
+        left.discard(packet.pts)
+        if not left:
+            # All that is wanted is in the decoder: have it out now, not after the packets that would push it out.
+            yield from _decode(stream, None)
+            return
 
 
 def quarter_turns(frame: av.VideoFrame) -> int:
     """Quarter turns counterclockwise that put a frame upright."""
-    return round(frame.rotation / 90) % 4
+    turned = frame.rotation  # of a matrix that is no rotation, PyAV gives the smallest integer
+    return round(turned / 90) % 4 if abs(turned) <= 180 else 0

@@ -1,5 +1,7 @@
 """Leave-one-group-out evaluation: every row is tested once, by networks that never saw its group."""
 
+import csv
+import json
 from pathlib import Path
 
 import numpy as np
@@ -21,12 +23,17 @@ def takes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twelve noise clips, upright and across: two gestures, two persons, three takes."""
     folder = tmp_path_factory.mktemp("takes")
     rng = np.random.default_rng(0)
-    lines = ["path,split,take,gesture:single,person:single,traits:multi"]
+    rows = ["path,split,take,gesture:single,person:single,traits:multi".split(",")]
     for n in range(12):
         shape = (20, 32, 40, 3) if n % 2 else (20, 40, 32, 3)
-        write_video(folder / f"{n}.avi", rng.integers(0, 255, shape, dtype=np.uint8), 25, codec="mpeg4")
-        lines.append(f"{n}.avi,train,{n // 4},g{n % 2},p{n // 2 % 2},a|b")
-    (folder / "takes.csv").write_text("\n".join(lines))
+        name = f"-{n} it's \"my\" clip,\n🙂 $(x)&.avi"  # any name will do
+        write_video(folder / name, rng.integers(0, 255, shape, dtype=np.uint8), 25, codec="mpeg4")
+        rows.append([name, "train", f"{n // 4}", f"g{n % 2}", f"p{n // 2 % 2}", "a|b"])
+    (folder / "cut.avi").write_bytes((folder / name).read_bytes()[:-3000])
+    cut = ["cut.avi", "train", "0", "g0", "p0", ""]
+    for table, its_rows in (("takes", rows), ("my 'own' 🙂: takes", [*rows, cut])):
+        with open(folder / f"{table}.csv", "w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows(its_rows)
     return folder / "takes.csv"
 
 
@@ -66,14 +73,22 @@ def test_the_command_writes_a_table_and_a_figure(
 ) -> None:
     monkeypatch.setenv("SPACT_RUNS", str(tmp_path))
     monkeypatch.setitem(config.PROFILES, "smoke", quick(tmp_path)[0])
-    arguments = ["evaluate", str(takes), "--action", "gesture", "--privacy", "person", "--leave-out", "take"]
-    with pytest.raises(SystemExit) as stop:
-        cli.main([*arguments, "--profile", "smoke", "--methods", "raw, spact"])
-    assert stop.value.code == 0
-    table = pd.read_csv(tmp_path / "tables" / "smoke" / "evaluate_takes.csv")
+    name = "my 'own' 🙂: takes"  # of a table with a clip that is cut off
+    arguments = ["evaluate", str(takes.with_stem(name)), "--action", "gesture", "--privacy", "person"]
+    arguments += ["--leave-out", "take", "--profile", "smoke", "--methods", "raw, spact", "--bad-files"]
+    for policy, status in (("stop", 2), ("skip", 0)):
+        with pytest.raises(SystemExit) as stop:
+            cli.main([*arguments, policy])
+        assert stop.value.code == status
+        said = capsys.readouterr()
+        assert "cut.avi is cut off after" in (said.err if policy == "stop" else said.out)
+    table = pd.read_csv(tmp_path / "tables" / "smoke" / f"evaluate_{name}.csv")
     assert list(table["method"]) == ["raw", "raw", "spact", "spact"] and set(table["n"]) == {12}
-    assert (tmp_path / "figures" / "smoke" / "evaluate_takes.png").stat().st_size > 0
-    assert "| spact  | privacy |" in capsys.readouterr().out
+    assert (tmp_path / "figures" / "smoke" / f"evaluate_{name}.png").stat().st_size > 0
+    assert "| spact  | privacy |" in said.out and "1 rows are left out" in said.out
+    records = [json.loads(path.read_text()) for path in (tmp_path / "store" / "target").glob("*/record.json")]
+    assert records and all(record["metrics"]["set_aside"] == {"train": 1} for record in records)
+    assert all(0 <= record["waited"] <= record["seconds"] + 0.1 for record in records)
 
 
 def test_what_cannot_be_left_out_is_said(takes: Path, tmp_path: Path) -> None:

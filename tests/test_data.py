@@ -1,4 +1,6 @@
 import pickle
+import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional as TF
 
+from spact_lib import data
 from spact_lib.config import View
 from spact_lib.data import (
     ClipDataset,
@@ -18,15 +21,18 @@ from spact_lib.data import (
     VideoFrames,
     apply_colours,
     draw_colours,
+    loader_workers,
     pack,
     random_crop,
     rows_of,
     test_batches,
     to_float,
     training_batches,
+    waited,
 )
 from spact_lib.errors import UserError
 from spact_lib.manifest import Manifest, read_manifest
+from spact_lib.training import Run
 from spact_lib.video import read_frames
 
 test_batches.__test__ = False  # a function of ours, not a test
@@ -312,6 +318,44 @@ def test_a_range_beyond_the_end_is_refused(tiny_csv: Path, tmp_path: Path, span:
     with pytest.raises(UserError, match=f"00.avi ends before {message} of its row in 'bad'"):
         pack(read_manifest(tmp_path / "bad.csv", root=tiny_csv.parent), 16, tmp_path / "out")
     assert not (tmp_path / "out" / "index.npy").exists()
+
+
+def test_all_files_are_looked_at_before_bad_ones_stop_the_run(tiny_csv: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_csv.parent / "clips", tmp_path / "clips")
+    for name in ("02", "04"):
+        (tmp_path / "clips" / f"{name}.avi").write_bytes(b"no video")
+    manifest = read_manifest(tiny_csv, root=tmp_path)
+    with pytest.raises(UserError, match=r"2 of the files in .*'tiny' .*first: cannot read .*02\.avi.*--bad-files skip"):
+        pack(manifest, 16, tmp_path / "out")
+    assert not (tmp_path / "out" / "frames.bin").exists()
+
+
+def test_waiting_for_batches_is_counted(tmp_path: Path) -> None:
+    class Slow(Arrays):
+        def read(self, row: int, indices: np.ndarray) -> np.ndarray:
+            time.sleep(0.05)
+            return super().read(row, indices)
+
+    dataset, before = ClipDataset(Slow(noise(9)), [0], None, VIEW), waited()
+    for _ in training_batches(dataset, 1, 0, 3):
+        time.sleep(0.2)  # what the reader does meanwhile does not count
+    assert 0.15 <= waited() - before < 0.55
+    run = Run(tmp_path, {}, {})
+    next(iter(training_batches(dataset, 1, 0, 1)))
+    run.save()
+    again = Run(tmp_path, {}, {})
+    assert 0.05 <= again.times["waited"] < 0.25 and again.times["seconds"] == run.seconds
+
+
+@pytest.mark.parametrize(
+    ("at_most", "cores", "gpus", "expected"), [(0, 16, 1, 0), (8, 2, 0, 1), (8, 1, 1, 1), (8, 64, 1, 8), (8, 16, 4, 3)]
+)
+def test_loaders_leave_room_for_training(
+    monkeypatch: pytest.MonkeyPatch, at_most: int, cores: int, gpus: int, expected: int
+) -> None:
+    monkeypatch.setattr(data, "cores", lambda: cores)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    assert loader_workers(at_most) == expected
 
 
 def test_a_split_without_rows_is_refused_except_val(tiny_csv: Path) -> None:

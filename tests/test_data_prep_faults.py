@@ -352,7 +352,7 @@ def test_class_lists_that_disagree_with_the_folders(tmp_path: Path, name: str, m
         (
             "hmdb51",
             HMDB51 | {"run.rar": "", "wave.rar": ""},
-            r'2 classes .*: cd {0} && for name in \*\.rar; do unrar x "\$name" \./; done',
+            r'2 classes .*: cd {0} && for name in \./\*\.rar; do unrar x "\$name" \./; done',
         ),
         ("pa_hmdb51", {"PA-HMDB51-master.zip": ""}, "so that {0}/PrivacyAttributes is there: unzip "),
         ("pa_hmdb51", {"PA-HMDB51-main copy.zip": ""}, "so that {0}/PrivacyAttributes is there: unzip "),

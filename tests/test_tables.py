@@ -342,3 +342,17 @@ def test_reported_csv_is_complete():
     rows = pd.read_csv(CSV)
     assert not rows.duplicated(["table", "row", "dataset", "metric"]).any() and rows["value"].notna().all()
     assert json.loads(rows.groupby("table").size().to_json()).keys() == {f"table{k}" for k in range(1, 7)}
+
+
+def test_rows_that_were_left_out_are_said_below_the_table(committed, tmp_path: Path, monkeypatch) -> None:
+    assert "left out" not in tables.gap(tables.table("table1", *committed))
+    folder, study = tmp_path / "records", committed[0]
+    kept = {record["key"]: record for record in map(json.loads, (folder / "table1.jsonl").read_text().splitlines())}
+    for seed in (0, 1):
+        key = study.target_spec(study.method("raw"), "action", seed).key()
+        kept[key]["metrics"]["set_aside"] = {"train": 3, "test": 1}
+    results.keep_records(kept, folder, "table1")
+    table = tables.table("table1", *committed)
+    last = tables.gap(table).splitlines()[-1]
+    assert last.startswith("Rows left out") and last.endswith("cannot be used: ucf101-1 1 test; ucf101-1 3 train.")
+    assert "set_aside" not in tables.printable(table).columns and "ucf101-1" not in tables.printable(table).to_string()

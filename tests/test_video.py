@@ -4,6 +4,7 @@ import csv
 import struct
 import wave
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -13,7 +14,7 @@ from PIL import Image, ImageOps
 
 from spact_lib import video
 from spact_lib.errors import UserError
-from spact_lib.video import frame_count, iter_frames, probe, read_frames, write_video
+from spact_lib.video import Converter, frame_count, iter_frames, probe, read_frames, write_video
 
 N = 60
 COLOURS = [(200, 30, 30), (30, 200, 30), (30, 30, 200), (128, 128, 128), (255, 255, 255), (0, 0, 0)]
@@ -87,10 +88,10 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     count: list[int] = []
     original = video._decode
 
-    def counting(container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[av.VideoFrame]:
-        for frame in original(container, stream):
-            count.append(1)
-            yield frame
+    def counting(stream: av.VideoStream, packet: av.Packet | None) -> list[av.VideoFrame]:
+        frames = original(stream, packet)
+        count.extend([1] * len(frames))
+        return frames
 
     monkeypatch.setattr(video, "_decode", counting)
     return count
@@ -118,6 +119,59 @@ def test_seeking_bounds_what_is_decoded(tmp_path: Path, decoded: list[int]) -> N
         assert len(decoded) <= most, wanted
 
 
+# Codec and container -> what x264 or the MPEG-4 encoder is told: three or two B-frames between others, one keyframe.
+DISPOSABLE: dict[str, Callable[[Path], Path]] = {
+    "h264": lambda d: encode(
+        d / "a.mp4", "libx264", {"x264-params": X264 + ":b-pyramid=none:keyint=600:min-keyint=600"}
+    ),
+    "h264 whose B-frames refer to B-frames": lambda d: encode(
+        d / "a.mp4", "libx264", {"x264-params": X264 + ":b-pyramid=normal:keyint=600:min-keyint=600"}
+    ),
+    "mpeg4": lambda d: encode(d / "a.mp4", "mpeg4", NO_SCENES, b_frames=2, keyframe_every=600),
+    "mpeg2": lambda d: encode(d / "a.mkv", "mpeg2video", NO_SCENES, b_frames=2, keyframe_every=600),
+}
+
+
+@pytest.mark.parametrize("kind", DISPOSABLE)
+def test_frames_that_no_other_refers_to_are_left_out(tmp_path: Path, decoded: list[int], kind: str) -> None:
+    path = DISPOSABLE[kind](tmp_path)
+    full = np.stack(list(iter_frames(path)))
+    for wanted in ([57, 58, 59], [41], [8, 10, 12, 44]):
+        decoded.clear()
+        assert np.array_equal(read_frames(path, wanted), full[wanted])
+        assert len(decoded) < 0.65 * (wanted[-1] + 1) + len(wanted)
+
+
+@pytest.mark.parametrize("codec", ["libx264", "mpeg4"])
+def test_threads_change_no_frame(tmp_path: Path, codec: str) -> None:
+    rng = np.random.default_rng(0)
+    frames = rng.integers(0, 256, (30, 30, 40, 3), dtype=np.uint8).repeat(8, 1).repeat(8, 2)
+    path = write_video(tmp_path / "a.mp4", frames, 25, codec)
+    assert frames[0, ..., 0].size >= video.THREADED_PIXELS
+    for wanted in (range(30), [29, 3, 17, 16]):
+        assert np.array_equal(read_frames(path, wanted, 112, threads=3), read_frames(path, wanted, 112))
+    assert np.array_equal(list(iter_frames(path, threads=2)), list(iter_frames(path)))
+
+
+def test_indices_are_remembered_and_the_oldest_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = [write_video(tmp_path / f"{n}.avi", [bars(i) for i in range(3 + n)], 25, "mpeg4") for n in range(3)]
+    sought: list[str] = []
+    original = video._read_index
+    monkeypatch.setattr(video, "_read_index", lambda path: (sought.append(path.name), original(path))[1])
+    monkeypatch.setattr(video, "INDEX_BYTES", 2100)  # of two
+    video.forget_indices()
+    for n in (0, 1, 0, 2, 0, 1, 1, 2):
+        assert frame_count(paths[n]) == 3 + n
+    assert sought == ["0.avi", "1.avi", "2.avi", "1.avi", "2.avi"]
+    video.forget_indices()
+
+
+def test_evenly_spaced_times_take_no_room(tmp_path: Path) -> None:
+    even, irregular = (video._index(CLIPS[kind](tmp_path)) for kind in ("h264 with B-frames", "irregular times"))
+    assert even.pts == range(even.pts[0], even.pts[0] + N * even.pts.step, even.pts.step)
+    assert even.nbytes < 1200 and irregular.nbytes > 8 * N and len(irregular.pts) == N
+
+
 def test_one_keyframe_means_decoding_up_to_the_last_wanted_frame_once(tmp_path: Path, decoded: list[int]) -> None:
     path = CLIPS["one keyframe"](tmp_path)
     with av.open(str(path)) as container:
@@ -143,7 +197,8 @@ def test_a_seek_that_lands_too_late_costs_time_but_not_the_frame(
     path = CLIPS["h264 with B-frames"](tmp_path)
     index = video._index(path)
     late = np.where(index.keyframes == 24, 27, index.keyframes)  # 27 is no keyframe: the seek goes back to 24
-    monkeypatch.setattr(video, "_index", lambda _: video.replace(index, keyframes=late, pts=index.pts + 1))
+    lying = replace(index, keyframes=late, pts=np.array(index.pts) + 1)
+    monkeypatch.setattr(video, "_index", lambda _: lying)
     decoded.clear()
     assert numbers(read_frames(path, [25, 40])) == [25, 40]
     assert len(decoded) > 41  # the search for times that do not exist, then all from the start
@@ -219,6 +274,23 @@ def test_size_is_the_short_side(tmp_path: Path, side: int, shape: tuple[int, int
         assert numbers(frames) == [5, 2]
 
 
+@pytest.mark.parametrize("format", ["yuv420p", "yuvj420p", "yuv444p"])
+def test_frames_are_scaled_as_to_packed_rgb(format: str) -> None:
+    rng = np.random.default_rng(0)
+    for trial in range(40):
+        width, height = (int(n) for n in rng.integers(16, 200, 2))
+        frame = av.VideoFrame(width, height, format)
+        for plane in frame.planes:
+            plane.update(rng.bytes(plane.buffer_size))
+        if trial % 2:
+            frame.colorspace = 1
+        short = min(width, height)
+        for size in (short, max(1, short - 1), int(0.9 * short), int(rng.integers(1, short)), 2 * short):
+            convert = Converter(width, height, size)
+            expected = frame.reformat(convert.width, convert.height, "rgb24", interpolation=video.SCALING)
+            assert np.array_equal(convert(frame), expected.to_ndarray()), (width, height, size)
+
+
 def test_shrinking_does_not_alias(tmp_path: Path) -> None:
     stripes = np.zeros((96, 96, 3), np.uint8)
     stripes[:, ::2] = 255
@@ -245,6 +317,30 @@ def test_turned_videos_are_read_upright(tmp_path: Path, turns: int) -> None:
         expected = np.rot90(read_frames(plain, [37, 5], size), turns, axes=(1, 2))
         assert np.array_equal(read_frames(path, [37, 5], size), expected)
         assert np.array_equal(list(iter_frames(path, size))[37], expected[0])
+
+
+@pytest.mark.parametrize("matrix", [[0] * 9, [0, 0, 0, 0, 0, 0, 0, 0, 1 << 30]])
+def test_a_matrix_that_is_no_rotation_turns_nothing(tmp_path: Path, matrix: list[int]) -> None:
+    path = encode(tmp_path / "a.mp4", "libx264", matrix=matrix, frames=3)
+    assert (probe(path).width, probe(path).height) == (64, 48) and numbers(read_frames(path, [2])) == [2]
+
+
+def test_a_title_in_another_encoding_is_no_fault(tmp_path: Path) -> None:
+    with av.open(str(tmp_path / "a.avi"), "w") as file:
+        file.metadata["title"] = "Cafe au lait"
+        stream = file.add_stream("mpeg4", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        file.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(bars(7)), format="rgb24")))
+        file.mux(stream.encode(None))
+    content = (tmp_path / "a.avi").read_bytes()
+    assert b"Cafe" in content
+    (tmp_path / "a.avi").write_bytes(content.replace(b"Cafe", b"Caf\xe9"))
+    assert numbers(read_frames(tmp_path / "a.avi", [0])) == [7]
+
+
+def test_mpeg4_of_a_rate_that_it_cannot_store_exactly(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mp4", [bars(i) for i in range(9)], 120_000 / 1001, "mpeg4")
+    assert probe(path).fps == pytest.approx(119.88, abs=0.01) and numbers(iter_frames(path)) == list(range(9))
 
 
 @pytest.mark.parametrize("name", ["a.png", "12:30 100%d.png", "a.jpg", "upright.jpg"])

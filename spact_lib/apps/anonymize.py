@@ -117,11 +117,19 @@ def plan(source: Path, target: Path) -> list[tuple[Path, Path]]:
 
 
 def anonymize(
-    pairs: list[tuple[Path, Path]], method: VideoMethod, settings: Settings, jobs: int = 1
+    pairs: list[tuple[Path, Path]],
+    method: VideoMethod,
+    settings: Settings,
+    jobs: int = 1,
+    *,
+    stop_at_first: bool = False,
 ) -> tuple[dict[Path, Result], dict[Path, str]]:
     """Write the videos of a ``plan``, several at a time, each complete or not at all; log a line for each.
 
     What an earlier run with the same anonymizer and settings has finished is skipped.
+
+    Args:
+        stop_at_first: raise for the first file that cannot be done, instead of going on without it.
 
     Returns:
         What was done, by output; why a file was not, by input.
@@ -179,6 +187,8 @@ def anonymize(
                 try:
                     result = future.result()
                 except UserError as error:
+                    if stop_at_first:
+                        raise
                     failed[source] = str(error)
                     log.error("error: %s", error)
                     continue

@@ -22,7 +22,6 @@ from spact_lib.files import atomic_path
 from spact_lib.video import CODECS, SCALING, Converter, open_video, quarter_turns, refuse_cut, stores_times
 
 COPIED_AUDIO = ("aac", "flac", "mp3", "opus")  # browsers play these in MP4; anything else is re-encoded as AAC
-PLAYLISTS = ("concat", "dash", "hls", "imf")  # text that makes FFmpeg open other files than the one that was given
 BATCH_PIXELS, BATCH_FRAMES = 2**18, 32  # at once through the function: bounds its memory at any size
 UNKNOWN_RATE = Fraction(25)
 AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 88200, 96000)
@@ -74,8 +73,6 @@ def survey(path: Path) -> Survey:
     if not path.is_file():
         raise UserError(f"there is no file {path}; check the path")
     with open_video(path) as (container, stream):
-        if any(name in PLAYLISTS for name in container.format.name.split(",")):
-            raise UserError(f"{path} is a playlist that names other files, not a video; give those files")
         frames = packets = 0
         timed, corrupt, start, end = stores_times(container, stream), False, None, Fraction(0)
         for packet in container.demux():
