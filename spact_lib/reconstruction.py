@@ -77,7 +77,7 @@ def train_inverse(
         loss.backward()
         optimizer.step()
         run.log(step, L1=loss.item())
-    return g, quality(g, part["train"], part["test"], spec.precision, device) | {"seconds": run.seconds}
+    return g, quality(g, part["train"], part["test"], spec.precision, device) | run.times
 
 
 def _split(batch: dict[str, Tensor], device: torch.device) -> tuple[Tensor, Tensor]:
