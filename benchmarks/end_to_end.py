@@ -35,8 +35,8 @@ def reproduce(variant: str) -> None:
 
 def table1(variant: str) -> pd.DataFrame:
     """Table 1 as a variant wrote it, index (metric, method)."""
-    root = runs_root() / "bench" / variant
-    written = (root / "plain" if VARIANTS[variant] == "1" else root) / "tables" / PROFILE / "table1.csv"
+    # A folder named "plain" is where plain runs lie (``runs_root``), without another one in it.
+    written = runs_root() / "bench" / variant / "tables" / PROFILE / "table1.csv"
     return pd.read_csv(written).set_index(["metric", "method"])
 
 

@@ -2,6 +2,7 @@ import json
 import re
 from copy import deepcopy
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import numpy as np
 import pytest
@@ -9,17 +10,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarks import harness, minimax, scaling
+from benchmarks import end_to_end, harness, minimax, scaling
 from benchmarks.plain import PlainGame
 from spact_lib.branches import build_branch
 from spact_lib.config import BranchSpec, Schedule, profile
 from spact_lib.errors import UserError
+from spact_lib.files import write_text
 from spact_lib.minimax import Game, anonymizer_step, auxiliary_step
 from spact_lib.networks.action import build_action_network
 from spact_lib.networks.anonymizer import Anonymizer
+from spact_lib.paths import runs_root
 from spact_lib.plan import forward_flop
 from spact_lib.training import adam, seed_weights
 
+METRICS = ("action top-1", "privacy cMAP")
 LR = (1e-2, 1e-3, 1e-3)  # of f_A, f_T, f_B
 
 
@@ -139,6 +143,24 @@ def test_ours_is_less_work_than_plain(monkeypatch: pytest.MonkeyPatch) -> None:
     assert ours["GFLOP"] == ours32["GFLOP"] == pytest.approx(4 * f_A + 5 * (f_T + f_B), rel=0.05)
     assert minimax.bound("ours", 10.0, 4.0, torch.device("cpu")) == pytest.approx(1e-8)
     assert all(row["times faster"] > 0 and row["% of peak"] > 0 for row in (plain, ours32, ours))
+
+
+def test_table_1_is_read_where_each_variant_writes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPACT_RUNS", str(tmp_path))
+
+    def reproduce(command: list[str], env: dict[str, str], cwd: Path) -> CompletedProcess:
+        with pytest.MonkeyPatch.context() as child:
+            for name in ("SPACT_RUNS", "SPACT_PLAIN"):
+                child.setenv(name, env[name])
+            lines = [f"{m},{r},{env['SPACT_PLAIN']}" for m in METRICS for r in ("Raw data", "Supervised [41]", "SPAct")]
+            text = "\n".join(["metric,method,here", *lines])
+            write_text(runs_root() / "tables" / end_to_end.PROFILE / "table1.csv", text)
+        return CompletedProcess(command, 0)
+
+    monkeypatch.setattr(end_to_end.subprocess, "run", reproduce)
+    plain, ours = end_to_end.run()
+    assert plain["privacy cMAP SPAct"] == 1 and ours["privacy cMAP SPAct"] == 0
+    assert (plain["variant"], ours["variant"]) == ("plain", "ours") and "min" in ours
 
 
 def test_an_epoch_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
