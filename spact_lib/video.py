@@ -95,7 +95,7 @@ def read_frames(
     for number in numbers[(numbers < 0) | (numbers >= index.info.frames)]:
         last = index.info.frames - 1
         raise UserError(f"frame {number} of {path} does not exist; choose from 0 to {last}")
-    convert = Converter(index.info.width, index.info.height, size)
+    convert = _converter(path, index.info, size)
     out = np.empty((len(numbers), convert.height, convert.width, 3), np.uint8)
     for number, frame in _decode_only(path, index, np.unique(numbers).tolist(), threads):
         out[numbers == number] = convert(frame)
@@ -105,11 +105,18 @@ def read_frames(
 def iter_frames(path: str | Path, size: int | None = None, threads: int = 1) -> Iterator[np.ndarray]:
     """All frames in order, one uint8 RGB (H, W, 3) at a time; the rest as in ``read_frames``."""
     info = _index(path).info
-    convert = Converter(info.width, info.height, size)
+    convert = _converter(path, info, size)
     with open_video(path) as (container, stream):
         _use_threads(stream, threads)
         for frame in _decode_all(container, stream):
             yield convert(frame)
+
+
+def _converter(path: str | Path, info: VideoInfo, size: int | None) -> "Converter":
+    try:
+        return Converter(info.width, info.height, size)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
 
 
 def letterbox(frames: Sequence[np.ndarray]) -> np.ndarray:
