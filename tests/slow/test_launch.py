@@ -6,7 +6,9 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
+from submitit.local.local import LocalJobEnvironment
 from test_distributed import check_store, free_port
 
 from spact_lib import cluster
@@ -34,7 +36,8 @@ def test_a_preempted_job_is_queued_again_and_ends(
     while not list(tmp_path.glob("store/frames/*/record.json")):
         assert not job.done()
         time.sleep(0.05)
-    job._interrupt()  # what Slurm's signal does
+    (task,) = psutil.Process(int(job.job_id)).children()
+    task.send_signal(LocalJobEnvironment._usr_sig())  # Slurm's, before it ends a job
     assert job.result() == []
     assert "Requeued job" in job.stdout() + job.stderr()
     assert len(list(tmp_path.glob("store/target/*/record.json"))) == 4
