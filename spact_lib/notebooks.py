@@ -51,6 +51,11 @@ FITTING: dict[str, tuple[Callable[[Any], bool], str]] = {
     **dict.fromkeys(("SHOWN", "BY_HAND", "ITEMS"), (lambda number: number >= 1, "an integer from 1 up")),
     "TARGET_SEEDS": (lambda seeds: _whole(*seeds) and len(set(seeds)) == len(seeds), "different integers from 0 up"),
     "REPLICATES": (lambda pairs: all(len(p) == 2 and _whole(*p) for p in pairs), "pairs [DRAW, SEED] from 0 up"),
+    "CLIPS": (lambda clips: not clips or ":" in clips, '"TABLE.csv:ACTION/PRIVACY", or "" for none'),
+    "CLIP_GROUPS": (
+        lambda groups: len(groups) > 1 and all(isinstance(g, str) for g in groups),
+        "a column of the clips' table and its values, as text",
+    ),
     "OMEGAS": (lambda omegas: all(0 <= omega < math.inf for omega in omegas), "finite numbers from 0 up"),
 }
 
@@ -144,6 +149,7 @@ def _refuse_unfitting(path: Path, name: str, value: object) -> None:
     if fits and not fits(value):
         raise UserError(f"{path.name}: parameter {name} = {value!r}: give {wanted}")
     # Imported here: they take seconds, and notebooks of others need none of them.
+    from spact_lib.attacks import ATTACKS
     from spact_lib.config import profile
     from spact_lib.protocols import protocol
     from spact_lib.study import METHODS, TABLES
@@ -153,8 +159,8 @@ def _refuse_unfitting(path: Path, name: str, value: object) -> None:
             profile(each)
         if name in ("PROTOCOL", "FURTHER"):
             protocol(each)
-        for kind, known in {"METHOD": METHODS, "TABLE": TABLES}.items():
-            if name in (kind, f"{kind}S") and each not in known:
+        for kind, known in {"METHOD": METHODS, "TABLE": TABLES, "ATTACK": ATTACKS}.items():
+            if name.removeprefix("CLIP_") in (kind, f"{kind}S") and each not in known:
                 raise unknown_name(kind.lower(), each, known)
 
 

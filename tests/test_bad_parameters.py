@@ -90,7 +90,7 @@ def test_a_seed_is_an_integer_from_0_up(tmp_path: Path, seed: object) -> None:
 DECLARED = [(path, name) for path in committed_notebooks() for name in notebooks.declared_parameters(path)]
 # What only the notebook itself can judge: paths of the reader's own, networks of one claim.
 OWN = {"CLIP", "ANONYMIZER", "OTHER_TARGETS"}
-NAMES = {"PROFILE", "PROTOCOL", "FURTHER", "METHODS", "TABLE"}
+NAMES = {"PROFILE", "PROTOCOL", "FURTHER", "METHODS", "TABLE", "ATTACKS", "CLIP_METHODS", "CLIP_ATTACKS"}
 
 
 def test_every_parameter_of_a_committed_notebook_has_its_check() -> None:

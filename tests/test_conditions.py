@@ -58,7 +58,7 @@ def test_what_is_said_is_read_from_the_table(found: tuple[Study, pd.DataFrame], 
     here, metrics = action["here"], table.index.get_level_values("metric")
     assert list(metrics) == [m for m in ("action top-1", "privacy cMAP", "privacy F1") for _ in range(4)]
     assert action["drop"][raw, spact] == pytest.approx(100 * (here[raw, raw] - here[raw, spact]) / here[raw, raw])
-    assert (table["drop"].xs((raw, raw), level=[1, 2]) == 0).all() and (table["minutes"] > 0).all()
+    assert (table["drop"].xs((raw, raw), level=[1, 2]) == 0).all() and table["minutes"].notna().all()
     monkeypatch.setenv("SPACT_RUNS", str(tmp_path))
     conditions.save(table, "smoke", "c1_c2")
     text = (tmp_path / "tables" / "smoke" / "c1_c2.csv").read_text()

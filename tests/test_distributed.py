@@ -141,6 +141,9 @@ def free_port() -> str:
 
 
 Found = dict[str, object]
+# The gradients agree to 1e-5; then Adam makes steps of one size of all of them, also of those near zero, where
+# the order of a sum decides the sign.
+CURVE = 5e-3
 
 
 @pytest.fixture(scope="module")
@@ -173,10 +176,10 @@ def test_gradients_of_two_halves_are_those_of_the_whole_batch(one: Found, two: l
 @pytest.mark.parametrize("name", GAMES)
 def test_two_processes_log_the_losses_of_one(one: Found, two: list[Found], name: str) -> None:
     for process in two:
-        torch.testing.assert_close(process[f"curve {name}"], one[f"curve {name}"], rtol=2e-4, atol=0)
+        torch.testing.assert_close(process[f"curve {name}"], one[f"curve {name}"], rtol=CURVE, atol=0)
     log = (two[0][f"curve {name}"], two[1][f"curve {name}"])
     assert torch.equal(*log)  # what they stop by must be the same number in both
-    assert not torch.allclose(one[f"curve {name}"][0], one[f"curve {name}"][-1], rtol=2e-3)  # they learn
+    assert not torch.allclose(one[f"curve {name}"][0], one[f"curve {name}"][-1], rtol=4 * CURVE)  # they learn
 
 
 def test_half_a_batch_alone_has_another_nt_xent(two: list[Found]) -> None:
@@ -187,8 +190,8 @@ def test_half_a_batch_alone_has_another_nt_xent(two: list[Found]) -> None:
 def test_a_run_continues_in_another_number_of_processes(one: Found, two: list[Found], folder: Path) -> None:
     whole = one["curve nt_xent"]
     for process in two:
-        torch.testing.assert_close(process["begun by one"], whole, rtol=2e-4, atol=0)
-    torch.testing.assert_close(curve("nt_xent", folder / "begun by two"), whole, rtol=2e-4, atol=0)
+        torch.testing.assert_close(process["begun by one"], whole, rtol=CURVE, atol=0)
+    torch.testing.assert_close(curve("nt_xent", folder / "begun by two"), whole, rtol=CURVE, atol=0)
 
 
 def test_two_processes_share_the_batches_of_one(one: Found, two: list[Found]) -> None:

@@ -19,6 +19,7 @@ import nbformat
 import pytest
 import torch
 from nbformat.v4 import new_code_cell, new_notebook
+from test_experiments import targets
 
 from spact_lib import experiments, notebooks
 from spact_lib.config import FramesSpec, Schedule, Spec, View, profile
@@ -57,7 +58,7 @@ def study(csv: Path, root: Path, settings=TINY) -> Study:
 def finished(tiny_csv: Path, tmp_path_factory: pytest.TempPathFactory) -> Study:
     """SPAct's row, undisturbed."""
     one = study(tiny_csv, tmp_path_factory.mktemp("finished"))
-    one.targets("spact")
+    targets(one, "spact")
     return one
 
 
@@ -85,7 +86,7 @@ def test_the_same_specs_twice_give_the_same_weights_and_records(
     finished: Study, tiny_csv: Path, tmp_path: Path
 ) -> None:
     again = study(tiny_csv, tmp_path)
-    again.targets("spact")
+    targets(again, "spact")
     one, other = whole_store(finished.store.root), whole_store(again.store.root)
     assert one.keys() == other.keys() and len(one) >= 8
     assert all(one[key] == other[key] for key in one)
@@ -236,7 +237,7 @@ def whole_row(csv: Path, root: Path, barrier: multiprocessing.Barrier, made: Pat
     experiments.BUILDERS |= {kind: noted(build) for kind, build in experiments.BUILDERS.items()}
     one = study(csv, root)
     barrier.wait(60)
-    one.targets("spact")
+    targets(one, "spact")
     keep_records(one.store.used, root.parent / "records", "04_table1")
 
 
@@ -350,7 +351,7 @@ def test_a_full_disk_is_a_sentence_and_the_command_continues_when_there_is_room(
     one, refused = study(tiny_csv, root), 0
     while True:
         try:
-            one.targets("spact")
+            targets(one, "spact")
             break
         except UserError as error:
             assert re.match(SENTENCE.format("No space left on device"), str(error))

@@ -4,7 +4,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from test_experiments import TINY, study
+from test_experiments import TINY, study, targets
 
 from spact_lib import data, experiments, tables
 from spact_lib.experiments import manifest_of
@@ -51,7 +51,7 @@ def test_tables_share_all_that_they_have_in_common(
     for table in ("table1", "table6"):
         here = notebook()
         for row in TABLES[table]:
-            here.targets(row)
+            targets(here, row)
     assert tables.table("table1", notebook())["here"].notna().all()
     assert set(made.values()) == {1}
     assert len(chosen) == 5  # once in each: supervised and SPAct of Table 1, SPAct of Table 6, and Table 1 again

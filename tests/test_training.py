@@ -183,7 +183,7 @@ def test_values_on_a_gpu_are_looked_at_together_and_named_as_if_at_once(
 
 def test_fused_adam_is_adam_in_any_layout_and_after_a_restart(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    ours = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 2, 1)).to(
+    ours = nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4), nn.Conv2d(4, 2, 1)).to(
         memory_format=torch.channels_last
     )
     reference = deepcopy(ours).to(memory_format=torch.contiguous_format)
