@@ -8,6 +8,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
+from matplotlib.ticker import MaxNLocator
 
 from spact_lib.figures import OTHER_METHOD, REFERENCE, colour, marker, new_axes, smoothed
 from spact_lib.tables import is_action, label
@@ -68,6 +69,7 @@ def trade_off(
         ax.step(*front.T, where="post", color=REFERENCE, linewidth=1.4, label="Pareto front", zorder=1)
         if column == "here" and curve is not None:
             _omegas(ax, curve)
+        ax.xaxis.set_major_locator(MaxNLocator(5))  # labels of two decimals would touch
         ax.set_xlabel(f"{privacy} % (lower: more private)")
         ax.spines[["top", "right"]].set_visible(False)
     axes[0].axvline(x["chance"].iloc[0], color=REFERENCE, linestyle=":", linewidth=1.4, label="chance")
