@@ -178,7 +178,7 @@ def run(args: argparse.Namespace) -> int:
     """One notebook with parameters, into the store."""
     from spact_lib.notebooks import named_copy, notebook, parse_parameters, run_notebook
 
-    path = Path(args.notebook) if Path(args.notebook).exists() else notebook(args.notebook)
+    path = Path(args.notebook) if Path(args.notebook).is_file() else notebook(args.notebook)
     texts = dict(args.parameter)
     values = parse_parameters(path, texts)
     output = args.output or runs_root() / "notebooks" / "run" / named_copy(path, texts)
@@ -272,12 +272,15 @@ def asked_of_work(args: argparse.Namespace) -> tuple[str, list[tuple[str, str]],
     from spact_lib.ahead import rows
     from spact_lib.protocols import is_own
     from spact_lib.protocols import protocol as named_protocol
-    from spact_lib.study import open_study
+    from spact_lib.study import METHODS, open_study
 
     profile = config.profile(args.profile)
     if args.protocol and not args.methods:
         raise UserError(f"--protocol {args.protocol} without METHOD; name the rows to be trained under it")
     wanted = [(args.protocol or "ucf101_vispr1", method) for method in args.methods] or rows()
+    for _, method in wanted:
+        if method not in METHODS:
+            raise unknown_name("method", method, METHODS)
     draw = profile.draw if args.draw is None else args.draw
     protocols = dict.fromkeys(protocol for protocol, _ in wanted)
     own = all(is_own(role.dataset) for protocol in protocols for role in named_protocol(protocol).roles)

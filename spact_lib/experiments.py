@@ -5,7 +5,6 @@ processes that want the same one wait for each other under a file lock. ``record
 that has it is complete. Of many processes that train together (``distributed``), the main one finds, locks and writes.
 """
 
-import json
 import logging
 import os
 import time
@@ -56,7 +55,7 @@ from spact_lib.data import (
 from spact_lib.device import autocast, environment, pick_device
 from spact_lib.distributed import on_main
 from spact_lib.errors import UserError
-from spact_lib.files import atomic_path, disk_errors, remove_leftovers, write_json
+from spact_lib.files import atomic_path, disk_errors, read_json, remove_leftovers, write_json
 from spact_lib.initialize import initialize_action, initialize_anonymizer, initialize_privacy, part
 from spact_lib.manifest import Manifest, read_manifest, refuse_missing, rows_set_aside
 from spact_lib.minimax import Game, play
@@ -164,7 +163,7 @@ class Store:
     def _find(self, spec: Spec) -> Artifact | None:
         folder = self.folder(spec)
         if (folder / "record.json").exists():
-            return Artifact(json.loads((folder / "record.json").read_text(encoding="utf-8")), folder)
+            return Artifact(read_json(folder / "record.json"), folder)
         if not self.read_only:
             return None
         record = find_committed(spec)

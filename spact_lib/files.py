@@ -8,10 +8,11 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from spact_lib.errors import UserError
 
-DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES)
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO, errno.ENAMETOOLONG)
 LEFTOVER = re.compile(r"\.(.*\.[0-9a-f]{8}\.tmp(\..*)?|tmp\w{6})")  # of atomic_path; of safetensors
 
 
@@ -53,17 +54,30 @@ def remove_leftovers(folder: Path) -> None:
             path.unlink()
 
 
+def read_json(path: Path) -> Any:
+    """What a JSON file of ours holds.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:  # of a broken encoding, too
+        raise UserError(f"{path} is damaged; remove {path.parent}, and the same command makes it again") from None
+
+
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path in the folder of ``path``; rename it to ``path`` when the block ends without an error.
 
-    The suffix is kept, because PyAV and pandas choose the format by it.
+    The suffix is kept, because PyAV and pandas choose the format by it; of a long name the rest is cut, because names
+    have 255 bytes at most.
 
     Raises:
         UserError: the disk is full or read-only; what was at ``path`` is still there.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.tmp{path.suffix}")
+    temporary = path.with_name(f".{path.stem[:40]}.{secrets.token_hex(4)}.tmp{path.suffix}")
     with disk_errors(path):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -72,9 +72,9 @@ def read_notebook(path: Path) -> NotebookNode:
     """The notebook at ``path`` (format 4); UserError when there is none or it is not one."""
     try:
         return nbformat.read(path, as_version=4)
-    except FileNotFoundError:
+    except (FileNotFoundError, IsADirectoryError):
         raise UserError(f"no notebook at {path}") from None
-    except nbformat.reader.NotJSONError:
+    except (nbformat.reader.NotJSONError, nbformat.ValidationError, UnicodeDecodeError):
         raise UserError(f"{path} is not a notebook") from None
 
 
@@ -104,7 +104,11 @@ def declared_parameters(path: Path) -> dict[str, object]:
     if len(cells) != 1:
         raise UserError(f"{path.name} has {len(cells)} cells tagged 'parameters'; tag exactly one")
     declared = {}
-    for statement in ast.parse(cells[0].source).body:
+    try:
+        statements = ast.parse(cells[0].source).body
+    except SyntaxError as error:
+        raise UserError(f"{path.name}: the cell tagged 'parameters' is not Python: {error}") from None
+    for statement in statements:
         try:
             target = statement.target if isinstance(statement, ast.AnnAssign) else statement.targets[0]
             declared[target.id] = ast.literal_eval(statement.value)
@@ -170,7 +174,7 @@ def parse_parameters(path: Path, texts: dict[str, str]) -> dict[str, object]:
     for name, text in texts.items():
         try:
             values[name] = text if isinstance(declared.get(name, ""), str) else ast.literal_eval(text)
-        except (ValueError, SyntaxError):
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
             if declared[name] is not None:
                 raise UserError(
                     f"{path.name}: parameter {name} = {text} is not a Python literal like its default "
@@ -215,6 +219,8 @@ def run_notebook(
 
     changed = check_parameters(path, parameters)
     output = output.resolve()
+    if output.is_dir():
+        raise UserError(f"{output} is a folder; name the file that the executed notebook is to become")
     output.parent.mkdir(parents=True, exist_ok=True)
     failed = unfinished(output)
     # Another process that runs it into the same copy is waited for; what it trained is then found, not trained again.

@@ -10,7 +10,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from spact_lib.config import Spec
-from spact_lib.files import disk_errors, write_json, write_text
+from spact_lib.files import disk_errors, read_json, write_json, write_text
 from spact_lib.paths import NOTEBOOKS
 
 RECORDS = NOTEBOOKS / "records"
@@ -47,7 +47,7 @@ def keep_records(records: dict[str, dict], folder: Path, name: str) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / ".lock"):  # or of two processes that add to the catalogue one would lose
             if catalogue.exists():
-                datasets = json.loads(catalogue.read_text(encoding="utf-8")) | datasets
+                datasets = read_json(catalogue) | datasets
             if datasets:
                 write_json(catalogue, dict(sorted(datasets.items())))
     _committed.cache_clear()  # or this process would go on without what it has just written

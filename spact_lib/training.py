@@ -59,16 +59,25 @@ class Run:
         folder.mkdir(parents=True, exist_ok=True)
         distributed.together(modules, optimizers)
         if self._checkpoint.exists():
-            state = torch.load(self._checkpoint, map_location="cpu", weights_only=True)
-            for name, part in (modules | {f"optimizer.{k}": v for k, v in optimizers.items()}).items():
-                part.load_state_dict(state[name])
-            self.step, self.seconds, self._rows = state["step"], state["seconds"], json.loads(state["rows"])
-            self.saved, self.stopped = self.step, state["stopped"]
-            self._waited = state.get("waited", 0.0)
+            try:
+                self._continue()
+            except Exception as error:  # of many kinds, the unpickler's among them
+                raise UserError(
+                    f"{self._checkpoint} cannot be continued from ({type(error).__name__}: it is damaged or of other "
+                    "networks); remove it, and the same command starts this training again"
+                ) from error
         # The log lies beside the checkpoint for readers; a killed run may have logged steps that it will repeat.
         if distributed.is_main():
             self._log.write_text("".join(json.dumps(row) + "\n" for row in self._rows))
         self._clock = time.monotonic()
+
+    def _continue(self) -> None:
+        state = torch.load(self._checkpoint, map_location="cpu", weights_only=True)
+        for name, part in (self.modules | {f"optimizer.{k}": v for k, v in self.optimizers.items()}).items():
+            part.load_state_dict(state[name])
+        self.step, self.seconds, self._rows = state["step"], state["seconds"], json.loads(state["rows"])
+        self.saved, self.stopped = self.step, state["stopped"]
+        self._waited = state.get("waited", 0.0)
 
     def steps(self, total: int) -> Iterator[int]:
         """The steps still to do; a checkpoint every half minute and at the end.

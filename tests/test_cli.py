@@ -204,3 +204,10 @@ def test_errors_are_one_sentence_and_no_traceback(site, capsys, arguments, sente
     assert status(*arguments) == 2
     err = capsys.readouterr().err
     assert err.startswith("spact: error: ") and sentence in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize("verb", [("train",), ("submit", "--cluster", "local", "--jobs", "1")])
+def test_a_misspelt_row_is_refused_before_data_are_drawn(verb, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("SPACT_RUNS", str(tmp_path))
+    assert status(*verb, "spct", "--profile", "smoke") == 2
+    assert "unknown method 'spct'" in capsys.readouterr().err and not list(tmp_path.iterdir())

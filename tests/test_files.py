@@ -5,7 +5,7 @@ import pytest
 from safetensors import SafetensorError
 
 from spact_lib.errors import UserError
-from spact_lib.files import atomic_path, disk_errors, remove_leftovers, write_json, write_text
+from spact_lib.files import atomic_path, disk_errors, read_json, remove_leftovers, write_json, write_text
 
 
 def test_a_file_appears_only_when_complete(tmp_path: Path) -> None:
@@ -81,3 +81,15 @@ def test_only_what_killed_writers_left_is_removed(tmp_path: Path) -> None:
         write_text(tmp_path / name, "")
     remove_leftovers(tmp_path)
     assert sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()) == sorted(kept)
+
+
+def test_a_damaged_file_of_ours_is_named(tmp_path: Path) -> None:
+    (tmp_path / "record.json").write_text('{"half": ')
+    with pytest.raises(UserError, match="record.json is damaged; remove .*, and the same command makes it again"):
+        read_json(tmp_path / "record.json")
+
+
+def test_a_name_of_the_greatest_length_is_written(tmp_path: Path) -> None:
+    path = tmp_path / ("é" * 125 + ".csv")  # 254 bytes
+    write_text(path, "a")
+    assert [found.name for found in tmp_path.iterdir()] == [path.name]

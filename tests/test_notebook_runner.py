@@ -198,3 +198,12 @@ def test_two_processes_run_a_notebook_one_after_the_other(write, tmp_path):
     assert [process.exitcode for process in both] == [0, 0]
     assert (tmp_path / "note").read_text() == "begin end begin end "
     assert [p.name for p in output.parent.glob("[!.]*")] == ["00_tiny.ipynb"]
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b'{"a": 1}', b"# text"])
+def test_what_is_no_notebook_is_said(content: bytes, tmp_path: Path) -> None:
+    (path := tmp_path / "n.ipynb").write_bytes(content)
+    with pytest.raises(UserError, match="n.ipynb is not a notebook"):
+        notebooks.read_notebook(path)
+    with pytest.raises(UserError, match="no notebook at"):
+        notebooks.read_notebook(tmp_path)
