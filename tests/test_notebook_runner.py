@@ -169,11 +169,16 @@ def test_an_interrupt_from_another_process_ends_the_run_and_its_kernel(write, tm
     output = tmp_path / "out" / path.name
     command = [sys.executable, "-m", "spact_lib", "run", str(path), "--output", str(output)]
     environment = os.environ | {"SPACT_RUNS": str(tmp_path / "runs")}
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(command, text=True, cwd=Path(__file__).parents[1], env=environment, **pipes) as process:
+    how = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "cwd": Path(__file__).parents[1], "env": environment}
+    # What a shell puts into the background, such as a test run, ignores SIGINT, and so do its children.
+    how["preexec_fn"] = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(command, text=True, **how) as process:
         kernel = int(process.stdout.readline())
         process.send_signal(signal.SIGINT)  # to this process alone, unlike Ctrl-C in a terminal
-        _, said = process.communicate(timeout=60)
+        try:
+            _, said = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert process.returncode == 130 and said == "spact: stopped; the same command continues from here\n"
     with pytest.raises(ProcessLookupError):
         os.kill(kernel, 0)
