@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from spact_lib import distributed
 from spact_lib.branches import Branch
@@ -63,18 +64,25 @@ def initialize_anonymizer(
     for step in run.steps(total):
         frames = torch.cat([to_float(next(stream), device)["clip"].flatten(0, 1) for stream in streams])
         set_learning_rate(optimizer, spec.schedule, step)
-        f_A.train()
-        with autocast(device, spec.precision, dims=2):
-            out = f_A(frames)
-        loss = l1_reconstruction(frames, out)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-        run.log(step, L1=loss.detach())
+        run.log(step, L1=reconstruction_step(f_A, optimizer, frames, frames, spec.precision))
     single = view.model_copy(update={"test_clips": 1})
     held_out = [part(*data, "val", None, single, seed=0) for data in (action, privacy)]
     errors = [reconstruction_error(f_A, dataset, device, spec.precision) for dataset in held_out]
     return f_A, {"val_l1": sum(errors) / 2, **run.times}
+
+
+def reconstruction_step(
+    network: nn.Module, optimizer: Optimizer, given: Tensor, wanted: Tensor, precision: str
+) -> Tensor:
+    """One step towards ``wanted`` from ``given``, frames (N, 3, H, W) each; the loss of Eq. 4, without a graph."""
+    network.train()
+    with autocast(given.device, precision, dims=2):
+        out = network(given)
+    loss = l1_reconstruction(wanted, out)
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    optimizer.step()
+    return loss.detach()
 
 
 @torch.no_grad()

@@ -11,7 +11,7 @@ from torchvision.transforms.v2 import functional as TF
 from spact_lib.config import ReconstructionSpec
 from spact_lib.data import ClipDataset, FrameSource, rows_of, test_batches, training_batches
 from spact_lib.device import autocast
-from spact_lib.losses import l1_reconstruction
+from spact_lib.initialize import reconstruction_step
 from spact_lib.manifest import Manifest
 from spact_lib.networks.anonymizer import Anonymizer
 from spact_lib.training import Run, adam, seed_weights, set_learning_rate
@@ -69,14 +69,7 @@ def train_inverse(
     for step in run.steps(spec.schedule.steps):
         raw, seen = _split(next(batches), device)
         set_learning_rate(optimizer, spec.schedule, step)
-        g.train()
-        with autocast(device, spec.precision, dims=2):
-            out = g(seen)
-        loss = l1_reconstruction(raw, out)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-        run.log(step, L1=loss.item())
+        run.log(step, L1=reconstruction_step(g, optimizer, seen, raw, spec.precision))
     return g, quality(g, part["train"], part["test"], spec.precision, device) | run.times
 
 

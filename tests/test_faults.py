@@ -19,13 +19,13 @@ import nbformat
 import pytest
 import torch
 from nbformat.v4 import new_code_cell, new_notebook
-from test_experiments import targets
+from test_experiments import specs, targets
 
 from spact_lib import experiments, notebooks
-from spact_lib.config import FramesSpec, Schedule, Spec, View, profile
+from spact_lib.config import Schedule, Spec, View, profile
 from spact_lib.decode_cache import build_cache
 from spact_lib.errors import UserError
-from spact_lib.experiments import Artifact, Store, unfolded
+from spact_lib.experiments import Artifact, Store
 from spact_lib.networks.anonymizer import Anonymizer
 from spact_lib.protocols import protocol
 from spact_lib.results import keep_records
@@ -312,16 +312,9 @@ def disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
 
 def parts(one: Study) -> dict[str, Spec]:
     """A spec of every kind that trains or packs, in the order of its making."""
-    spact = one.anonymizer("spact", 0.5)
-    return {
-        "frames": FramesSpec(data=unfolded(spact.f_A.action), stored_side=16),
-        "f_A": spact.f_A,
-        "f_T": spact.f_T,
-        "f_B": spact.f_B,
-        "spact": spact,
-        "release": one.release(spact, one.protocol.action),
-        "target": one.target_spec(spact, "action"),
-    }
+    found = specs(one)
+    made = {name: found[name] for name in ("frames", "f_A", "f_T", "f_B", "spact", "release")}
+    return made | {"target": found["f'_T"]}
 
 
 SENTENCE = "^cannot write .*: {}; make room or make it writable, .*what was finished before is kept"
