@@ -3,22 +3,24 @@
     python benchmarks/growth.py [ROUNDS]
 
 After each round: resident memory, open files, threads, child processes, and what lies on the disk. Each round begins
-with an empty store, so that it does the same work. Ends with status 1 where the last rounds have more than the first
-ones, which load what is loaded once. Linux only.
+with an empty store, so that it does the same work. Ends with status 1 where the rounds after the first ones, which load
+what is loaded once, have a rising trend. Linux only.
 """
 
 import gc
 import io
 import os
 import shutil
-import statistics
 import sys
 import tempfile
 import time
 from contextlib import redirect_stdout
 from pathlib import Path
 
+from scipy.stats import theilslopes
+
 SETTLED = 3  # rounds that load libraries, fill caches and let the allocator grow
+FEWEST = 10  # rounds; fewer show no trend
 COLUMNS = ("MB", "files", "threads", "children", "disk kB", "temporary files")
 
 
@@ -67,15 +69,12 @@ def main(rounds: int) -> int:
             found.append(now(runs, temporary))
             cells = [f"{value:.0f}" for value in (*found[-1], time.perf_counter() - began)]
             print(number, *cells, sep="\t", flush=True)
-    settled = found[SETTLED:]
-    half = len(settled) // 2
     status = 0
-    for column, values in zip(COLUMNS, zip(*settled, strict=True), strict=True):
-        first, last = statistics.median(values[:half]), statistics.median(values[-half:])
-        allowed = 0.02 * first if column in ("MB", "disk kB") else 0  # the allocator's and the checkpoints' noise
-        grows = last > first + allowed
+    for column, values in zip(COLUMNS, zip(*found[SETTLED:], strict=True), strict=True):
+        _, _, low, high = theilslopes(values)
+        grows = low > 0  # the 95 % interval of the median slope
         status |= grows
-        print(f"{column}: {first:.0f} -> {last:.0f}{', GROWS' if grows else ''}")
+        print(f"{column}: {values[0]:.0f} -> {values[-1]:.0f}, {low:+.2f} to {high:+.2f} a round{', GROWS' * grows}")
     return status
 
 
@@ -83,4 +82,7 @@ if __name__ == "__main__":
     # A notebook shows figures by itself; here nobody looks.
     os.environ["MPLBACKEND"] = "agg"
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-    sys.exit(main(int(sys.argv[1]) if len(sys.argv) > 1 else 20))
+    asked = sys.argv[1] if len(sys.argv) > 1 else "20"
+    if not asked.isdecimal() or int(asked) < FEWEST:
+        sys.exit(f"error: ROUNDS is {asked!r}; give an integer from {FEWEST} up")
+    sys.exit(main(int(asked)))

@@ -163,6 +163,8 @@ class Store:
     def _find(self, spec: Spec) -> Artifact | None:
         folder = self.folder(spec)
         if (folder / "record.json").exists():
+            if not self.read_only:  # three times the weights, and nothing to continue
+                (folder / "checkpoint.pt").unlink(missing_ok=True)
             return Artifact(read_json(folder / "record.json"), folder)
         if not self.read_only:
             return None
@@ -194,8 +196,7 @@ class Store:
 
         def finish() -> Artifact:
             write_json(folder / "record.json", record)
-            (folder / "checkpoint.pt").unlink(missing_ok=True)  # three times the weights, and nothing to continue
-            return Artifact(record, folder)
+            return self._find(spec)
 
         return on_main(finish)
 

@@ -12,7 +12,8 @@ from typing import Any
 
 from spact_lib.errors import UserError
 
-DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO, errno.ENAMETOOLONG)
+REFUSED = "ENOSPC EDQUOT EFBIG EROFS EACCES EPERM EIO ENOTDIR ENAMETOOLONG".split()
+DISK_ERRORS = [getattr(errno, name) for name in REFUSED]
 LEFTOVER = re.compile(r"\.(.*\.[0-9a-f]{8}\.tmp(\..*)?|tmp\w{6})")  # of atomic_path; of safetensors
 
 

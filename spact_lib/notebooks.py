@@ -5,6 +5,7 @@ and takes ``sys.exit()`` for success; all three are errors here.
 """
 
 import ast
+import hashlib
 import json
 import logging
 import math
@@ -25,6 +26,7 @@ from spact_lib.errors import UserError, unknown_name
 from spact_lib.files import write_text
 from spact_lib.paths import NOTEBOOKS, REPOSITORY, committed_notebooks, official_folder, runs_root
 
+LONGEST_NAME = 180  # bytes; a file system takes 255, and a temporary name is longer
 SIZE_LIMIT = 500_000  # bytes of a committed notebook: git history cannot shrink again
 MACHINE_PATH = re.compile(r"(?<![\w.~-])(/(home|root|tmp|work|Users|mnt|opt|var)/|[A-Z]:\\)")
 
@@ -65,7 +67,11 @@ log = logging.getLogger(__name__)
 def named_copy(path: Path, parameters: dict[str, object]) -> str:
     """The name of an executed copy: the parameters are part of it, so that no run overwrites another."""
     parts = (f"-{name}={re.sub(r'[^A-Za-z0-9_.+-]+', '_', str(value))}" for name, value in parameters.items())
-    return f"{path.stem}{''.join(parts)}.ipynb"
+    copy = f"{path.stem}{''.join(parts)}"
+    if len(copy.encode()) > LONGEST_NAME:
+        digest = hashlib.sha256(copy.encode()).hexdigest()[:12]
+        copy = f"{copy.encode()[:LONGEST_NAME].decode(errors='ignore')}-{digest}"
+    return f"{copy}.ipynb"
 
 
 def read_notebook(path: Path) -> NotebookNode:

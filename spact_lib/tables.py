@@ -61,6 +61,7 @@ LABELS = {
 METRICS = {"top1": "top-1", "cmap": "cMAP", "f1": "F1"}
 WITH_OFFICIAL_F1 = METRICS | {"f1_official": "raw-logit F1"}  # the official code's threshold: a raw logit above 0.5
 ENDS = ("low", "high")  # of an interval
+SAID_BELOW = ["boxes", "set_aside", "collapsed"]  # columns that no table prints
 # Kinds of specs that cost minutes.
 TRAINED = ("init_f_A", "init_f_T", "init_f_B", "anonymizer", "noise_features", "reconstruction", "target", "test")
 
@@ -98,8 +99,9 @@ def table(
         ``difference`` (of the two drops, in points), ``omega`` (of noise-features: sigma), ``seeds`` (of the targets),
         ``replicates``, ``minutes`` (of training this row needs, shared initialisation included), ``hardware``,
         ``boxes`` (of persons: "oracle", "coco", or "" where a method looks for none), ``set_aside`` (rows of each split
-        whose files are missing or unusable). Several replicates add ``low``, ``high``, ``drop low`` and ``drop high``,
-        95 % t-intervals over replicates; drops are taken within a replicate.
+        whose files are missing or unusable), ``collapsed`` (the method, if its f_A gives one picture). Several
+        replicates add ``low``, ``high``, ``drop low`` and ``drop high``, 95 % t-intervals over replicates; drops are
+        taken within a replicate.
 
     Raises:
         UserError: an unknown table, or a method that cannot be trained (``Study.check``), before anything is.
@@ -122,7 +124,7 @@ def table(
     means = stacked[["here", "chance", "drop", "paper", "paper drop"]].mean()
     means["minutes"] = stacked["minutes"].median()  # another process beside one replicate must not show
     means["difference"] = means["drop"] - means["paper drop"]
-    for column in ("omega", "seeds", "hardware", "boxes", "set_aside"):
+    for column in ("omega", "seeds", "hardware", *SAID_BELOW):
         means[column] = stacked[column].agg(distinct)
     means["replicates"] = len(studies)
     columns = ["here", "chance", "drop", "paper", "paper drop", "difference"]
@@ -133,7 +135,7 @@ def table(
         columns = ["here", "low", "high", "chance", "drop", "drop low", "drop high", *columns[3:]]
     shown = list(dict.fromkeys(means.index.get_level_values("metric")))
     order = pd.MultiIndex.from_product([shown, methods], names=["metric", "method"])
-    return means.loc[order, [*columns, "omega", "seeds", "replicates", "minutes", "hardware", "boxes", "set_aside"]]
+    return means.loc[order, [*columns, "omega", "seeds", "replicates", "minutes", "hardware", *SAID_BELOW]]
 
 
 def distinct(texts: Iterable[str]) -> str:
@@ -193,6 +195,7 @@ def _method_rows(table: str, study: Study, name: str, metrics: Mapping[str, str]
             for spec in specs.values()
             for split, rows in study.store.run(spec).metrics.get("set_aside", {}).items()
         ),
+        collapsed=label(name) if any(record["metrics"].get("collapsed") for record in records) else "",
         minutes=minutes_of(records),
         hardware=hardware_of(records),
     )
@@ -304,7 +307,7 @@ def printable(table: pd.DataFrame) -> pd.DataFrame:
     for (metric, method), row in table.iterrows():
         digits = 3 if metric.endswith("F1") else 1
         cells = {"metric": metric, "method": label(method, row["boxes"])}
-        for column in table.columns.drop(["boxes", "set_aside"]):
+        for column in table.columns.drop(SAID_BELOW):
             if column.endswith("low"):
                 ends = [text(row[column.replace("low", end)], 1 if column == "drop low" else digits) for end in ENDS]
                 cells["drop interval" if column == "drop low" else "interval"] = f"[{', '.join(ends)}]"
@@ -456,6 +459,8 @@ def gap(table: pd.DataFrame) -> str:
             lines.append(f"SPAct's drop of {metric} less the identity row's: {_signed(own)} points, the game's part.")
     if left_out := distinct(table.get("set_aside", ())):
         lines.append(f"Rows left out, because their files are missing or cannot be used: {left_out}.")
+    if collapsed := distinct(table.get("collapsed", ())):
+        lines.append(f"Not a result: f_A has collapsed to one picture, which hides the action too: {collapsed}.")
     return "\n".join(lines)
 
 

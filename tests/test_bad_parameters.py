@@ -139,6 +139,7 @@ def below(number: int) -> st.SearchStrategy[str]:
 
 
 ANONYMIZE = ("anonymize", "CLIP", "TMP/out.mp4", "--anonymizer", "downsample_2x")
+SUBMIT = ("submit", "spact", "--profile", "smoke", "--cluster", "local", "--jobs", "1")
 CLIPS = ("CSV", "--action", "action", "--privacy", "person", "--leave-out", "person")
 OPTIONS: dict[str, tuple[tuple[str, ...], st.SearchStrategy[str]]] = {
     "prepare NAME": (("prepare", "?"), NOTHING),
@@ -156,6 +157,23 @@ OPTIONS: dict[str, tuple[tuple[str, ...], st.SearchStrategy[str]]] = {
     ),
     "reproduce --profile": (("reproduce", "--profile", "?"), NOTHING),
     "reproduce --jobs": (("reproduce", "--profile", "smoke", "--jobs", "?"), below(1)),
+    "reproduce --until": (("reproduce", "--profile", "smoke", "--until", "?"), NOTHING.filter(lambda t: t not in "01")),
+    "claims --profile": (("claims", "--profile", "?"), NOTHING),
+    "claims --draw": (("claims", "--profile", "smoke", "--draw", "?"), below(101) | st.just("106")),
+    "claims --jobs": (("claims", "--profile", "smoke", "--draw", "101", "--jobs", "?"), below(1)),
+    "bench NAMES": (("bench", "?"), NOTHING),
+    "train METHODS": (("train", "?", "--profile", "smoke"), NOTHING),
+    "train --profile": (("train", "spact", "--profile", "?"), NOTHING),
+    "train --protocol": (("train", "spact", "--profile", "smoke", "--protocol", "?"), NOTHING),
+    "train --draw": (("train", "spact", "--profile", "smoke", "--draw", "?"), below(0)),
+    "train --seeds": (("train", "spact", "--profile", "smoke", "--seeds", "?"), below(0)),
+    "submit METHODS": (("submit", "?", *SUBMIT[2:]), NOTHING),
+    "submit --profile": ((*SUBMIT, "--profile", "?"), NOTHING),
+    "submit --protocol": ((*SUBMIT, "--protocol", "?"), NOTHING),
+    "submit --draw": ((*SUBMIT, "--draw", "?"), below(0)),
+    "submit --seeds": ((*SUBMIT, "--seeds", "?"), below(0)),
+    "submit --jobs": ((*SUBMIT, "--jobs", "?"), below(1)),
+    "submit -p NAME": ((*SUBMIT, "-p", "?", "1"), NOTHING),
     "doctor --profile": (("doctor", "--profile", "?"), NOTHING),
     "promote --profile": (("promote", "--profile", "?"), NOTHING),
     "run": (("run", "?"), NOTHING.filter(lambda text: text not in "0123456789")),
@@ -177,6 +195,31 @@ OPTIONS: dict[str, tuple[tuple[str, ...], st.SearchStrategy[str]]] = {
     "export --protocol": (("export", "TMP/new", "--protocol", "?"), NOTHING),
     "export --seed": (("export", "TMP/new", "--profile", "smoke", "--seed", "?"), below(0)),
 }
+
+
+# Of what is read, judged with --root and the reader's own names (test_data_prep*); of what is made, any is right.
+PLACES = {
+    *("prepare --out", "prepare --lists", "prepare --annotations", "prepare --without-pa"),
+    *("report --output", "cache --out", "run --output", "export OUTPUT"),
+}
+OF_THE_CLIP = {"report --anonymizer", "report --profile", "report --protocol"}  # parameters of notebook 13; above
+
+
+def test_every_option_that_takes_any_text_is_tried() -> None:
+    (verbs,) = (action.choices for action in cli.parser()._actions if action.choices and not action.option_strings)
+    free = {
+        f"{verb} {action.option_strings[-1] if action.option_strings else action.dest.upper()}"
+        for verb, parser in verbs.items()
+        for action in parser._actions
+        if action.nargs != 0 and not action.choices
+    }
+    tried = {key.replace(" -p ", " --parameter ") for key in OPTIONS}
+    untried = {
+        option for option in free - PLACES - OF_THE_CLIP
+        if not any(key == option or key.startswith(f"{option} ") for key in tried)
+        and not (option.partition(" ")[2].isupper() and option.partition(" ")[0] in tried)
+    }  # fmt: skip
+    assert not untried
 
 
 def refuse(*arguments: object, **named: object) -> None:

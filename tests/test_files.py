@@ -1,4 +1,5 @@
 import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,13 @@ FULL = OSError(errno.ENOSPC, "No space left on device")
 RUST = SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
 TORCH = RuntimeError("unexpected pos 704 vs 662")  # raised while it handles the system's
 TORCH.__context__ = FULL
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EDQUOT, errno.EIO])
+def test_what_a_disk_refuses_is_one_sentence(tmp_path: Path, number: int) -> None:
+    with pytest.raises(UserError, match=f"^cannot write {tmp_path}: {os.strerror(number)}; make room"):
+        with disk_errors(tmp_path):
+            raise OSError(number, "refused")
 
 
 @pytest.mark.parametrize("raised", [FULL, RUST, TORCH])

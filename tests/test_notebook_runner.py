@@ -212,3 +212,10 @@ def test_what_is_no_notebook_is_said(content: bytes, tmp_path: Path) -> None:
         notebooks.read_notebook(path)
     with pytest.raises(UserError, match="no notebook at"):
         notebooks.read_notebook(tmp_path)
+
+
+def test_copies_of_long_parameters_have_names_that_fit_and_differ() -> None:
+    long = [notebooks.named_copy(Path("04.ipynb"), {"METHODS": ["é" * 300, last]}) for last in ("a", "b")]
+    assert long[0] != long[1] and all(len(name.encode()) < 220 and name.endswith(".ipynb") for name in long)
+    assert notebooks.named_copy(Path("04.ipynb"), {"SEED": 1}) == "04-SEED=1.ipynb"
+    assert len(notebooks.named_copy(Path("é" * 120 + ".ipynb"), {"SEED": 1}).encode()) < 220

@@ -26,8 +26,10 @@ from spact_lib.training import Run
 
 FOLDERS = ("spact_lib", "data_prep", "benchmarks")
 SOURCES = sorted(path for folder in FOLDERS for path in (REPOSITORY / folder).rglob("*.py"))
-FORBIDDEN_MODULES = {"dill", "joblib", "marshal", "pickle", "shelve", "tarfile", "zipfile"}
+FORBIDDEN_MODULES = {"cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve", "tarfile", "yaml", "zipfile"}
 FORBIDDEN_CALLS = {"eval", "exec", "compile", "os.system", "os.popen", "shutil.unpack_archive", "pd.read_pickle"}
+FORBIDDEN_CALLS |= {"subprocess.getoutput", "subprocess.getstatusoutput"}
+SHELLS = {"sh", "bash", "dash", "zsh", "cmd", "powershell"}
 
 
 def calls(tree: ast.AST) -> list[tuple[str, dict[str, ast.expr]]]:
@@ -49,8 +51,14 @@ def faults(text: str) -> list[str]:
             found.append(name)
         if given.get("allow_pickle", "False") != "False":
             found.append(f"{name} with allow_pickle")
+        if name.startswith("os.exec") or name.startswith("os.spawn"):
+            found.append(name)
         if name == "torch.load" and given.get("weights_only") != "True":
             found.append("torch.load without weights_only=True")
+    for node in ast.walk(tree):
+        command = node.elts[0] if isinstance(node, ast.List | ast.Tuple) and node.elts else None
+        if isinstance(command, ast.Constant) and str(command.value).rpartition("/")[2] in SHELLS:
+            found.append(f"a shell: {ast.unparse(node)}")
     return found
 
 
@@ -64,7 +72,8 @@ def test_no_module_can_run_what_it_reads(path: Path) -> None:
     [
         "import pickle", "from pickle import loads", "import torch\ntorch.load(p)", "torch.load(p, weights_only=False)",
         "np.load(p, allow_pickle=True)", "subprocess.run(f'tar {p}', shell=True)", "os.system(p)", "eval(p)",
-        "import tarfile",
+        "import tarfile", "import cloudpickle", "import yaml", "run(['sh', '-c', text])", "run(('/bin/bash', p))",
+        "subprocess.getoutput(p)", "os.execvp(p, q)",
     ],
 )  # fmt: skip
 def test_what_would_be_found(text: str) -> None:

@@ -356,3 +356,14 @@ def test_rows_that_were_left_out_are_said_below_the_table(committed, tmp_path: P
     last = tables.gap(table).splitlines()[-1]
     assert last.startswith("Rows left out") and last.endswith("cannot be used: ucf101-1 1 test; ucf101-1 3 train.")
     assert "set_aside" not in tables.printable(table).columns and "ucf101-1" not in tables.printable(table).to_string()
+
+
+def test_a_collapsed_f_A_is_said_below_the_table(committed, tmp_path: Path) -> None:
+    assert "collapsed" not in tables.gap(tables.table("table1", *committed))
+    folder, study = tmp_path / "records", committed[0]
+    kept = {record["key"]: record for record in map(json.loads, (folder / "table1.jsonl").read_text().splitlines())}
+    kept[study.method("spact").key()]["metrics"]["collapsed"] = True
+    results.keep_records(kept, folder, "table1")
+    table = tables.table("table1", *committed)
+    assert tables.gap(table).splitlines()[-1].endswith(f"hides the action too: {tables.label('spact')}.")
+    assert "collapsed" not in tables.printable(table).columns
