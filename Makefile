@@ -39,6 +39,7 @@ lab: $(READY)
 	@$(BIN)/jupyter lab notebooks
 
 bench: $(READY)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input -c pins.txt -e '.[dev,bench]'
 	@$(BIN)/spact bench
 
 doctor: $(READY)

@@ -2,7 +2,8 @@
 
 Every variant opens the file and delivers what training asks for: 16 RGB frames, every second one from a random start,
 with a short side of 128 pixels. Ours comes three times: on a file's first visit, which finds its frames and keyframes;
-later, when that is remembered; and from the decode cache.
+later, when that is remembered; and from the decode cache. "Clip and pair" is what the game reads of a video: two frames
+from anywhere in it, too; each time on a first visit, because of many videos few are remembered.
 """
 
 import tempfile
@@ -131,10 +132,13 @@ def ours(path: Path, indices: np.ndarray, threads: int) -> np.ndarray:
 
 
 def ours_first_visit(path: Path, indices: np.ndarray, threads: int) -> np.ndarray:
-    video.forget_indices()
-    return read_frames(path, indices, VIEW.stored_side, threads)
+    with video.indices_forgotten():
+        return read_frames(path, indices, VIEW.stored_side, threads)
 
 
+CACHED, CACHED_FIRST = "ours, decode cache", "ours, decode cache, first visit"
+FIRST = "ours, first visit"
+PAIR = "clip and pair, 1 thread"  # the case of which ``scaling`` reads
 # Variant -> the module it needs, what it does. The first one whose module is there is the reference.
 LOADERS: dict[str, tuple[str, Clip]] = {
     "every frame, OpenCV": ("cv2", every_frame_opencv),
@@ -143,10 +147,9 @@ LOADERS: dict[str, tuple[str, Clip]] = {
     "decord": ("decord", with_decord),
     "torchcodec": ("torchcodec", with_torchcodec),
     "torchcodec, approximate": ("torchcodec", torchcodec_approximate),
-    "ours, first visit": ("av", ours_first_visit),
+    FIRST: ("av", ours_first_visit),
     "ours": ("av", ours),
 }
-CACHED = "ours, decode cache"
 
 
 def installed() -> dict[str, Clip]:
@@ -189,9 +192,19 @@ def read(loader: Clip, clips: list[tuple[Path, np.ndarray]], threads: int) -> No
         loader(path, indices, threads)
 
 
+def measured(case: str, variants: dict[str, tuple[Clip, list]], threads: int, kb: dict[str, int]) -> list[Row]:
+    """The rows of a case: variant -> loader and its clips; the first one is the reference."""
+    calls = {name: partial(read, loader, clips, threads) for name, (loader, clips) in variants.items()}
+    seconds = interleaved(calls, rounds=9)
+    per_clip = {name: round(1000 * float(np.median(each)) / CLIPS, 2) for name, each in seconds.items()}
+    size = {name: kb["cached" if name.startswith(CACHED) else "file"] for name in seconds}
+    return rows(case, seconds, next(iter(variants)), ms_per_clip=per_clip, kB_per_video=size)
+
+
 def run() -> list[Row]:
-    """The records: milliseconds of a clip, with one decoder thread and with two."""
+    """The records: milliseconds of a clip, with one decoder thread and with two; and of a clip and a pair."""
     made, loaders = [], installed()
+    reference = next(iter(loaders))
     for case, settings in CASES.items():
         with tempfile.TemporaryDirectory() as folder:
             paths = write_videos(Path(folder), *settings)
@@ -201,15 +214,14 @@ def run() -> list[Row]:
             clips = [
                 (paths[k % VIDEOS], clip_indices(RATE * SECONDS, VIEW, int(at))) for k, at in enumerate(starts)
             ]
-            cached = [(copies[path], at) for path, at in clips]
-            kb, cached_kb = (round(sum(p.stat().st_size for p in f) / 1e3 / VIDEOS) for f in (paths, copies.values()))
+            sides = {"file": paths, "cached": copies.values()}
+            kb = {side: round(sum(p.stat().st_size for p in of) / 1e3 / VIDEOS) for side, of in sides.items()}
             for threads in (1, 2)[: cores()]:
-                variants = {name: partial(read, loader, clips, threads) for name, loader in loaders.items()}
-                variants[CACHED] = partial(read, ours, cached, threads)
-                seconds = interleaved(variants, rounds=9)
-                per_clip = {name: round(1000 * float(np.median(each)) / CLIPS, 2) for name, each in seconds.items()}
-                made += rows(
-                    f"{case}, {threads} thread{'s' * (threads > 1)}", seconds, next(iter(loaders)),
-                    ms_per_clip=per_clip, kB_per_video={name: cached_kb if name == CACHED else kb for name in seconds},
-                )  # fmt: skip
+                variants = {name: (loader, clips) for name, loader in loaders.items()}
+                variants[CACHED] = ours, [(copies[path], at) for path, at in clips]
+                made += measured(f"{case}, {threads} thread{'s' * (threads > 1)}", variants, threads, kb)
+            pairs = [(path, np.append(at, rng.integers(RATE * SECONDS, size=2))) for path, at in clips]
+            variants = {reference: (loaders[reference], pairs), FIRST: (ours_first_visit, pairs)}
+            variants[CACHED_FIRST] = ours_first_visit, [(copies[path], at) for path, at in pairs]
+            made += measured(f"{case}, {PAIR}", variants, 1, kb)
     return made

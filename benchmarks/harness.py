@@ -34,14 +34,17 @@ def synchronize() -> None:
 
 
 def interleaved(variants: dict[str, Callable[[], object]], rounds: int, warmup: int = 1) -> dict[str, list[float]]:
-    """Seconds of every variant in every round; a round runs each once, the next round begins with another one.
+    """Seconds of every variant in every round; a round runs each once, the next round begins with another one and goes
+    the other way round.
 
-    So what disturbs the machine for a while disturbs all alike. The first ``warmup`` rounds are not counted.
+    So what disturbs the machine for a while disturbs all alike, and no variant always follows the same one. The first
+    ``warmup`` rounds are not counted.
     """
     seconds: dict[str, list[float]] = {name: [] for name in variants}
     order = list(variants)
     for number in range(warmup + rounds):
-        for name in order[number % len(order) :] + order[: number % len(order)]:
+        own = order[number % len(order) :] + order[: number % len(order)]
+        for name in own[:: -1 if number % 2 else 1]:
             synchronize()
             began = time.perf_counter()
             variants[name]()
@@ -117,7 +120,13 @@ def peak(dtype: torch.dtype) -> float:
     device = pick_device()
     n = 8192 if device.type == "cuda" else 2048
     a, b = (torch.randn(n, n, device=device).to(dtype) for _ in range(2))
-    best = min(interleaved({"product": lambda: a @ b}, rounds=5)["product"])
+    products = torch.backends.cuda.matmul
+    before = products.allow_tf32
+    products.allow_tf32 = torch.backends.cudnn.allow_tf32  # which convolutions may use unasked, products may not
+    try:
+        best = min(interleaved({"product": lambda: a @ b}, rounds=5)["product"])
+    finally:
+        products.allow_tf32 = before
     return 2 * n**3 / best
 
 

@@ -7,6 +7,7 @@ frames for f_T, 2 for f_B, and all 18 for f_A. With N GPUs each has 1 / N of the
 
 import torch
 
+from benchmarks.frames import CACHED_FIRST, FIRST, PAIR
 from benchmarks.harness import Row, place, read
 from spact_lib.config import PAPER
 from spact_lib.errors import UserError
@@ -16,8 +17,8 @@ from spact_lib.networks.privacy import PrivacyNetwork
 from spact_lib.plan import forward_flop
 
 EPOCHS = {"UCF101": (9_537, "MPEG-4"), "P-HVU": (245_212, "H.264")}  # training clips, codec
-DECODING = {"decoding s": "ours", "cached decoding s": "ours, decode cache"}  # -> variant of the benchmark of frames
-GPUS = (1, 8, 24)  # more than the clips of a batch have nothing to share
+DECODING = {"decoding s": FIRST, "cached decoding s": CACHED_FIRST}  # -> variant of the benchmark of frames
+GPUS = (1, 2, 4, 8)  # more do not share all batches evenly (``data.StepSampler``)
 PEAK = 989e12  # FLOP/s of an H200, bfloat16 without sparsity (NVIDIA's data sheet)
 SHARE = 0.25  # of the peak; assumed
 CORES = 16  # processor cores for each GPU; assumed
@@ -32,7 +33,7 @@ def run() -> list[Row]:
     """
     if not place("frames").exists():
         raise UserError("the scaling of an epoch needs the time that decoding takes here; run `spact bench frames`")
-    by_one_thread = [row for row in read(place("frames")) if row["case"].endswith("1 thread")]
+    of_the_game = [row for row in read(place("frames")) if row["case"].endswith(PAIR)]
     view = PAPER.action_view
     forward = {
         "f_A": 18 * forward_flop("f_A", "", 1, view.size, PAPER.width),
@@ -43,9 +44,10 @@ def run() -> list[Row]:
     with torch.device("meta"):  # shapes without numbers
         networks = (Anonymizer(PAPER.width), build_action_network(PAPER.f_T, 101), PrivacyNetwork(PAPER.f_B))
     gradients = 4 * sum(p.numel() for network in networks for p in network.parameters())  # bytes, of an iteration
+    loaders = min(PAPER.workers, CORES - 1)  # of each GPU, as ``data.loader_workers`` takes them
     made = []
     for dataset, (clips, codec) in EPOCHS.items():
-        ms = {row["variant"]: row["ms per clip"] for row in by_one_thread if row["case"].startswith(codec)}
+        ms = {row["variant"]: row["ms per clip"] for row in of_the_game if row["case"].startswith(codec)}
         for n in GPUS:
             iterations = clips / PAPER.minimax.batch / 2
             seconds = {name: clips * passes[name] * flop / (n * SHARE * PEAK) for name, flop in forward.items()}
@@ -54,6 +56,6 @@ def run() -> list[Row]:
             row = {"case": f"{dataset}, an epoch, computed", "variant": f"{n} x H200"}
             row |= {f"{name} s": round(each, 1) for name, each in seconds.items()}
             row |= {"gradients s": round(exchange, 1), "GPU s": round(busy, 1)}
-            row |= {name: round(clips * ms[variant] / 1000 / (n * CORES), 1) for name, variant in DECODING.items()}
+            row |= {name: round(clips * ms[variant] / 1000 / (n * loaders), 1) for name, variant in DECODING.items()}
             made.append(row)
     return made

@@ -443,7 +443,7 @@ PAPER = Profile(
     sigmas=(1.0, 0.5, 0.25),
     target_seeds=(0, 1),
     draw=None,
-    workers=8,
+    workers=32,  # at most (``data.loader_workers``)
 )
 
 PROFILES = {profile.name: profile for profile in (SMOKE, MINI, PAPER)}

@@ -7,11 +7,13 @@ batches that it would have seen, without any generator state in the checkpoint.
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import torch
+from scipy.sparse import csr_array, issparse
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.v2 import functional as TF
@@ -29,6 +31,7 @@ from spact_lib.video import frame_count, iter_frames, read_frames
 # Official augmentation (facts.md): contrast, saturation, brightness 0.9-1.1, hue +-0.05, gamma 0.85-1.15.
 JITTER, HUE, GAMMA = 0.1, 0.05, 0.15
 LUMA = (0.299, 0.587, 0.114)
+CROSS = ((0.0, -1.0, 1.0), (1.0, 0.0, -1.0), (-1.0, 1.0, 0.0))  # x -> (1, 1, 1) cross x
 
 
 class FrameSource(Protocol):
@@ -244,7 +247,7 @@ def apply_colours(clips: Tensor, parameters: Tensor) -> Tensor:
         small change of tint, in one matrix product.
     """
     contrast, saturation, brightness, hue, gray, gamma = parameters[:, :6, None, None, None, None].unbind(1)
-    luma = clips.new_tensor(LUMA).view(3, 1, 1)
+    luma = _constant(LUMA, clips.device).view(3, 1, 1)
 
     def grayscale(x: Tensor) -> Tensor:
         return (x * luma).sum(2, keepdim=True)
@@ -268,8 +271,14 @@ def _hue_rotation(turns: Tensor) -> Tensor:
     """(B,) -> (B, 3, 3): rotation of RGB about the axis (1, 1, 1)."""
     angle = 2 * torch.pi * turns[:, None, None]
     eye = torch.eye(3, device=turns.device)
-    cross = torch.tensor([[0.0, -1, 1], [1, 0, -1], [-1, 1, 0]], device=turns.device) / 3**0.5
+    cross = _constant(CROSS, turns.device) / 3**0.5
     return eye * angle.cos() + (1 - angle.cos()) / 3 + cross * angle.sin()
+
+
+@cache
+def _constant(values: tuple, device: torch.device) -> Tensor:
+    # Made once: a copy to a GPU waits for all that it still has to do.
+    return torch.tensor(values, device=device)
 
 
 class ClipDataset(Dataset):
@@ -278,7 +287,7 @@ class ClipDataset(Dataset):
     Args:
         source: the frames.
         rows: which rows of the source belong to this part (train, val, test).
-        labels: (rows of source,) int64 or (rows of source, K) uint8, or None.
+        labels: (rows of source,) int64 or (rows of source, K) uint8, sparse or not, or None.
         view: sizes and augmentation.
         seed: of everything random, together with (step, position) of the sample.
         sampler: a name of ``FRAME_SAMPLERS``: also return a pair of frames from anywhere in the video, cropped and
@@ -297,7 +306,7 @@ class ClipDataset(Dataset):
         self,
         source: FrameSource,
         rows: np.ndarray,
-        labels: np.ndarray | None,
+        labels: np.ndarray | csr_array | None,
         view: View,
         *,
         seed: int = 0,
@@ -310,6 +319,11 @@ class ClipDataset(Dataset):
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def labels_of(self, rows: np.ndarray) -> Tensor:
+        """Labels of rows of the source: int64 (n,), or uint8 (n, K)."""
+        labels = self.labels[rows]
+        return torch.from_numpy(labels.toarray() if issparse(labels) else labels)
 
     @property
     def test_clips(self) -> int:
@@ -349,7 +363,7 @@ class ClipDataset(Dataset):
             sample["further"] = torch.cat([random_crop(h, w, view, apart)(clip, view.size) for clip in further])
             sample["further_colours"] = torch.from_numpy(np.stack([draw_colours(view, apart) for _ in moments]))
         if self.labels is not None:
-            sample["label"] = torch.from_numpy(np.asarray(self.labels[row]))
+            sample["label"] = self.labels_of(np.array([row]))[0]
         return sample
 
 
@@ -416,7 +430,7 @@ def loader_workers(at_most: int) -> int:
 def training_batches(dataset: ClipDataset, batch_size: int, first: int, last: int, workers: int = 0) -> DataLoader:
     """Batches of steps ``first`` to ``last`` - 1."""
     sampler = StepSampler(len(dataset), batch_size, dataset.seed, first, last)
-    return _Loader(dataset, batch_sampler=sampler, num_workers=workers)
+    return _Loader(dataset, batch_sampler=sampler, num_workers=workers, pin_memory=torch.cuda.is_available())
 
 
 def test_batches(dataset: ClipDataset, batch_size: int, workers: int = 0) -> DataLoader:
@@ -428,7 +442,7 @@ def test_batches(dataset: ClipDataset, batch_size: int, workers: int = 0) -> Dat
     keys = [(row, k) for row in range(len(dataset)) for k in range(clips)]
     batches = [keys[at : at + batch_size] for at in range(0, len(keys), batch_size)]
     batches = batches[distributed.own_part(len(batches))]
-    return _Loader(dataset, batch_sampler=batches, num_workers=workers)
+    return _Loader(dataset, batch_sampler=batches, num_workers=workers, pin_memory=torch.cuda.is_available())
 
 
 def to_float(batch: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:

@@ -36,7 +36,7 @@ def part(
     rows = rows_of(manifest, split)
     if len(rows) == 0:
         rows = rows_of(manifest, "train")
-    labels = None if task is None else manifest.labels(task)
+    labels = None if task is None else manifest.sparse_labels(task)
     return ClipDataset(source, rows, labels, view, seed=seed, sampler=sampler, pair_frames=pair_frames, further=further)
 
 
@@ -67,7 +67,7 @@ def initialize_anonymizer(
         run.log(step, L1=reconstruction_step(f_A, optimizer, frames, frames, spec.precision))
     single = view.model_copy(update={"test_clips": 1})
     held_out = [part(*data, "val", None, single, seed=0) for data in (action, privacy)]
-    errors = [reconstruction_error(f_A, dataset, device, spec.precision) for dataset in held_out]
+    errors = [reconstruction_error(f_A, dataset, device, spec.precision, workers) for dataset in held_out]
     return f_A, {"val_l1": sum(errors) / 2, **run.times}
 
 
@@ -86,11 +86,13 @@ def reconstruction_step(
 
 
 @torch.no_grad()
-def reconstruction_error(f_A: nn.Module, dataset: ClipDataset, device: torch.device, precision: str) -> float:
+def reconstruction_error(
+    f_A: nn.Module, dataset: ClipDataset, device: torch.device, precision: str, workers: int = 0
+) -> float:
     """Mean L1 (Eq. 4) between frames and f_A's output, over the test views of a dataset."""
     f_A.eval()
     total, count = 0.0, 0
-    for batch in test_batches(dataset, 64):
+    for batch in test_batches(dataset, 64, workers):
         frames = to_float(batch, device)["clip"].flatten(0, 1)
         with autocast(device, precision, dims=2):
             total += l1_reconstruction(frames, f_A(frames)).item() * len(frames)

@@ -15,6 +15,7 @@ import hashlib
 import json
 import os
 import shutil
+from array import array
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -24,6 +25,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 from filelock import FileLock
+from scipy.sparse import csr_array, hstack, issparse
 
 from spact_lib.errors import UserError, unknown_name
 from spact_lib.files import utf8_lines, write_json
@@ -110,18 +112,23 @@ class Manifest:
 
         Only a row of the split "unused" may have no known class: -1 (single), all zero (multi).
         """
+        found = self.sparse_labels(task)
+        return found.toarray() if issparse(found) else found
+
+    def sparse_labels(self, task: str) -> np.ndarray | csr_array:
+        """``labels`` with multi-hot ones as a sparse array: of P-HVU's 245,212 rows the dense ones are 472 MB."""
         if self.task(task).name not in self.tasks:
-            return np.concatenate([self.labels(part) for part in task.split("+")], axis=1)
+            return hstack([self.sparse_labels(part) for part in task.split("+")], format="csr")
         index = {c: i for i, c in enumerate(self.tasks[task].classes)}
         cells = self.rows[task].tolist()
         if self.tasks[task].kind == "single":
             return np.fromiter((index.get(cell, -1) for cell in cells), np.int64, len(cells))
-        hot = np.zeros((len(cells), len(index)), np.uint8)
-        for n, cell in enumerate(cells):
-            for label in cell.split("|"):
-                if label in index:
-                    hot[n, index[label]] = 1
-        return hot
+        classes, ends = array("i"), array("i", [0])
+        for cell in cells:
+            classes.extend({index[label] for label in cell.split("|") if label in index})
+            ends.append(len(classes))
+        ones, *places = np.ones(len(classes), np.uint8), *(np.array(part, np.int32) for part in (classes, ends))
+        return csr_array((ones, *places), (len(cells), len(index)))
 
     def leave_out(self, column: str, value: object) -> "Manifest":
         """Rows with ``column == value`` become test, the others train (no val); "unused" rows stay unused.

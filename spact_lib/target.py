@@ -74,7 +74,7 @@ def train_target(
     """
     # Neither the first weights (role 3) nor the batches of f_T or f_B, whatever the seeds: f_A must never have met it.
     seed = spec.seed + FRESH
-    labels = manifest.labels(spec.task)
+    labels = manifest.sparse_labels(spec.task)
     parts = {
         split: ClipDataset(source, rows_of(manifest, split), labels, spec.view, seed=seed)
         for split in ("train", "val", "test")
@@ -100,7 +100,7 @@ def train_target(
         optimizer.step()
         row = {"loss": loss.detach()}
         if step in evaluate_at and has_val:
-            row["val"] = headline(score(predict(network, dims, parts["val"], device), _targets(parts["val"])))
+            row["val"] = headline(score(predict(network, dims, parts["val"], device, workers), _targets(parts["val"])))
         if step in evaluate_at and (not has_val or row["val"] >= _best_val(run.rows)):
             best.load_state_dict(network.state_dict())
         run.log(step, **row)
@@ -163,7 +163,7 @@ def score_target(
         if every_frame not in predicted and every_frame:
             predicted[True] = predict_frames(network, source, rows, view, device, task.kind == "multi")
         elif every_frame not in predicted:
-            dataset = ClipDataset(source, rows, manifest.labels(spec.scores[0].task), view)
+            dataset = ClipDataset(source, rows, manifest.sparse_labels(spec.scores[0].task), view)
             predicted[False] = predict(network, dims, dataset, device, workers), rows
         return predicted[every_frame]
 
@@ -204,4 +204,4 @@ def _best_val(rows: list[dict[str, float]]) -> float:
 
 
 def _targets(dataset: ClipDataset) -> Tensor:
-    return torch.from_numpy(dataset.labels[dataset.rows])
+    return dataset.labels_of(dataset.rows)

@@ -113,7 +113,8 @@ class Run:
         Tensors (scalars without a graph) that lie on a GPU are looked at ``LOOK_EVERY`` steps together, or when
         somebody asks for ``rows``: each look waits until the GPU has done all that it was given.
         """
-        self._queued.append({"step": step, **values})
+        # Here all processes are at the same step; they look, and save, when their own clocks say.
+        self._queued.append({"step": step, **distributed.mean(values)})
         if len(self._queued) >= LOOK_EVERY or not any(map(_waits, values.values())):
             self._look()
 
@@ -129,14 +130,13 @@ class Run:
         known = iter(torch.stack([value.double() for value in waiting]).tolist() if waiting else ())
         new = []
         for row in rows:
-            step, *values = (next(known) if isinstance(value, Tensor) else value for value in row.values())
-            means = distributed.mean(dict(zip(list(row)[1:], values, strict=True)))
-            for name, value in means.items():
+            row = {name: next(known) if isinstance(value, Tensor) else value for name, value in row.items()}
+            for name, value in row.items():
                 if not math.isfinite(value):
                     # A gradient that overflows spoils its weight at once and the loss one step later: name it, too.
                     cause = f" ({found} is not finite)" if (found := _not_finite(self.modules)) else ""
-                    self._refuse(f"{name} became {value} at step {step}", cause)
-            new.append({"step": step, **means})
+                    self._refuse(f"{name} became {value} at step {row['step']}", cause)
+            new.append(row)
         self._rows += new
         if distributed.is_main() and new:
             with open(self._log, "a", encoding="utf-8") as file:

@@ -211,8 +211,9 @@ class Converter:
     def __call__(self, frame: av.VideoFrame) -> np.ndarray:
         turns = quarter_turns(frame)
         width, height = (self.height, self.width) if turns % 2 else (self.width, self.height)
-        # Where rows become fewer, swscale makes the same numbers in planes, in half the time.
-        planes = frame.format.name in ("yuv420p", "yuvj420p") and 10 * height <= 9 * frame.height
+        # Where rows become fewer, or an even number stays, swscale makes the same numbers in planes, in half the time.
+        as_is = (width, height) == (frame.width, frame.height) and height % 2 == 0
+        planes = frame.format.name in ("yuv420p", "yuvj420p") and (as_is or 10 * height <= 9 * frame.height)
         format = "gbrp" if planes else "rgb24"
         frame = self._reformatter.reformat(frame, width, height, format, interpolation=SCALING, threads=1)
         return np.ascontiguousarray(np.rot90(frame.to_ndarray(), turns))
@@ -286,9 +287,15 @@ class _Indices:
 _indices = _Indices()
 
 
-def forget_indices() -> None:
-    """As before any file was read; for measurements of the first time."""
-    _indices.__init__()
+@contextmanager
+def indices_forgotten() -> Iterator[None]:
+    """Within: as before any file was read; for measurements of the first time."""
+    global _indices
+    remembered, _indices = _indices, _Indices()
+    try:
+        yield
+    finally:
+        _indices = remembered
 
 
 def _index(path: str | Path) -> _Index:

@@ -498,13 +498,13 @@ def test_the_largest_omega_that_keeps_the_action_is_taken(
 def test_spact_is_learned_and_chosen_without_privacy_labels(
     finished: tuple[Study, dict], tiny_csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    labels = Manifest.labels
+    labels = Manifest.sparse_labels  # of which ``labels`` is made
 
     def only_actions(self: Manifest, task: str) -> np.ndarray:
         assert task == "action", "SPAct looked at privacy labels"
         return labels(self, task)
 
-    monkeypatch.setattr(Manifest, "labels", only_actions)
+    monkeypatch.setattr(Manifest, "sparse_labels", only_actions)
     other = study(tiny_csv, tmp_path)
     spec = other.method("spact")
     assert outcome(other.store.run(spec)) == outcome(finished[0].store.run(spec))

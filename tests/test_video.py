@@ -159,11 +159,10 @@ def test_indices_are_remembered_and_the_oldest_forgotten(tmp_path: Path, monkeyp
     original = video._read_index
     monkeypatch.setattr(video, "_read_index", lambda path: (sought.append(path.name), original(path))[1])
     monkeypatch.setattr(video, "INDEX_BYTES", 2100)  # of two
-    video.forget_indices()
-    for n in (0, 1, 0, 2, 0, 1, 1, 2):
-        assert frame_count(paths[n]) == 3 + n
+    with video.indices_forgotten():
+        for n in (0, 1, 0, 2, 0, 1, 1, 2):
+            assert frame_count(paths[n]) == 3 + n
     assert sought == ["0.avi", "1.avi", "2.avi", "1.avi", "2.avi"]
-    video.forget_indices()
 
 
 def test_evenly_spaced_times_take_no_room(tmp_path: Path) -> None:
