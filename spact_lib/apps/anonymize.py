@@ -267,6 +267,8 @@ def _digest(path: Path, secret: bytes) -> str:
 
     Keyed: a plain digest would let whoever has the original, or a list of digests, prove that a release was made of it.
     """
+    if not path.is_file():  # a pipe would never end
+        raise UserError(f"there is no file {path}; check the path")
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, lambda: hashlib.blake2b(key=secret, digest_size=8)).hexdigest()
