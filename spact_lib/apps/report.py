@@ -115,6 +115,8 @@ def open_case(study: Study, clip: str = "", anonymizer: str = "", *, steady: boo
 def demonstration(study: Study) -> Path:
     """The study's SPAct as ``spact export`` writes it, in the store; what is not there yet is trained."""
     folder = runs_root() / "anonymizers" / study.method("spact").key()
+    if folder.is_dir():
+        return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_name(f".{folder.name}.lock")):  # another report waits until this one has exported it
         return folder if folder.is_dir() else export(study, "spact", folder)
