@@ -182,9 +182,10 @@ def caveat(case: Case) -> Markdown:
             "name them: `spact report CLIP --protocol /absolute/path/my.csv:gesture/person`."
         )
     elif case.own:
+        learned = ", ".join(dict.fromkeys(Path(role.dataset).stem for role in study.protocol.roles))
         text = (
-            f"They learned {', '.join(dict.fromkeys(role.dataset for role in study.protocol.roles))}: of a clip that "
-            "looks otherwise, they know less; if it is one of these, they may have learned it by heart."
+            f"They learned {learned}: of a clip that looks otherwise, they know less; if it is one of these, they may "
+            "have learned it by heart."
         )
     else:
         text = "The clip is a test video of the data that they learned; none of them has seen it."
@@ -205,8 +206,8 @@ def answers(case: Case) -> dict[str, pd.DataFrame]:
     if case.spec is None:
         print(
             "released, classifier of released data: the attacker to fear was not asked. This study has none that "
-            "learned such releases: the anonymizer was exported from another study, or learns nothing and works at the "
-            "clip's own size."
+            "learned such releases: the anonymizer was exported from another study or store, or learns nothing and "
+            "works at the clip's own size."
         )
     raw = BaselineSpec(name="raw")
     for name in study.protocol.targets:
