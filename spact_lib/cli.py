@@ -250,14 +250,14 @@ def export(args: argparse.Namespace) -> int:
     """A trained anonymizer as one folder: weights, settings, model card. What is not in the store is trained first."""
     from spact_lib import config
     from spact_lib.apps import pretrained
+    from spact_lib.protocols import is_own
     from spact_lib.protocols import protocol as named_protocol
-    from spact_lib.study import METHODS, open_study
+    from spact_lib.study import open_study
 
     profile = config.profile(args.profile)
-    if args.method not in METHODS:  # before minutes of drawing
-        raise unknown_name("method", args.method, METHODS)
-    named_protocol(args.protocol)
-    if profile.source == "mini":
+    pretrained.check(args.method, args.output)  # before minutes of drawing
+    roles = named_protocol(args.protocol).roles
+    if profile.source == "mini" and not all(is_own(role.dataset) for role in roles):
         from data_prep import mini
 
         mini.draw(data_folder(profile), draw=profile.draw, scale=profile.scale)
@@ -480,9 +480,10 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--profile", default="mini", help="smoke, mini (default) or paper")
     verb.add_argument("--seed", type=from_0_up, default=0)
     verb = add(anonymize)
+    named_anonymizer = "downsample_2x, obf_blackening or another that learns nothing; or what `spact export` made"
     verb.add_argument("input", type=Path, help="a video of any format that FFmpeg reads, or a folder of them")
     verb.add_argument("output", type=Path, help="an .mp4 file; for a folder: the folder that mirrors it")
-    verb.add_argument("--anonymizer", required=True, metavar="NAME|DIR", help="a baseline, or what `spact export` made")
+    verb.add_argument("--anonymizer", required=True, metavar="NAME|DIR", help=named_anonymizer)
     verb.add_argument(
         "--short-side", type=int, metavar="PIXELS",
         help="frames are resized to this before (default: what f_A was judged at; baselines: as they are)",

@@ -79,7 +79,7 @@ def detector(kind: str, folder: Path, manifest: Manifest) -> Detector:
     Raises:
         UserError: the boxes are not stored, or the detector's weights are neither on this machine nor to be had.
     """
-    return _oracle(folder, manifest) if kind == "oracle" else _coco()
+    return _oracle(folder, manifest) if kind == "oracle" else coco()
 
 
 def _oracle(folder: Path, manifest: Manifest) -> Detector:
@@ -120,7 +120,8 @@ def _coco_network() -> nn.Module:
         raise UserError(f"the person detector's weights cannot be downloaded ({error}); {where}") from error
 
 
-def _coco() -> Detector:
+def coco() -> Detector:
+    """``detector`` "coco", which asks for frames alone; the numbers of row and frames are free."""
     device = pick_device()
     network = _coco_network().to(device)
 

@@ -1,6 +1,8 @@
 """Files and folders of videos through baselines: what is written, skipped, refused."""
 
+import io
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -9,8 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from test_obfuscation import Network
+from tqdm import tqdm
 
-from spact_lib import cli
+from spact_lib import cli, obfuscation
 from spact_lib.apps import anonymize as app
 from spact_lib.apps.anonymize import Settings, VideoMethod, anonymize, load_method, plan
 from spact_lib.errors import UserError
@@ -18,6 +22,11 @@ from spact_lib.video import probe, read_frames, write_video
 
 FRAMES = np.random.default_rng(0).integers(0, 256, (9, 24, 32, 3), dtype=np.uint8).repeat(2, 0)
 AWKWARD = ["two words.avi", "-dash.mp4", 'it\'s "quoted".mp4', "line\nbreak.mkv", "🙂.mp4", "a:b%d.MP4", "sub/x.y.mp4"]
+
+
+@pytest.fixture(autouse=True)
+def own_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPACT_RUNS", str(tmp_path / "runs"))
 
 
 @pytest.fixture
@@ -63,9 +72,68 @@ def test_what_was_made_otherwise_is_neither_kept_silently_nor_replaced(folder: P
     others = (Settings(keep_size=False), Settings(short_side=16), Settings(steady=True))
     for method, settings in ((two, Settings()), *((four, other) for other in others)):
         done, failed = anonymize([(source, out)], method, settings)
-        assert done == {} and "made otherwise; give --overwrite" in failed[source]
+        assert done == {} and "made otherwise or of another video than" in failed[source]
     done, _ = anonymize([(source, out)], two, Settings(short_side=16, keep_size=False, overwrite=True))
     assert done[out].released == (10, 8) and probe(out).width == 10  # 21x16, halved
+
+
+def test_another_video_of_the_same_name_and_length_is_not_taken_for_the_finished_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, theirs = (write_video(tmp_path / camera / "IMG_1.mov.mp4", frames, 25) for camera, frames in
+                    (("cam1", FRAMES), ("cam2", FRAMES[::-1])))  # fmt: skip
+    out, method = tmp_path / "out.mp4", load_method("downsample_2x")
+    anonymize([(ours, out)], method, Settings())
+    done, failed = anonymize([(theirs, out)], method, Settings())
+    assert not done and "of another video than" in failed[theirs] and "cam2" in failed[theirs]
+    elsewhere = Path(shutil.copy(ours, tmp_path / "renamed.mp4"))
+    assert anonymize([(elsewhere, out)], method, Settings()) == ({}, {})  # the same video under another name
+    done, _ = anonymize([(theirs, out)], method, Settings(overwrite=True))
+    assert list(done) == [out] and anonymize([(theirs, out)], method, Settings()) == ({}, {})
+    # The digest says nothing to those who have the original, but not this store.
+    monkeypatch.setenv("SPACT_RUNS", str(tmp_path / "another"))
+    again = anonymize([(theirs, tmp_path / "again.mp4")], method, Settings())[0]
+    assert len(again) == 1 and app._comment(out) != app._comment(tmp_path / "again.mp4")
+
+
+def test_the_bar_is_as_long_as_what_is_left(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bars = []
+
+    def bar(**options: object) -> tqdm:
+        bars.append(tqdm(**options | {"disable": False, "file": io.StringIO()}))
+        return bars[-1]
+
+    monkeypatch.setattr(app, "tqdm", bar)
+    method, pairs = load_method("downsample_2x"), plan(folder, tmp_path / "out")
+    (folder / "broken.mov").write_text("not a video" * 1000)
+    anonymize(pairs[:2], method, Settings())
+    _, failed = anonymize([*pairs, (folder / "broken.mov", tmp_path / "broken.mp4")], method, Settings())
+    assert len(failed) == 1
+    for shown, done in zip(bars, (pairs[:2], pairs[2:]), strict=True):
+        assert shown.n == pytest.approx(shown.total) == sum(source.stat().st_size for source, _ in done)
+
+
+def test_persons_are_blackened_and_blurred(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+
+    def refuse(weights: object) -> None:
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(obfuscation, "fasterrcnn_mobilenet_v3_large_320_fpn", refuse)
+    with pytest.raises(UserError, match="cannot be downloaded .no route to host.; put https://.* at .*/torch/.*.pth"):
+        load_method("obf_blackening")
+    monkeypatch.setattr(obfuscation, "fasterrcnn_mobilenet_v3_large_320_fpn", lambda weights: Network())
+    source = write_video(tmp_path / "a.mp4", FRAMES, 25, quality=0)
+    spread = {}
+    for name in obfuscation.OBFUSCATIONS:
+        out = tmp_path / f"{name}.mp4"
+        done, _ = anonymize([(source, out)], load_method(name), Settings())
+        assert done[out].released == (32, 24)
+        released, raw = (read_frames(path, range(len(FRAMES))).astype(int) for path in (out, source))
+        inside = released[:, 7:13, 5:13]  # of the box that the network sees
+        spread[name] = inside.std((1, 2)).mean()
+        assert np.abs(released - raw)[:, 18:, 20:].mean() < 25 and (name != "obf_blackening" or inside.max() < 40)
+    assert spread["obf_blackening"] < spread["obf_strong_blur"] < spread["obf_weak_blur"]
 
 
 def test_an_interrupted_run_continues(folder: Path, tmp_path: Path) -> None:
@@ -140,8 +208,14 @@ def test_refusals(folder: Path, tmp_path: Path) -> None:
     os.link(clip, folder / "-dash.mov")
     with pytest.raises(UserError, match=r"would both become .*-dash\.mp4; rename one"):
         plan(folder, tmp_path / "out")
-    with pytest.raises(UserError, match="unknown anonymizer 'blur'; choose one of: a folder that .*, downsample_2x"):
-        load_method("blur")
+    named = "a folder that .*, downsample_2x.*, obf_weak_blur$"
+    for name, message in (
+        ("blur", f"unknown anonymizer 'blur'; choose one of: {named}"),
+        ("noise_features", "is not offered: .*; choose another"),
+        ("supervised", "is learned; `spact export FOLDER --method supervised` makes"),
+    ):
+        with pytest.raises(UserError, match=message):
+            load_method(name)
     f_A = VideoMethod("f_A", "key", 32, lambda frames: frames)
     with pytest.raises(UserError, match="short side of 8 pixels; give at least 16"):
         anonymize([], f_A, Settings(short_side=8))

@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import pickle
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,9 @@ import pytest
 import torch
 from safetensors.torch import save_model
 
+from data_prep import mini
+from spact_lib import cli
+from spact_lib.apps import pretrained
 from spact_lib.apps.anonymize import Settings, anonymize, load_method
 from spact_lib.apps.pretrained import export
 from spact_lib.config import Schedule, View, profile
@@ -23,6 +27,11 @@ from spact_lib.study import Study
 from spact_lib.video import probe, write_video
 
 VIEW = View(stored_side=16, size=16, n_frames=4, stride=1, crop=(0.8, 1.0), test_crop=1.0, flip=0.0, test_clips=1)
+
+
+@pytest.fixture(autouse=True)
+def own_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPACT_RUNS", str(tmp_path / "runs"))
 
 
 @pytest.fixture(scope="module")
@@ -57,14 +66,50 @@ def test_an_export_is_the_trained_network_and_says_what_it_is(study: Study, expo
     row = f"| privacy cMAP | {privacy['cmap']:.1f} | {raw['cmap']:.1f} | {privacy['cmap_chance']:.1f} |"
     assert row in card and f"| action top-1 | {action['top1']:.1f} |" in card
     for part in (
-        "A demonstration",
+        "action: tiny",
         "omega 0.5, 2 steps, seed 0",
         "without privacy labels",
         "task attributes",
         "Limits",
     ):
         assert part in card
-    assert "None" not in card and "nan" not in card
+    assert "None" not in card and "nan" not in card and "drawn" not in card  # it learned a CSV of videos
+
+
+def test_only_what_learned_drawn_pictures_is_called_a_demonstration(
+    study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, mixed = study.protocol, protocol("ucf101_vispr1")
+    store = Store(tmp_path, read_only=True)
+    assert [pretrained.drawn(replace(study, protocol=each, store=store)) for each in (own, mixed)] == [False, True]
+    monkeypatch.setattr(pretrained, "drawn", lambda study: True)
+    card = (export(study, "spact", tmp_path / "spact") / "README.md").read_text()
+    assert "**A demonstration.** It learned from drawn pictures" in card
+
+
+def test_the_command_draws_nothing_for_ones_own_videos_or_before_it_has_looked(
+    tiny_csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    def drawing(*arguments: object, **named: object) -> None:
+        raise UserError("it draws")
+
+    monkeypatch.setattr(mini, "draw", drawing)
+    monkeypatch.setattr(pretrained, "export", lambda study, method, folder: folder)
+    monkeypatch.setenv("SPACT_RUNS", str(tmp_path / "runs"))
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").touch()
+    own = ["--protocol", f"{tiny_csv}:action/attributes"]
+    for arguments, said in (
+        (["new", *own], "export: "),
+        (["new"], "it draws"),
+        (["new", "--method", "obf_blackening"], "`spact anonymize --anonymizer obf_blackening` knows it by name"),
+        (["new", "--method", "noise_features"], "noise_features is not offered: "),
+        (["full"], "is already there"),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            cli.main(["export", str(tmp_path / arguments[0]), "--profile", "smoke", *arguments[1:]])
+        printed = capsys.readouterr()
+        assert said in printed.out + printed.err and stop.value.code == (0 if said == "export: " else 2)
 
 
 def die_before_the_rename(study: Study, folder: Path) -> None:
@@ -99,10 +144,32 @@ def test_an_export_runs_on_videos(exported: Path, tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_exported(study: Study, exported: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="downsample_2x has no f_A that works by itself"):
-        export(study, "downsample_2x", tmp_path / "out")
+    for method, message in (
+        ("downsample_2x", "downsample_2x has no f_A to export"),
+        ("noise_features", "noise_features is not offered"),
+        ("spatc", "unknown method 'spatc'"),
+    ):
+        with pytest.raises(UserError, match=message):
+            export(study, method, tmp_path / "out")
     with pytest.raises(UserError, match="is already there"):
         export(study, "spact", exported)
+
+
+def test_of_two_exports_to_one_folder_the_slower_one_is_refused(
+    study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rename = os.replace
+
+    def too_late(source: Path, target: Path) -> None:
+        if target == tmp_path / "spact":
+            target.mkdir()
+            (target / "README.md").touch()
+        rename(source, target)
+
+    monkeypatch.setattr(os, "replace", too_late)
+    with pytest.raises(UserError, match="is already there"):
+        export(study, "spact", tmp_path / "spact")
+    assert [path.name for path in tmp_path.iterdir()] == ["spact"]
 
 
 def folder(path: Path, **changes: object) -> Path:
@@ -121,6 +188,7 @@ class Trap:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"width": 4096}, f"{WEIGHTS} does not fit the config.json"),  # of 280 GB: refused before it is built
         ({"width": 4}, f"{WEIGHTS} does not fit the config.json"),
         ({"format": FORMAT + 1}, f"has format {FORMAT + 1}, newer than {FORMAT}, .*update spact"),
         ({"format": None}, "not the config of an exported anonymizer"),

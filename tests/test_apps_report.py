@@ -1,6 +1,8 @@
 """The report on a clip: its classifiers, its measures, its page."""
 
 import re
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from test_apps_pretrained import folder as exported_folder
 from test_apps_pretrained import study as study  # a fixture
 
 from spact_lib import cli
@@ -69,6 +72,7 @@ def test_what_the_store_has_no_classifier_for_is_said(study: Study, tmp_path: Pa
     assert here.result.released == (32, 22)
     answers = report.answers(here)
     assert list(answers["action"]) == ["raw clip", "released, classifier of raw data", "share"]
+    assert capsys.readouterr().out.count("classifier of released data: the attacker to fear was not asked") == 1
     assert "&lt;img src=x onerror" in report.summary(here).data and "<img" not in report.summary(here).data
     assert "learns nothing" in report.model_card(here).data
     unknown = replace(here, spec=study.anonymizer("spact", 0.123))
@@ -80,7 +84,8 @@ def test_what_the_store_has_no_classifier_for_is_said(study: Study, tmp_path: Pa
 
 def test_classifiers_of_drawn_data_are_not_believed(study: Study, tmp_path: Path) -> None:
     source = write_video(tmp_path / "a.mp4", np.zeros((3, 20, 20, 3), np.uint8), 25)
-    assert "know only drawn pictures" not in report.caveat(case(study, source, source)).data  # they learned a CSV
+    # They learned a CSV, whose folder is nobody's business.
+    assert report.caveat(case(study, source, source)).data.startswith("They learned tiny: ")
     drawn = replace(study, protocol=PROTOCOLS["ucf101_vispr1"], store=Store(tmp_path, read_only=True))
     assert "know only drawn pictures" in report.caveat(case(drawn, source, source)).data
     assert "none of them has seen it" in report.caveat(case(drawn, source, source, own=False)).data
@@ -133,6 +138,49 @@ def test_what_cannot_be_reported_is_told_before_the_notebook_runs(tmp_path: Path
         assert re.search(message, told) and told.count("\n") == 1
     clip = write_video(tmp_path / "a.mp4", np.zeros((3, 20, 20, 3), np.uint8), 25)
     assert status(str(clip), "--anonymizer", "blur") == 2 and "unknown anonymizer 'blur'" in capsys.readouterr().err
+    for output, what in ((tmp_path, "a folder"), (clip, "the clip itself")):
+        assert status(str(clip), "--output", str(output)) == 2 and f"is {what}; name the" in capsys.readouterr().err
     with pytest.raises(UserError, match="has no parameter 'PROFIEL'"):
         report.report_clip(clip, tmp_path / "a.html", PROFIEL="smoke")
     assert not (tmp_path / "a.html").exists()
+
+
+def test_of_a_report_only_the_page_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran = []
+
+    def run(path: Path, output: Path, parameters: dict, **options: object) -> None:
+        nbformat.write(new_notebook(cells=[new_markdown_cell("## Side by side")]), output)
+        ran.append((output, parameters))
+
+    monkeypatch.setattr(report, "run_notebook", run)
+    monkeypatch.chdir(tmp_path)
+    clip, page = write_video(tmp_path / "a.mp4", np.zeros((3, 20, 20, 3), np.uint8), 25), tmp_path / "a.html"
+    exported_folder(tmp_path / "f_A")
+    assert report.report_clip(Path("a.mp4"), page, ANONYMIZER="f_A") == page and "Side by side" in page.read_text()
+    # The notebook works in another folder than the user.
+    assert (ran[0][1]["CLIP"], ran[0][1]["ANONYMIZER"]) == (str(clip), str(tmp_path / "f_A"))
+
+    def full(notebook: Path, title: str) -> str:
+        raise OSError("no space")
+
+    monkeypatch.setattr(report, "html_page", full)
+    with pytest.raises(OSError):
+        report.report_clip(clip, page, ANONYMIZER="downsample_2x")
+    assert ran[1][1]["ANONYMIZER"] == "downsample_2x"
+    assert not [path for path in (tmp_path / "runs").rglob("*") if path.is_file() and path.suffix != ".lock"]
+
+
+def test_two_reports_at_once_export_one_demonstration(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    study.method("spact")
+    exports = []
+
+    def export(study: Study, method: str, folder: Path) -> Path:
+        exports.append(folder)
+        time.sleep(0.2)
+        folder.mkdir()
+        return folder
+
+    monkeypatch.setattr(report, "export", export)
+    with ThreadPoolExecutor(2) as pool:
+        folders = set(pool.map(report.demonstration, [study, study]))
+    assert folders == set(exports) and len(exports) == 1

@@ -9,6 +9,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from av.video.reformatter import ColorTrc
 
 from spact_lib.apps.transcode import Steady, flicker, survey, transcode
 from spact_lib.errors import UserError
@@ -36,6 +37,7 @@ def encode(
     matrix: list[int] | None = None,
     pixel: Fraction = Fraction(1),
     b_frames: int = 0,
+    transfer: ColorTrc = ColorTrc.BT709,
 ) -> Path:
     """A dark left and a bright right half, brightness falling with the frame's number; a tone; who filmed it where."""
     with av.open(str(path), "w", options={"movflags": "use_metadata_tags"} if path.suffix == ".mp4" else {}) as file:
@@ -44,6 +46,7 @@ def encode(
         stream.width, stream.height, stream.pix_fmt = *size, pix_fmt
         context = stream.codec_context
         context.time_base, context.sample_aspect_ratio, context.max_b_frames = time_base, pixel, b_frames
+        context.color_trc = transfer
         if matrix:
             stream.set_display_matrix(matrix)
         track = file.add_stream(sound, rate=48000, layout="stereo") if sound else None
@@ -51,7 +54,7 @@ def encode(
             array = np.full((size[1], size[0], 3), 40 + i, np.uint8)
             array[:, size[0] // 2 :] = 200 - i
             frame = av.VideoFrame.from_ndarray(array, format="rgb24")
-            frame.pts, frame.time_base = times(i), time_base
+            frame.pts, frame.time_base, frame.color_trc = times(i), time_base, transfer
             file.mux(stream.encode(frame))
         file.mux(stream.encode(None))
         for start in range(0, int(times(frames - 1) * time_base * 48000) if track else 0, 4800):
@@ -277,6 +280,15 @@ def test_bad_input_is_refused_in_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot write .*out.mp4"):
         transcode(source, tmp_path / "file" / "out.mp4", inverted)
     assert {path.name for path in tmp_path.iterdir()} == names | {"good.mp4", "file"}
+
+
+def test_hdr_is_refused_with_the_command_that_converts_it(tmp_path: Path) -> None:
+    for transfer, name in ((ColorTrc.SMPTE2084, "PQ"), (ColorTrc.ARIB_STD_B67, "HLG")):
+        for codec, pix_fmt in (("libx264", "yuv420p"), ("ffv1", "yuv420p10le")):
+            source = encode(tmp_path / f"{name}.mkv", codec, pix_fmt=pix_fmt, transfer=transfer, frames=2)
+            with pytest.raises(UserError, match=rf"{name}.mkv is HDR \({name}\); convert it to SDR first: ffmpeg -i "):
+                survey(source)
+    assert survey(encode(tmp_path / "sdr.mkv", "ffv1", pix_fmt="yuv420p10le", frames=2)).frames == 2
 
 
 REAL = ["gestures/PS7A2P2T1.avi", "misc/demo.mp4", "misc/demo_spatiotemporal_det.mp4", "misc/test.avi"]

@@ -146,7 +146,8 @@ def test_prepare_leaves_out_and_says_so(table: Path, tmp_path: Path, monkeypatch
     assert rows_set_aside(kept) == {"train": 2, "val": 1, "test": 2}
 
 
-def test_anonymize_skips_or_stops(table: Path, tmp_path: Path, capsys) -> None:
+def test_anonymize_skips_or_stops(table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    monkeypatch.setenv("SPACT_RUNS", str(tmp_path / "runs"))
     (tmp_path / "in").mkdir()
     (tmp_path / "cut.avi").rename(tmp_path / "in" / "a.avi")
     (tmp_path / AWKWARD[0]).rename(tmp_path / "in" / "b.avi")

@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import os
+import secrets
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from filelock import FileLock
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
@@ -20,7 +22,11 @@ from spact_lib.baselines import BASELINES
 from spact_lib.device import pick_device
 from spact_lib.errors import UserError, unknown_name
 from spact_lib.experiments import anonymize_uint8, to_tensor, to_uint8
+from spact_lib.files import disk_errors, write_text
 from spact_lib.networks.anonymizer import WEIGHTS, Anonymizer, read_config
+from spact_lib.obfuscation import OBFUSCATIONS, coco, mask, obfuscation
+from spact_lib.paths import runs_root
+from spact_lib.study import METHODS
 from spact_lib.video import open_video
 
 # In a folder, what else lies there (texts, pictures, thumbnails) is left out; a file given by name is always tried.
@@ -29,6 +35,10 @@ SUFFIXES = frozenset(
     ".mxf .ogg .ogv .rm .rmvb .ts .vob .webm .wmv .y4m".split()
 )
 SMALLEST = 16  # pixels that f_A needs: it halves four times
+NOT_OFFERED = {
+    "raw": "raw hides nothing, so its output would only look safe",
+    "noise_features": "noise_features is not offered: it hides by noise that is drawn for each frame of a dataset",
+}
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +47,8 @@ log = logging.getLogger(__name__)
 class VideoMethod:
     """A function of frames, uint8 RGB (n, h, w, 3) -> uint8 RGB (n, h', w', 3).
 
-    ``key`` names it with its weights; ``short_side`` is the frame size it was learned and judged at (baselines: None).
+    ``key`` names it with its weights; ``short_side`` is the frame size it was learned and judged at (what learns
+    nothing: None).
     """
 
     name: str
@@ -58,17 +69,22 @@ class Settings:
 
 
 def load_method(name: str) -> VideoMethod:
-    """A baseline by name, or the f_A of a folder that ``spact export`` made.
+    """By name a baseline, or persons blackened or blurred; or the f_A of a folder that ``spact export`` made.
 
     Raises:
-        UserError: neither; ``raw``, which hides nothing; a folder that ``Anonymizer.from_pretrained`` refuses.
+        UserError: none of these; one that is not offered; the person detector's weights are neither on this machine nor
+            to be had; a folder that ``Anonymizer.from_pretrained`` refuses.
     """
-    if name == "raw":
-        raise UserError("raw hides nothing, so its output would only look safe; choose another anonymizer")
+    if name in NOT_OFFERED:
+        raise UserError(f"{NOT_OFFERED[name]}; choose another anonymizer")
     if name in BASELINES:
         return VideoMethod(name, name, None, lambda frames: to_uint8(BASELINES[name](to_tensor(frames))))
+    if name in OBFUSCATIONS:
+        return VideoMethod(name, name, None, _obfuscated(name))
     if not Path(name).is_dir():
-        legal = [*sorted(BASELINES.keys() - {"raw"}), "a folder that `spact export` made"]
+        if name in METHODS:
+            raise UserError(f"{name} is learned; `spact export FOLDER --method {name}` makes a folder of it, give that")
+        legal = [*(BASELINES.keys() | OBFUSCATIONS.keys()) - NOT_OFFERED.keys(), "a folder that `spact export` made"]
         raise unknown_name("anonymizer", name, legal)
     config, f_A = read_config(name), Anonymizer.from_pretrained(name).to(pick_device())
     key = hashlib.sha256((Path(name) / WEIGHTS).read_bytes()).hexdigest()[:16]
@@ -78,6 +94,16 @@ def load_method(name: str) -> VideoMethod:
         config["short_side"],
         lambda frames: anonymize_uint8(f_A, frames, config["precision"]),
     )
+
+
+def _obfuscated(name: str) -> Callable[[np.ndarray], np.ndarray]:
+    obfuscate, find = obfuscation(name), coco()
+
+    def apply(frames: np.ndarray) -> np.ndarray:
+        persons = mask(find(0, np.arange(len(frames)), frames), *frames.shape[1:3])
+        return to_uint8(obfuscate(to_tensor(frames), persons))
+
+    return apply
 
 
 def plan(source: Path, target: Path) -> list[tuple[Path, Path]]:
@@ -126,7 +152,7 @@ def anonymize(
 ) -> tuple[dict[Path, Result], dict[Path, str]]:
     """Write the videos of a ``plan``, several at a time, each complete or not at all; log a line for each.
 
-    What an earlier run with the same anonymizer and settings has finished is skipped.
+    What an earlier run has made of the same video with the same anonymizer and settings is skipped.
 
     Args:
         stop_at_first: raise for the first file that cannot be done, instead of going on without it.
@@ -148,11 +174,12 @@ def anonymize(
             "%s learned and was judged at a short side of %d pixels; what it hides at %d is not known",
             method.name, method.short_side, side,
         )  # fmt: skip
-    # The only metadata of an output: it tells which run made it, and that it is no original.
+    # The only metadata of an output: it tells what made it, of what, and that it is no original.
     size = "input" if settings.keep_size else "processed"
     sound = "kept" if settings.keep_audio else "removed"
     comment = f"anonymized by spact: {method.key}, short side {side or 'as stored'}, size {size}, sound {sound}"
     comment += ", steady" * settings.steady
+    secret = _secret()
     threads, stop = max(1, (os.cpu_count() or 1) // jobs), threading.Event()
     done, failed = {}, {}
 
@@ -160,19 +187,25 @@ def anonymize(
         def advance(part: float) -> None:
             if stop.is_set():
                 raise KeyboardInterrupt
+            ahead[source] -= part * weights[source]
             bar.update(part * weights[source])
 
+        made = f"{comment}, source {_digest(source, secret)}"
         if target.exists() and not settings.overwrite:
-            if _comment(target) == comment:
+            if _comment(target) == made:
                 return None
-            raise UserError(f"{target} is there, and made otherwise; give --overwrite, or another output")
+            raise UserError(
+                f"{target} is there, and made otherwise or of another video than {source}; give --overwrite, or "
+                "another output"
+            )
         return transcode(
             source, target, method.apply, short_side=side, keep_size=settings.keep_size,
-            keep_audio=settings.keep_audio, steady=settings.steady, comment=comment, threads=threads,
+            keep_audio=settings.keep_audio, steady=settings.steady, comment=made, threads=threads,
             on_frames=advance,
         )  # fmt: skip
 
     weights = {source: source.stat().st_size if source.exists() else 0 for source, _ in pairs}
+    ahead = dict(weights)  # what of them is still to come
     with (
         _torch_threads(threads),
         logging_redirect_tqdm(),
@@ -184,6 +217,8 @@ def anonymize(
         try:
             for future in as_completed(running):
                 source, target = running[future]
+                bar.total -= ahead[source]  # of what was skipped or failed: it takes no time any more
+                bar.refresh()
                 try:
                     result = future.result()
                 except UserError as error:
@@ -213,6 +248,32 @@ def describe(result: Result) -> str:
         f"{result.method_seconds / result.seconds:.0%} of it the anonymizer; flicker {result.flicker:.2f} beside a "
         f"change of {result.change:.2f} in the input; sound {result.audio}"
     )
+
+
+def _secret() -> bytes:
+    """The key of this store's digests, made once."""
+    path = runs_root() / "anonymize.key"
+    if not path.exists():
+        with disk_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(f"{path}.lock"):
+                if not path.exists():
+                    write_text(path, secrets.token_hex(32))
+    return path.read_bytes()
+
+
+def _digest(path: Path, secret: bytes) -> str:
+    """What tells one input from another, whatever they are called and however alike they are in length and size.
+
+    Keyed: a plain digest would let whoever has the original, or a list of digests, prove that a release was made of it.
+    """
+    if not path.is_file():  # a pipe would never end
+        raise UserError(f"there is no file {path}; check the path")
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, lambda: hashlib.blake2b(key=secret, digest_size=8)).hexdigest()
+    except OSError as error:
+        raise UserError(f"cannot read {path} ({error.strerror}); check the path") from error
 
 
 def _comment(path: Path) -> str | None:

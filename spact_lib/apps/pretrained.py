@@ -7,12 +7,35 @@ import shutil
 from pathlib import Path
 
 from spact_lib import __version__
+from spact_lib.apps.anonymize import NOT_OFFERED
 from spact_lib.config import AnonymizerSpec, InitAnonymizerSpec
-from spact_lib.errors import UserError
+from spact_lib.errors import UserError, unknown_name
 from spact_lib.experiments import Artifact
 from spact_lib.networks.anonymizer import CONFIG, FORMAT, WEIGHTS, Anonymizer
-from spact_lib.study import Study
+from spact_lib.protocols import is_own
+from spact_lib.study import METHODS, Study
 from spact_lib.tables import label, printable, table
+
+
+def check(method: str, folder: Path) -> None:
+    """Refuse now what would else end hours of training.
+
+    Raises:
+        UserError: an unknown method, one without an f_A, one that is not offered; the folder holds something already.
+    """
+    if method not in METHODS:
+        raise unknown_name("method", method, METHODS)
+    if method in NOT_OFFERED:
+        raise UserError(f"{NOT_OFFERED[method]}; choose another method")
+    if METHODS[method] in ("baseline", "obfuscation"):
+        raise UserError(f"{method} has no f_A to export; `spact anonymize --anonymizer {method}` knows it by name")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder} is already there; choose another place, or remove it")
+
+
+def drawn(study: Study) -> bool:
+    """Whether a study learns from the built-in data, and so knows nothing but drawn pictures."""
+    return study.profile.source == "mini" and not any(is_own(role.dataset) for role in study.protocol.roles)
 
 
 def export(study: Study, method: str, folder: Path) -> Path:
@@ -21,14 +44,12 @@ def export(study: Study, method: str, folder: Path) -> Path:
     What is not in the study's store yet is trained first: the anonymizer, and the targets whose scores the card gives.
 
     Raises:
-        UserError: the method learns no f_A, or one that needs its noise; the folder holds something already.
+        UserError: as ``check``.
         NotTrainedError: something is missing where training is forbidden.
     """
+    folder = folder.resolve()  # "." has no name
+    check(method, folder)
     spec = study.method(method)
-    if not isinstance(spec, InitAnonymizerSpec | AnonymizerSpec):
-        raise UserError(f"{method} has no f_A that works by itself; `spact anonymize` knows baselines by name")
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder} is already there; choose another place, or remove it")
     weights = study.store.files(spec) / WEIGHTS
     artifact = study.store.run(spec)
     start = spec if isinstance(spec, InitAnonymizerSpec) else spec.f_A
@@ -51,6 +72,9 @@ def export(study: Study, method: str, folder: Path) -> Path:
         Anonymizer.from_pretrained(temporary)  # what cannot be read back is not handed out
         (temporary / "README.md").write_text(model_card(study, method, spec, artifact), encoding="utf-8")
         os.replace(temporary, folder)
+    except OSError:
+        check(method, folder)  # another process was faster
+        raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return folder
@@ -64,7 +88,7 @@ def model_card(study: Study, method: str, spec: InitAnonymizerSpec | AnonymizerS
     text = printable(scores)
     parameters = sum(p.numel() for p in Anonymizer(start.width).parameters())
     lines = [f"# {label(method)} anonymizer, profile {study.profile.name}", ""]
-    if study.profile.source == "mini":
+    if drawn(study):
         lines += [
             "**A demonstration.** It learned from drawn pictures, not from people: it shows how the tools work, and",
             "protects nobody. For real videos, learn one on real data.",

@@ -13,13 +13,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from filelock import FileLock
 from IPython.display import HTML, Markdown
 from safetensors.torch import load_model
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 from torchvision.transforms.v2 import functional as TF
 
 from spact_lib.apps.anonymize import Settings, anonymize, load_method
-from spact_lib.apps.pretrained import export
+from spact_lib.apps.pretrained import drawn, export
 from spact_lib.apps.transcode import Result, survey
 from spact_lib.apps.viewer import show_clip
 from spact_lib.attention import attention
@@ -33,7 +34,6 @@ from spact_lib.manifest import Manifest, Task
 from spact_lib.networks.anonymizer import read_config
 from spact_lib.notebooks import read_notebook, run_notebook
 from spact_lib.paths import NOTEBOOKS, runs_root
-from spact_lib.protocols import is_own
 from spact_lib.study import Study, test_items
 from spact_lib.tables import label
 from spact_lib.target import build_target, predict
@@ -105,7 +105,7 @@ def open_case(study: Study, clip: str = "", anonymizer: str = "", *, steady: boo
     if failed:
         raise UserError(failed[source])
     name, spec, card = method.name, None, ""
-    if Path(anonymizer).is_dir():
+    if method.short_side is not None:  # a folder
         name, spec = str(read_config(anonymizer).get("method")), _spec_of(study, anonymizer)
         path = Path(anonymizer) / "README.md"
         card = path.read_text(encoding="utf-8") if path.is_file() else ""
@@ -115,7 +115,11 @@ def open_case(study: Study, clip: str = "", anonymizer: str = "", *, steady: boo
 def demonstration(study: Study) -> Path:
     """The study's SPAct as ``spact export`` writes it, in the store; what is not there yet is trained."""
     folder = runs_root() / "anonymizers" / study.method("spact").key()
-    return folder if folder.is_dir() else export(study, "spact", folder)
+    if folder.is_dir():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_name(f".{folder.name}.lock")):  # another report waits until this one has exported it
+        return folder if folder.is_dir() else export(study, "spact", folder)
 
 
 def _reading(study: Study) -> Study:
@@ -125,7 +129,7 @@ def _reading(study: Study) -> Study:
 def _spec_of(study: Study, folder: str) -> Method | None:
     config = read_config(folder)
     try:
-        spec = _reading(study).method(config.get("method"))
+        spec = _reading(study).method(str(config.get("method")))
     except UserError:  # an unknown method, or one that is not trained here
         return None
     return spec if spec.key() == config.get("key") else None
@@ -170,7 +174,7 @@ def show_side_by_side(case: Case) -> None:
 def caveat(case: Case) -> Markdown:
     """Whether the classifiers know anything of this clip."""
     study = case.study
-    if case.own and study.profile.source == "mini" and not any(is_own(role.dataset) for role in study.protocol.roles):
+    if case.own and drawn(study):
         text = (
             "**These classifiers know only drawn pictures.** They learned the built-in data and must name one of its "
             "classes whatever they see: for a real video the tables below mean nothing, neither before nor after. "
@@ -178,9 +182,10 @@ def caveat(case: Case) -> Markdown:
             "name them: `spact report CLIP --protocol /absolute/path/my.csv:gesture/person`."
         )
     elif case.own:
+        learned = ", ".join(dict.fromkeys(Path(role.dataset).stem for role in study.protocol.roles))
         text = (
-            f"They learned {', '.join(dict.fromkeys(role.dataset for role in study.protocol.roles))}: of a clip that "
-            "looks otherwise, they know less."
+            f"They learned {learned}: of a clip that looks otherwise, they know less; if it is one of these, they may "
+            "have learned it by heart."
         )
     else:
         text = "The clip is a test video of the data that they learned; none of them has seen it."
@@ -198,6 +203,12 @@ def answers(case: Case) -> dict[str, pd.DataFrame]:
     Classifiers that are not in the store are left out, with a printed line.
     """
     study, found = _reading(case.study), {}
+    if case.spec is None:
+        print(
+            "released, classifier of released data: the attacker to fear was not asked. This study has none that "
+            "learned such releases: the anonymizer was exported from another study or store, or learns nothing and "
+            "works at the clip's own size."
+        )
     raw = BaselineSpec(name="raw")
     for name in study.protocol.targets:
         spec = study.target_spec(raw, name)
@@ -297,16 +308,26 @@ def report_clip(clip: Path, output: Path, **parameters: object) -> Path:
         parameters: of the notebook, by its names.
 
     Raises:
-        UserError: the clip cannot be read, before anything is trained; a wrong parameter; the notebook fails.
+        UserError: the clip cannot be read or the page not be there, before anything is trained; a wrong parameter; the
+            notebook fails.
     """
     survey(clip)
-    if parameters.get("ANONYMIZER"):
-        load_method(str(parameters["ANONYMIZER"]))
-    given = {"CLIP": str(clip.resolve())} | parameters
+    if output.is_dir() or (output.exists() and output.samefile(clip)):
+        raise UserError(f"{output} is {'a folder' if output.is_dir() else 'the clip itself'}; name the HTML file")
+    given = parameters | {"CLIP": str(clip.resolve())}
+    anonymizer = str(parameters.get("ANONYMIZER", ""))
+    if anonymizer and load_method(anonymizer).short_side is not None:
+        given["ANONYMIZER"] = str(Path(anonymizer).resolve())  # a notebook works in its own folder
     digest = hashlib.sha256(repr(sorted(given.items())).encode()).hexdigest()[:16]
     executed = runs_root() / "notebooks" / "run" / f"{NOTEBOOK.stem}-{digest}.ipynb"
-    run_notebook(NOTEBOOK, executed, given, echo=True)
-    return write_text(output, html_page(executed, f"{clip.name}: before and after"))
+    executed.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(executed.with_name(f".{executed.stem}.report.lock")):
+        run_notebook(NOTEBOOK, executed, given, echo=True)
+        try:
+            page = html_page(executed, f"{clip.name}: before and after")
+        finally:
+            executed.unlink()  # with raw frames, where nobody looks for them
+    return write_text(output, page)
 
 
 def html_page(notebook: Path, title: str) -> str:

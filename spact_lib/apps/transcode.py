@@ -24,6 +24,12 @@ from spact_lib.video import CODECS, SCALING, Converter, open_video, quarter_turn
 COPIED_AUDIO = ("aac", "flac", "mp3", "opus")  # browsers play these in MP4; anything else is re-encoded as AAC
 BATCH_PIXELS, BATCH_FRAMES = 2**18, 32  # at once through the function: bounds its memory at any size
 UNKNOWN_RATE = Fraction(25)
+HDR = {ColorTrc.SMPTE2084: "PQ", ColorTrc.ARIB_STD_B67: "HLG"}
+# Tone mapping needs zimg, which PyAV's FFmpeg is built without.
+TO_SDR = (
+    "zscale=t=linear:npl=100,format=gbrpf32le,zscale=p=bt709,tonemap=hable:desat=0,zscale=t=bt709:m=bt709:r=tv,"
+    "format=yuv420p"
+)
 AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 88200, 96000)
 
 Frames = np.ndarray  # uint8 RGB (n, h, w, 3)
@@ -68,7 +74,7 @@ def survey(path: Path) -> Survey:
     """Read all packets of a video and decode its first frame.
 
     Raises:
-        UserError: it is missing, unreadable, cut off, without a video frame, or a playlist.
+        UserError: it is missing, unreadable, cut off, without a video frame, HDR, or a playlist.
     """
     if not path.is_file():
         raise UserError(f"there is no file {path}; check the path")
@@ -101,6 +107,10 @@ def survey(path: Path) -> Survey:
         first = next(container.decode(stream), None)
         if first is None:
             raise UserError(f"{path} holds no video frame; replace it")
+        if first.color_trc in HDR:  # taken for SDR, its colours would be washed out
+            raise UserError(
+                f"{path} is HDR ({HDR[first.color_trc]}); convert it to SDR first: ffmpeg -i INPUT -vf {TO_SDR} SDR.mp4"
+            )
         width, height = first.width, first.height
         if quarter_turns(first) % 2:
             width, height, pixel = height, width, 1 / pixel

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_model
 from torch import Tensor, nn
 
@@ -66,12 +66,20 @@ class Anonymizer(nn.Module):
         Raises:
             UserError: as ``read_config``; no weights, or weights of another network than the config says.
         """
-        f_A, weights = cls(read_config(folder)["width"]), Path(folder) / WEIGHTS
+        width, weights = read_config(folder)["width"], Path(folder) / WEIGHTS
         if not weights.is_file():
             raise UserError(f"{folder} holds no {WEIGHTS}; copy the whole folder that `spact export` made")
         try:
+            with safe_open(weights, "pt") as file:
+                stored = {name: file.get_slice(name).get_shape() for name in file.offset_keys()}
+            with torch.device("meta"):
+                named = cls(width).state_dict()
+            # Only now is memory taken: a config may name any width, a file is as large as its shapes say.
+            if stored != {name: list(tensor.shape) for name, tensor in named.items()}:
+                raise ValueError("other names or shapes")
+            f_A = cls(width)
             load_model(f_A, weights)
-        except (RuntimeError, SafetensorError) as error:  # other names or shapes; no safetensors file
+        except (RuntimeError, ValueError, SafetensorError) as error:  # other weights; no safetensors file
             raise UserError(f"{weights} does not fit the {CONFIG} beside it; export the anonymizer again") from error
         return f_A.eval()
 

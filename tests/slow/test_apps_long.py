@@ -24,6 +24,11 @@ finally:
 """
 
 
+@pytest.fixture(autouse=True)
+def own_runs(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPACT_RUNS", str(tmp_path_factory.mktemp("runs")))
+
+
 def anonymized(source: Path, target: Path) -> tuple[str, int]:
     """What the command says, and the memory it took in MB."""
     command = [sys.executable, "-c", RELEASE, str(source), str(target)]
