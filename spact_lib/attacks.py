@@ -107,6 +107,9 @@ GRID: dict[str, tuple[str, ...]] = {
     "downsample_2x": ("unprepared", "inverted", "own", "enlarged", "larger"),
     "downsample_4x": ("unprepared", "own", "enlarged", "larger"),
     "obf_blackening": _STILLS,
+    "obf_strong_blur": (),
+    "obf_weak_blur": (),
+    "noise_features": (),
     "supervised": ("inverted", *_STILLS),
     "spact": ("inverted", "relearned", *_STILLS, "float", "h264", "frame", "views", "video", "h264_video"),
 }
