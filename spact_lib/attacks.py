@@ -221,12 +221,17 @@ def train(studies: Sequence[Study], methods: Sequence[str], names: Sequence[str]
     for study in studies:
         study.check(methods)
     # What takes longest first, so that no process is left alone with it.
-    pairs = sorted(asked(methods, names), key=lambda pair: list(ATTACKS).index(pair[1]), reverse=True)
+    pairs = sorted(asked(methods, names), key=lambda pair: _steps(ATTACKS[pair[1]]), reverse=True)
     items = [(study, *pair) for study in studies for pair in pairs]
     threads = torch.get_num_threads()
     jobs = max(1, cores() // threads) if pick_device().type == "cpu" else 1
     with processes(studies[0].profile.name, jobs - 1, threads, [], partial(whatever_is_free, items, make)):
         whatever_is_free(items, make)
+
+
+def _steps(attack: Attack) -> float:
+    """About how long he learns, in steps of the tables' attacker as a multiple of his."""
+    return attack.length * (3 if attack.network == "larger" else 1)
 
 
 def reading(study: Study) -> Study:

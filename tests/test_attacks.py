@@ -441,8 +441,10 @@ def test_folds_together(tiny_csv: Path, tmp_path: Path) -> None:
     nothing = attacks.fold_readings([], ["raw"], names)
     text = repr(attack_report.Shown(nothing, ["raw"], names))
     assert text.count("not run") == 4 and attack_report.sentences(nothing) == ""
-    bars = [line for line in attack_report.curves(found, "top-1").axes[0].collections if len(line.get_paths()) == 1]
-    assert bars
+    drawn = attack_report.curves(found, "top-1").axes[0].collections
+    assert [row["low"], row["high"]] in [
+        list(c.get_paths()[0].vertices[:, 1]) for c in drawn if len(c.get_paths()) == 1
+    ]
 
 
 # What readers are told.
