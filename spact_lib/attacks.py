@@ -104,7 +104,7 @@ _STILLS = ("unprepared", "smaller_short", "short", "own", "larger")
 GRID: dict[str, tuple[str, ...]] = {
     "raw": ("unprepared", "smaller_short", "short", "own", "frame", "views", "video"),
     "identity": ("unprepared", "own"),
-    "downsample_2x": ("unprepared", "inverted", "own", "enlarged", "larger"),
+    "downsample_2x": ("unprepared", "inverted", "own", "enlarged"),
     "downsample_4x": ("unprepared", "own", "enlarged", "larger"),
     "obf_blackening": _STILLS,
     "obf_strong_blur": (),
