@@ -49,16 +49,11 @@ NOTE = (
 )
 
 
-def printable(found: pd.DataFrame, methods: Iterable[str] = (), names: Iterable[str] = ()) -> pd.DataFrame:
-    """``attacks.readings`` as text: a row per attacker, its chance line, a column per method.
-
-    Args:
-        methods: columns; none: those that are at hand.
-        names: attackers, rows; none: those that are at hand.
-    """
-    cells, rows = table(found), {}
-    methods, most = list(methods) or _methods(found), cells["replicates"].max()
-    for attack in list(names) or cells.index.unique("attack"):
+def printable(found: pd.DataFrame, methods: Iterable[str], names: Iterable[str]) -> pd.DataFrame:
+    """``attacks.readings`` as text: a row per attacker with its chance line, a column per method."""
+    cells, rows, methods = table(found), {}, list(methods)
+    most = cells["replicates"].max()
+    for attack in names:
         here = cells[cells.index.get_level_values("attack") == attack]
         effort, chance = here["effort"].mean(), here["chance"].mean()
         row = {
