@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Sequence
 from html import escape
+from itertools import pairwise
 from pathlib import Path
 
 import pandas as pd
@@ -139,19 +140,18 @@ def _tick(attack: str, panel: str, effort: float) -> str:
 def curves(found: pd.DataFrame, metric: str = "cMAP") -> Figure:
     """What attackers read, from weak to strong, a panel per question (``attacks.PANELS``), of the methods side by side.
 
-    A line joins attackers of one chain that are at hand; shaded: below chance. Bars: 95 % intervals; of few replicates
-    each is a small mark instead. All but the first panel have the methods with two attackers or more there. ``metric``
-    is what ``here`` counts.
+    A line joins neighbours of a chain that were run in the same replicates; hollow: in fewer than others. Bars: 95 %
+    intervals; of few replicates each is a small mark instead. Shaded: below chance. All but the first panel have the
+    methods with two attackers or more there. ``metric`` is what ``here`` counts.
     """
     panels, shown = {}, {}
     for title, chains in PANELS.items():
         here = found[found["attack"].isin(sum(chains, ()))]
-        if panels:
+        if any(panels.values()):
             here = here[here.groupby("method")["attack"].transform("nunique") > 1]
         present = [[name for name in chain if name in set(here["attack"])] for chain in chains]
         panels[title], shown[title] = [chain for chain in present if chain], here
-    first, *others = panels
-    others = [title for title in others if panels[title]]
+    first, *others = (title for title, chains in panels.items() if chains)
     widths = [len(sum(panels[title], [])) + 0.6 for title in others]
     fig = plt.figure(figsize=(12, 9.5 if others else 5.5), dpi=DPI, layout="constrained")
     grid = fig.add_gridspec(1 + bool(others), 1)
@@ -160,7 +160,7 @@ def curves(found: pd.DataFrame, metric: str = "cMAP") -> Figure:
         below = grid[1].subgridspec(1, len(others), width_ratios=widths)
         axes |= {title: fig.add_subplot(below[at]) for at, title in enumerate(others)}
     for title, ax in axes.items():
-        _panel(ax, shown[title], title, panels[title])
+        _panel(ax, shown[title], title, panels[title], found["replicate"].nunique())
         ax.set(title=title, ylim=(0, 100))
         ax.spines[["top", "right"]].set_visible(False)
     for ax in [axes[first], *(axes[title] for title in others[:1])]:
@@ -171,7 +171,7 @@ def curves(found: pd.DataFrame, metric: str = "cMAP") -> Figure:
     return fig
 
 
-def _panel(ax: Axes, found: pd.DataFrame, title: str, chains: Sequence[Sequence[str]]) -> None:
+def _panel(ax: Axes, found: pd.DataFrame, title: str, chains: Sequence[Sequence[str]], replicates: int) -> None:
     cells, methods, places = table(found), _methods(found), {}
     for at, chain in enumerate(chains):
         places |= {name: len(places) + k + 0.35 * at for k, name in enumerate(chain)}
@@ -183,22 +183,28 @@ def _panel(ax: Axes, found: pd.DataFrame, title: str, chains: Sequence[Sequence[
     for k, method in enumerate(methods):
         aside, ours = (k - (len(methods) - 1) / 2) * step, method == "spact"
         style = {"color": colour(method), "zorder": 4 + ours}
+        each = {name: values(found, name, method) for name in places if (name, method) in cells.index}
         for chain in chains:
-            own = [name for name in chain if exists(name, method)]
-            here = [cells["here"].get((name, method), math.nan) for name in own]  # NaN: no line across what is not run
-            ax.plot([places[name] + aside for name in own], here, "-", linewidth=2.5 if ours else 1.5, **style)
-        own = [name for name in places if (name, method) in cells.index]
-        for name in own:
-            x, cell, each = places[name] + aside, cells.loc[(name, method)], values(found, name, method)
-            if len(each) == 1 or len(each) >= FEW:
-                ax.vlines(x, cell["low"], cell["high"], linewidth=1.4, **style)
-            else:
-                ax.vlines(x, each.min(), each.max(), linewidth=1.4, **style)
-                ax.plot([x] * len(each), each, "_", markersize=9, markeredgewidth=1.6, **style)
+            for one, other in pairwise(name for name in chain if exists(name, method)):
+                if one in each and other in each and set(each[one].index) == set(each[other].index):
+                    ends_here = [places[one] + aside, places[other] + aside], [each[one].mean(), each[other].mean()]
+                    ax.plot(*ends_here, "-", linewidth=2.5 if ours else 1.5, **style)
+        for name, here in each.items():
+            x, cell = places[name] + aside, cells.loc[(name, method)]
+            few = 1 < len(here) < FEW
+            low, high = (here.min(), here.max()) if few else (cell["low"], cell["high"])
+            ax.vlines(x, low, high, linewidth=1.4, **style)
+            if few:
+                ax.plot([x] * len(here), here, "_", markersize=9, markeredgewidth=1.6, **style)
+            hollow = len(here) < replicates
+            ax.plot(
+                x, cell["here"], marker(method), markersize=15 if ours else 9, color=colour(method), zorder=6 + ours,
+                markerfacecolor="white" if hollow else colour(method), markeredgewidth=1.6 if hollow else 0.7,
+                markeredgecolor=colour(method) if hollow else "#333333",
+            )  # fmt: skip
         ax.plot(
-            [places[name] + aside for name in own], [cells.loc[(name, method), "here"] for name in own],
-            marker(method), markersize=15 if ours else 9, markeredgecolor="#333333", markeredgewidth=0.7,
-            label=_label(found, method), **style | {"zorder": 6 + ours},
+            [], [], marker(method), markersize=15 if ours else 9, color=colour(method), markeredgecolor="#333333",
+            markeredgewidth=0.7, label=_label(found, method),
         )  # fmt: skip
     effort = cells["effort"].groupby(level="attack").mean()
     ax.set_xticks(list(places.values()), [_tick(name, title, effort[name]) for name in places], fontsize=12)
