@@ -1,15 +1,19 @@
-"""What ``attacks`` found, for readers: a table, sentences, and one figure of cMAP over the attacker's strength."""
+"""What ``attacks`` found, for readers: tables, sentences, and one figure of cMAP over the attacker's strength."""
 
 import math
+from collections.abc import Iterable, Sequence
 from html import escape
+from itertools import pairwise
 from pathlib import Path
 
 import pandas as pd
 from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from spact_lib.attacks import ATTACKS, CLASSIFIERS, PANELS, strongest
-from spact_lib.figures import REFERENCE, colour, marker
+from spact_lib.attacks import ATTACKS, PANELS, QUALITIES, exists, strongest, table, values
+from spact_lib.claims import t_interval
+from spact_lib.figures import DPI, REFERENCE, colour, marker
 from spact_lib.files import atomic_path, write_text
 from spact_lib.paths import runs_root
 from spact_lib.result_figures import READABLE
@@ -18,59 +22,96 @@ from spact_lib.tables import label
 TICKS = {  # below a marker; an attacker that is not here is shown by its name
     "unprepared": "learned\non raw",
     "inverted": "inverts\nfirst",
+    "relearned": "inverts,\nlearns",
     "smaller_short": "small,\nshort",
     "short": "short",
     "own": "tables'",
+    "enlarged": "frames\nenlarged",
     "long": "long",
     "larger": "large",
     "larger_long": "large,\nlong",
     "float": "float",
     "h264": "H.264",
     "frame": "1 frame",
+    "h264_video": "5 frames\nof H.264",
     "views": "5 frames",
     "video": "all\nframes",
     "clips": "3-D",
 }
+NOT_RUN, NONE = "not run", "–"
+FEW = 4  # replicates; a t-interval of fewer is often wider than the axis: each is drawn in its place
 NO_ORDER = 2.0  # points: methods that are nearer to each other have no order to keep, as in claim K14
 NOTE = (
-    "Columns of methods: cMAP in percent (top-1 where the privacy task has one label per row), with a 95 % t-interval "
-    "over replicates where there are several (binomial over videos where folds are left out). Effort: FLOP of "
-    "training, as a multiple of the tables' attacker; none for who did not learn on the release. Chance: of a random "
-    "ranking (cMAP), of the most frequent class (top-1)."
+    "Columns of methods: cMAP in percent (top-1 where the privacy task has one label per row), mean over replicates "
+    "with a 95 % t-interval (binomial over videos where folds are left out). Effort: FLOP of training on the release, "
+    "as a multiple of the tables' network and steps on the same frames; g of who inverts is not counted, and who "
+    "learned on raw data alone has none. Chance: of a random ranking (cMAP), of the most frequent class (top-1). "
+    f"{NONE}: no attacker of his own (raw frames need no inverting and have 8 bits; only small ones are enlarged)."
 )
 
 
-def printable(found: pd.DataFrame) -> pd.DataFrame:
-    """``attacks.table`` as text: a row per attacker, its chance line, a column per method; empty: not at hand."""
-    rows = {}
-    for attack in found.index.unique("attack"):
-        of_attack = found.xs(attack, level="attack")
-        effort = of_attack["effort"].mean()
-        row = {"effort": "" if math.isnan(effort) else f"{effort:.2g}", "chance": f"{of_attack['chance'].mean():.1f}"}
-        for method, cell in of_attack.iterrows():
-            bounds = "" if math.isnan(cell["low"]) else f" [{cell['low']:.1f}, {cell['high']:.1f}]"
-            row[label(method, cell["boxes"])] = f"{cell['here']:.1f}{bounds}"
+def printable(found: pd.DataFrame, methods: Iterable[str], names: Iterable[str]) -> pd.DataFrame:
+    """``attacks.readings`` as text: a row per attacker with its chance line, a column per method."""
+    cells, rows, methods = table(found), {}, list(methods)
+    most = cells["replicates"].max()
+    for attack in names:
+        here = cells[cells.index.get_level_values("attack") == attack]
+        effort, chance = here["effort"].mean(), here["chance"].mean()
+        row = {
+            "effort": "" if math.isnan(effort) else f"{effort:.2g}",
+            "chance": "" if math.isnan(chance) else f"{chance:.1f}",
+        }
+        for method in methods:
+            text = NOT_RUN if exists(attack, method) else NONE
+            if (attack, method) in cells.index:
+                cell = cells.loc[(attack, method)]
+                text = f"{cell['here']:.1f}{_bounds(cell['low'], cell['high'])}{_mark(cell['replicates'], most)}"
+            row[_label(found, method)] = text
         rows[ATTACKS[attack].text] = row
-    methods = [label(method, _boxes(found, method)) for method in _methods(found)]
-    text = pd.DataFrame.from_dict(rows, orient="index", columns=["effort", "chance", *methods])
-    return text.fillna("").rename_axis("attacker")
+    columns = ["effort", "chance", *(_label(found, method) for method in methods)]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("attacker")
+
+
+def reconstructed(found: pd.DataFrame, methods: Iterable[str]) -> pd.DataFrame:
+    """``attacks.reconstructions`` as text: a row per method, means over replicates with 95 % t-intervals."""
+    rows = {}
+    for method in (method for method in methods if exists("inverted", method)):
+        each = found[found["method"] == method]
+        texts = {name: NOT_RUN for name in QUALITIES}
+        if len(each):
+            of = {
+                name: (each[name].mean(), t_interval(list(each[name])), 1 + name.startswith("ssim")) for name in texts
+            }
+            texts = {n: f"{mean:.{d}f}{_bounds(*bounds, digits=d)}" for n, (mean, bounds, d) in of.items()}
+        rows[label(method)] = {"replicates": str(len(each))} | texts
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["replicates", *QUALITIES]).rename_axis("method")
+
+
+def _bounds(low: float, high: float, digits: int = 1, sign: str = "") -> str:
+    return "" if math.isnan(low) else f" [{low:{sign}.{digits}f}, {high:{sign}.{digits}f}]"
+
+
+def _mark(replicates: int, most: int) -> str:
+    return "" if replicates == most else f" ({replicates:g})"
 
 
 def _methods(found: pd.DataFrame) -> list[str]:
-    return list(dict.fromkeys(found.index.get_level_values("method")))
+    return list(found["method"].unique())
 
 
-def _boxes(found: pd.DataFrame, method: str) -> str:
-    return found.xs(method, level="method")["boxes"].iloc[0]
+def _label(found: pd.DataFrame, method: str) -> str:
+    return label(method, next(iter(found.loc[found["method"] == method, "boxes"]), ""))
 
 
 class Shown:
     """A table of attackers as a notebook shows it."""
 
-    def __init__(self, found: pd.DataFrame):
-        self.text = printable(found)
-        replicates = sorted(set(found["replicates"].astype(int)))
-        self.note = f"Replicates of a cell: {' to '.join(map(str, replicates[:1] + replicates[1:][-1:]))}. {NOTE}"
+    def __init__(self, found: pd.DataFrame, methods: Iterable[str], names: Iterable[str]):
+        self.text = printable(found, methods, names)
+        counts = table(found)["replicates"]
+        most = counts.max() if len(counts) else 0
+        fewer = "" if (counts == most).all() else "; of a cell with fewer, their number is in brackets"
+        self.note = f"Replicates: {most:g}{fewer}. {NOTE}"
 
     def __repr__(self) -> str:
         return f"{self.note}\n{self.text.to_string()}"
@@ -81,101 +122,174 @@ class Shown:
         return f"{styler.to_html()}<p>{escape(self.note)}</p>"
 
 
-def save(found: pd.DataFrame, profile: str, name: str) -> Path:
+def save(found: pd.DataFrame, methods: Iterable[str], names: Iterable[str], profile: str, name: str) -> Path:
     """Write the printable table to ``tables/<profile>/<name>.csv`` of the store, and as LaTeX beside it."""
-    path, text = runs_root() / "tables" / profile / f"{name}.csv", printable(found)
+    path, text = runs_root() / "tables" / profile / f"{name}.csv", printable(found, methods, names)
     with atomic_path(path) as temporary:
         text.to_csv(temporary)
     write_text(path.with_suffix(".tex"), text.reset_index().to_latex(index=False, escape=True))
     return path
 
 
-def _tick(attack: str, panel: str) -> str:
-    return "8-bit" if attack == "own" and "float" in PANELS[panel] else TICKS.get(attack, attack)
+def _tick(attack: str, panel: str, effort: float) -> str:
+    text = "8-bit" if attack == "own" and "float" in sum(PANELS[panel], ()) else TICKS.get(attack, attack)
+    return text if math.isnan(effort) or effort == 1 else f"{text}\n{effort:.2g} x"
 
 
 @READABLE
 def curves(found: pd.DataFrame, metric: str = "cMAP") -> Figure:
-    """What attackers read, from weak to strong, a line per method, a panel per question (``attacks.PANELS``); shaded:
-    below chance; bars: intervals. ``metric`` is what ``here`` counts."""
-    present = found.index.unique("attack")
-    panels = {title: [name for name in names if name in present] for title, names in PANELS.items()}
-    panels = {title: names for title, names in panels.items() if len(names) > 1} or dict(list(panels.items())[:1])
-    widths = [len(names) + 0.4 for names in panels.values()]
-    fig, axes = plt.subplots(
-        1, len(panels), figsize=(3.2 + 1.05 * sum(widths), 5), dpi=80, layout="constrained", squeeze=False, sharey=True,
-        width_ratios=widths,
-    )  # fmt: skip
-    for ax, (title, names) in zip(axes[0], panels.items(), strict=True):
-        chance = found["chance"].groupby(level="attack", sort=False).mean().reindex(names)
-        ax.plot(range(len(names)), chance, ":", color=REFERENCE, linewidth=2, label="chance")
-        ax.fill_between(range(len(names)), chance, color=REFERENCE, alpha=0.12, linewidth=0)
-        for method in _methods(found):
-            rows = found.xs(method, level="method")
-            rows = rows.loc[[name for name in names if name in rows.index]]
-            first = method == "spact"
-            ax.errorbar(
-                [names.index(name) for name in rows.index], rows["here"], fmt=f"{marker(method)}-",
-                yerr=[rows["here"] - rows["low"], rows["high"] - rows["here"]], color=colour(method),
-                markersize=15 if first else 9, markeredgecolor="#333333", markeredgewidth=0.7, zorder=4 + first,
-                linewidth=3 if first else 1.8, elinewidth=1, capsize=3, label=label(method, _boxes(found, method)),
-            )  # fmt: skip
-        ax.set_xticks(range(len(names)), [_tick(name, title) for name in names], fontsize=11)
-        ax.set_xlim(-0.4, len(names) - 0.6)
-        ax.set_title(title)
+    """What attackers read, from weak to strong, a panel per question (``attacks.PANELS``), of the methods side by side.
+
+    A line joins neighbours of a chain that were run in the same replicates; hollow: in fewer than others. Bars: 95 %
+    intervals; of few replicates each is a small mark instead. Shaded: below chance. All but the first panel have the
+    methods with two attackers or more there. ``metric`` is what ``here`` counts.
+    """
+    panels, shown = {}, {}
+    for title, chains in PANELS.items():
+        here = found[found["attack"].isin(sum(chains, ()))]
+        if any(panels.values()):
+            here = here[here.groupby("method")["attack"].transform("nunique") > 1]
+        present = [[name for name in chain if name in set(here["attack"])] for chain in chains]
+        panels[title], shown[title] = [chain for chain in present if chain], here
+    first, *others = (title for title, chains in panels.items() if chains)
+    widths = [len(sum(panels[title], [])) + 0.6 for title in others]
+    fig = plt.figure(figsize=(12, 9.5 if others else 5.5), dpi=DPI, layout="constrained")
+    grid = fig.add_gridspec(1 + bool(others), 1)
+    axes = {first: fig.add_subplot(grid[0])}
+    if others:
+        below = grid[1].subgridspec(1, len(others), width_ratios=widths)
+        axes |= {title: fig.add_subplot(below[at]) for at, title in enumerate(others)}
+    for title, ax in axes.items():
+        _panel(ax, shown[title], title, panels[title], found["replicate"].nunique())
+        ax.set(title=title, ylim=(0, 100))
         ax.spines[["top", "right"]].set_visible(False)
-    axes[0, 0].set_ylabel(f"privacy read: {metric} %")
-    axes[0, 0].set_ylim(0, 100)
-    fig.legend(*axes[0, 0].get_legend_handles_labels(), frameon=False, fontsize=11, loc="outside right center")
+    for ax in [axes[first], *(axes[title] for title in others[:1])]:
+        ax.set_ylabel(f"privacy read: {metric} %")
+    axes[first].set_xlabel("… x: FLOP of training, as a multiple of the tables' attacker", fontsize=11)
+    handles = axes[first].get_legend_handles_labels()
+    fig.legend(*handles, frameon=False, fontsize=12, loc="outside lower center", ncols=4)
     return fig
 
 
+def _panel(ax: Axes, found: pd.DataFrame, title: str, chains: Sequence[Sequence[str]], replicates: int) -> None:
+    cells, methods, places = table(found), _methods(found), {}
+    for at, chain in enumerate(chains):
+        places |= {name: len(places) + k + 0.35 * at for k, name in enumerate(chain)}
+    chance = cells["chance"].groupby(level="attack").mean().reindex(list(places))
+    ends = [x + side for x in places.values() for side in (-0.5, 0.5)]
+    ax.plot(ends, chance.repeat(2), ":", color=REFERENCE, linewidth=2, label="chance")
+    ax.fill_between(ends, chance.repeat(2), color=REFERENCE, alpha=0.12, linewidth=0)
+    step = min(0.11, 0.8 / max(1, len(methods)))
+    for k, method in enumerate(methods):
+        aside, ours = (k - (len(methods) - 1) / 2) * step, method == "spact"
+        style = {"color": colour(method), "zorder": 4 + ours}
+        each = {name: values(found, name, method) for name in places if (name, method) in cells.index}
+        for chain in chains:
+            for one, other in pairwise(name for name in chain if exists(name, method)):
+                if one in each and other in each and set(each[one].index) == set(each[other].index):
+                    ends_here = [places[one] + aside, places[other] + aside], [each[one].mean(), each[other].mean()]
+                    ax.plot(*ends_here, "-", linewidth=2.5 if ours else 1.5, **style)
+        for name, here in each.items():
+            x, cell = places[name] + aside, cells.loc[(name, method)]
+            few = 1 < len(here) < FEW
+            low, high = (here.min(), here.max()) if few else (cell["low"], cell["high"])
+            ax.vlines(x, low, high, linewidth=1.4, **style)
+            if few:
+                ax.plot([x] * len(here), here, "_", markersize=9, markeredgewidth=1.6, **style)
+            hollow = len(here) < replicates
+            ax.plot(
+                x, cell["here"], marker(method), markersize=15 if ours else 9, color=colour(method), zorder=6 + ours,
+                markerfacecolor="white" if hollow else colour(method), markeredgewidth=1.6 if hollow else 0.7,
+                markeredgecolor=colour(method) if hollow else "#333333",
+            )  # fmt: skip
+        ax.plot(
+            [], [], marker(method), markersize=15 if ours else 9, color=colour(method), markeredgecolor="#333333",
+            markeredgewidth=0.7, label=_label(found, method),
+        )  # fmt: skip
+    effort = cells["effort"].groupby(level="attack").mean()
+    ax.set_xticks(list(places.values()), [_tick(name, title, effort[name]) for name in places], fontsize=12)
+    ax.set_xlim(ends[0], ends[-1])
+
+
+def _paired(one: pd.Series, other: pd.Series) -> pd.DataFrame:
+    """Values of the replicates that have both."""
+    return pd.concat([one, other], axis=1, join="inner", keys=["one", "other"])
+
+
+def _mean(each: pd.Series, sign: str = "") -> str:
+    """Mean with interval and number of replicates."""
+    text = f"{each.mean():{sign}.1f}{_bounds(*t_interval(list(each)), sign=sign)}"
+    return text.replace("-", "−") + f" ({len(each)})"
+
+
 def sentences(found: pd.DataFrame) -> str:
-    """What the numbers say, one line each, computed from them and from nothing else."""
-    best, here = strongest(found), found["here"]
-    lines = []
+    """What the numbers say, one line each, computed from them and from nothing else.
+
+    Differences and shares are of the replicates that have both numbers; in round brackets, how many.
+    """
+    best, lines = strongest(found), []
 
     def read(attack: str, method: str) -> str:
-        return f"{here[attack, method]:.1f}" if (attack, method) in here.index else "not run"
+        each = values(found, attack, method)
+        text = NOT_RUN if exists(attack, method) else NONE
+        return f"{each.mean():.1f} ({len(each)})" if len(each) else text
 
-    for method in _methods(found):
-        if method not in best.index:
-            continue
-        attack, chance = best[method], found.loc[(best[method], method), "chance"]
+    for method in (method for method in _methods(found) if method in best.index):
+        attack, among = best.loc[method]
+        how = f"strongest of {among} by validation" if among > 1 else "the only classifier run"
+        here, chance = values(found, attack, method), values(found, attack, method, "chance")
         line = (
-            f"{label(method, _boxes(found, method))}: learned on raw {read('unprepared', method)}, inverted first "
-            f"{read('inverted', method)}, tables' attacker {read('own', method)}, strongest by validation "
-            f"({ATTACKS[attack].text}) {read(attack, method)}, chance {chance:.1f}"
+            f"{_label(found, method)}: learned on raw {read('unprepared', method)}, inverted first "
+            f"{read('inverted', method)}, tables' attacker {read('own', method)}, {how} ({ATTACKS[attack].text}) "
+            f"{read(attack, method)}, chance {chance.mean():.1f}"
         )
         if method != "raw" and "raw" in best.index:
-            share = (here[attack, method] - chance) / (here[best["raw"], "raw"] - chance)
-            line += f"; {100 * share:.0f} % of what raw data's strongest reads above chance"
+            of_raw = best.loc["raw", "attack"]
+            pairs = _paired(here - chance, values(found, of_raw, "raw") - values(found, of_raw, "raw", "chance"))
+            if len(pairs):
+                share = _mean(100 * pairs["one"] / pairs["other"])
+                line += f"; {share} % of what raw data's ({ATTACKS[of_raw].text}) reads above chance"
         lines.append(line + ".")
-    tried = [name for name in CLASSIFIERS if name in found.index.unique("attack")]
-    if "own" in tried and len(tried) > 1 and len(best) > 1:
-        by_own = here["own"][best.index]
-        by_best = pd.Series({method: here[attack, method] for method, attack in best.items()})
-        turned = [
-            f"{label(a)} and {label(b)}"
-            for a in by_own.index for b in by_own.index
-            if by_own[b] - by_own[a] > NO_ORDER and by_best[a] - by_best[b] > NO_ORDER
-        ]  # fmt: skip
-        lines.append(
-            f"Validation chose between {len(tried)} classifiers. Methods more than {NO_ORDER:g} points apart by the "
-            "tables' attacker, and as far apart the other way round by the strongest ones: "
-            f"{'; '.join(turned) or 'none'}."
-        )
+    lines += _order(found, best[best["among"] > 1])
     for one, other, text in (
-        ("float", "own", "8 bits instead of unrounded frames"),
-        ("h264", "own", "8-bit frames instead of H.264"),
+        ("enlarged", "own", "frames made small and enlarged again, instead of as they are,"),
+        ("relearned", "own", "reconstructions to learn on, instead of the release,"),
+        ("own", "float", "8-bit frames instead of unrounded ones"),
+        ("own", "h264", "8-bit stills instead of H.264"),
+        ("views", "h264_video", "8-bit videos instead of H.264"),
+        ("views", "frame", "5 frames of a video instead of one"),
         ("video", "frame", "all frames of a video instead of one"),
         ("clips", "views", "clips and a 3-D network instead of 5 frames"),
     ):
-        both = [m for m in _methods(found) if (one, m) in here.index and (other, m) in here.index]
-        both = [m for m in both if (one, m) != ("float", "raw")]  # raw frames have 8 bits to begin with
-        if both:
-            a, b = (other, one) if one in ("float", "h264") else (one, other)
-            change = [f"{here[a, m] - here[b, m]:+.1f}".replace("-", "−") for m in both]
-            named = [f"{label(m, _boxes(found, m))} {points}" for m, points in zip(both, change, strict=True)]
-            lines.append(f"What {text} give the attacker, points: {', '.join(named)}.")
+        pairs = {
+            method: _paired(values(found, one, method), values(found, other, method)) for method in _methods(found)
+        }
+        gains = [
+            f"{_label(found, method)} {_mean(pair['one'] - pair['other'], '+')}"
+            for method, pair in pairs.items()
+            if len(pair)
+        ]
+        if gains:
+            lines.append(f"What {text} give the attacker, points: {', '.join(gains)}.")
     return "\n".join(lines)
+
+
+def _order(found: pd.DataFrame, best: pd.DataFrame) -> list[str]:
+    """Whether the strongest attackers put methods in another order than the tables' does."""
+
+    def gap(one: str, other: str, attacks: dict[str, str]) -> float:
+        pair = _paired(values(found, attacks[one], one), values(found, attacks[other], other))
+        return (pair["one"] - pair["other"]).mean()
+
+    by_own, by_best = dict.fromkeys(best.index, "own"), best["attack"].to_dict()
+    if len(best) < 2:
+        return []
+    turned = [
+        f"{_label(found, a)} and {_label(found, b)}"
+        for a in best.index for b in best.index
+        if gap(b, a, by_own) > NO_ORDER and gap(a, b, by_best) > NO_ORDER
+    ]  # fmt: skip
+    return [
+        f"Methods more than {NO_ORDER:g} points apart by the tables' attacker, and as far apart the other way round by "
+        f"the strongest of several: {'; '.join(turned) or 'none'}."
+    ]

@@ -18,6 +18,7 @@ from scipy.stats import binomtest
 
 from spact_lib import tables
 from spact_lib.ahead import processes, whatever_is_free
+from spact_lib.baselines import SHRINKS
 from spact_lib.claims import t_interval
 from spact_lib.config import BaselineSpec, DataSpec, Method, ReconstructionSpec, ScoreSpec, TargetSpec, TestSpec
 from spact_lib.device import pick_device
@@ -43,8 +44,11 @@ class Attack:
             a name of ``networks.privacy.ENCODERS``.
         length: steps, as a multiple of the profile's.
         channel: how the frames reach him; he learns on the same.
+        crf: of H.264.
+        enlarges: frames that a method made smaller he brings to their size before.
         prepared: he learned on the release; else on raw data.
-        inverts: he first turns the release into raw frames again (``reconstruction``).
+        inverts: he first turns the release into raw frames again (``reconstruction``), and where he is prepared learns
+            on these.
         of_videos: he sees the videos whose action is to be read; else the items of the protocol's privacy dataset.
         per: one answer for each row, the mean over its test views; for every frame; or for each video, the mean over
             all its frames.
@@ -54,6 +58,8 @@ class Attack:
     network: str = "own"
     length: float = 1.0
     channel: Literal["uint8", "float", "h264"] = "uint8"
+    crf: int = 23
+    enlarges: bool = True
     prepared: bool = True
     inverts: bool = False
     of_videos: bool = False
@@ -63,39 +69,66 @@ class Attack:
 ATTACKS: dict[str, Attack] = {
     "unprepared": Attack("learned on raw data", prepared=False),
     "inverted": Attack("learned on raw data, inverts first", prepared=False, inverts=True),
+    "relearned": Attack("inverts first, that of the tables learns on it", inverts=True),
     "smaller_short": Attack("smaller network, 1/4 of the steps", network="smaller", length=1 / 4),
     "short": Attack("1/4 of the steps", length=1 / 4),
-    "own": Attack("that of the tables"),
+    "own": Attack("that of the tables", enlarges=False),
+    "enlarged": Attack("that of the tables, small frames enlarged"),
     "larger": Attack("larger network", network="larger"),
     "long": Attack("4 x the steps", length=4),
     "larger_long": Attack("larger network, 4 x the steps", network="larger", length=4),
+    "h264": Attack("that of the tables, on H.264 stills (crf 23)", channel="h264"),
     "float": Attack("that of the tables, on unrounded frames", channel="float"),
-    "h264": Attack("that of the tables, on H.264 (crf 23)", channel="h264"),
     "frame": Attack("one frame of a video", of_videos=True, per="frame"),
+    "h264_video": Attack("5 frames of an H.264 video (crf 18)", of_videos=True, channel="h264", crf=18),
     "views": Attack("5 frames of a video", of_videos=True),
     "video": Attack("all frames of a video", of_videos=True, per="video"),
     "clips": Attack("5 clips of a video, 3-D network", of_videos=True, network="video"),
 }
-# What a figure shows side by side, from weak to strong.
-PANELS: dict[str, tuple[str, ...]] = {
-    "the attacker sees a still": (
-        "unprepared",
-        "inverted",
-        "smaller_short",
-        "short",
-        "own",
-        "larger",
-        "long",
-        "larger_long",
+# What a figure shows side by side, from weak to strong: chains, each of attackers that differ in what makes the next
+# one stronger.
+PANELS: dict[str, tuple[tuple[str, ...], ...]] = {
+    "the attacker sees single frames": (
+        ("unprepared",),
+        ("inverted",),
+        ("relearned",),
+        ("smaller_short", "short", "own", "enlarged", "larger", "larger_long"),
+        ("long",),
     ),
-    "it is released as": ("float", "own", "h264"),
-    "the attacker sees a video": ("frame", "views", "video", "clips"),
+    "it is released as": (("h264", "own", "float"),),
+    "the attacker sees a video": (("h264_video",), ("frame", "views", "video"), ("clips",)),
 }
-# ``larger_long`` costs as much as all of these, and ``clips`` is a second way to see a whole video.
-DEFAULT = tuple(name for name in ATTACKS if name not in ("larger_long", "clips"))
-METHODS = ("raw", "identity", "downsample_2x", "downsample_4x", "obf_blackening", "supervised", "spact")
+# Who attacks what by default; the rest is there by name. At mini a target of the tables' attacker takes a core about a
+# minute, ``larger`` three times and ``long`` four times as much: all cells would take hours.
+_STILLS = ("unprepared", "smaller_short", "short", "own", "larger")
+GRID: dict[str, tuple[str, ...]] = {
+    "raw": ("unprepared", "smaller_short", "short", "own", "frame", "views", "video"),
+    "identity": ("unprepared", "own"),
+    "downsample_2x": ("unprepared", "inverted", "own", "enlarged"),
+    "downsample_4x": ("unprepared", "own", "enlarged", "larger"),
+    "obf_blackening": _STILLS,
+    "obf_strong_blur": (),
+    "obf_weak_blur": (),
+    "noise_features": (),
+    "supervised": ("inverted", *_STILLS),
+    "spact": ("inverted", "relearned", *_STILLS, "float", "h264", "frame", "views", "video", "h264_video"),
+}
+METHODS = tuple(GRID)
 # Those between which validation rows choose the strongest: all learned on 8-bit stills.
-CLASSIFIERS = ("smaller_short", "short", "own", "larger", "long", "larger_long")
+CLASSIFIERS = ("smaller_short", "short", "own", "enlarged", "larger", "long", "larger_long")
+
+
+def exists(attack: str, method: str) -> bool:
+    """Whether an attacker of a method is one of his own: raw frames need no inverting and have 8 bits to begin with,
+    and only what was made smaller is enlarged."""
+    if method == "raw":
+        return not ATTACKS[attack].inverts and ATTACKS[attack].channel != "float" and attack != "enlarged"
+    return attack != "enlarged" or method in SHRINKS
+
+
+def asked(methods: Iterable[str], names: Sequence[str] = ()) -> list[tuple[str, str]]:
+    """Pairs (method, attacker): of these attackers; of none: by ``GRID``, a method that it does not have as stills."""
+    return [(m, name) for m in methods for name in names or GRID.get(m, _STILLS) if exists(name, m)]
 
 
 def check(names: Iterable[str]) -> None:
@@ -125,21 +158,22 @@ def spec_of(study: Study, name: str, method: Method, seed: int) -> TargetSpec | 
         _refuse_other_rows(study.data(role), study.data(of_frames))
     networks = {"own": p.target_f_B, "smaller": p.smaller_f_B, "larger": p.larger_f_B, "video": p.video_f_B}
     network, on_clips = networks.get(attack.network, attack.network), attack.network == "video"
-    learned = method if attack.prepared else RAW
+    seen = inverse(study, method, role) if attack.inverts else _enlarged(method) if attack.enlarges else method
+    learned = seen if attack.prepared else RAW
     target = study.fresh(learned, role, "action" if on_clips else "privacy", seed, network)
-    # Raw frames have 8 bits to begin with.
-    channel = "uint8" if attack.channel == "float" and method == RAW else attack.channel
-    update = {
-        "release": study.release(learned, of_frames).model_copy(update={"channel": channel}),
-        "schedule": target.schedule.model_copy(update={"steps": max(1, round(attack.length * target.schedule.steps))}),
-    }
-    target = target.model_copy(update=update)
+    release = study.release(learned, of_frames).model_copy(update={"channel": attack.channel, "crf": attack.crf})
+    schedule = target.schedule.model_copy(update={"steps": max(1, round(attack.length * target.schedule.steps))})
+    target = target.model_copy(update={"release": release, "schedule": schedule})
     if attack.prepared and attack.per == "row":
         return target
-    tested = inverse(study, method, role) if attack.inverts else method
     pers = ("row",) if attack.per == "row" else ("frame", "video")  # both from one pass over all frames
     scores = tuple(ScoreSpec(task=role.task, per=per, without=()) for per in pers)
-    return TestSpec(target=target, release=study.release(tested, of_frames), data=study.data(role), scores=scores)
+    return TestSpec(target=target, release=study.release(seen, of_frames), data=study.data(role), scores=scores)
+
+
+def _enlarged(method: Method) -> Method:
+    small = isinstance(method, BaselineSpec) and method.name in SHRINKS
+    return BaselineSpec(name=f"{method.name}_up") if small else method
 
 
 def _refuse_other_rows(labels: DataSpec, frames: DataSpec) -> None:
@@ -151,11 +185,9 @@ def _refuse_other_rows(labels: DataSpec, frames: DataSpec) -> None:
         )
 
 
-def inverse(study: Study, method: Method, role: Role) -> Method:
+def inverse(study: Study, method: Method, role: Role) -> ReconstructionSpec:
     """A method with a network behind it that learned to invert it, as f_A learned the identity: the profile's U-Net
-    and schedule of Eq. 4, on the attacker's own pairs (train rows of ``role``). Raw frames need none."""
-    if method == RAW:
-        return RAW
+    and schedule of Eq. 4, on the attacker's own pairs (train rows of ``role``)."""
     p = study.profile
     return ReconstructionSpec(
         victim=method, data=study.data(role), view=p.privacy_view, width=p.width, schedule=p.init_f_A,
@@ -179,8 +211,8 @@ def make(item: tuple[Study, str, str]) -> None:
         score(study, name, study.method(method), seed)
 
 
-def train(studies: Sequence[Study], methods: Sequence[str], names: Sequence[str]) -> None:
-    """Make all attackers of all methods: on a CPU in as many processes as its threads leave cores for.
+def train(studies: Sequence[Study], methods: Sequence[str], names: Sequence[str] = ()) -> None:
+    """Make the attackers of all methods (``asked``): on a CPU in as many processes as its threads leave cores for.
 
     Raises:
         UserError: an unknown name, or a method that cannot be trained, before anything is.
@@ -189,12 +221,17 @@ def train(studies: Sequence[Study], methods: Sequence[str], names: Sequence[str]
     for study in studies:
         study.check(methods)
     # What takes longest first, so that no process is left alone with it.
-    names = sorted(names, key=lambda name: list(ATTACKS).index(name), reverse=True)
-    items = [(study, method, name) for study in studies for name in names for method in methods]
+    pairs = sorted(asked(methods, names), key=lambda pair: _steps(ATTACKS[pair[1]]), reverse=True)
+    items = [(study, *pair) for study in studies for pair in pairs]
     threads = torch.get_num_threads()
     jobs = max(1, cores() // threads) if pick_device().type == "cpu" else 1
     with processes(studies[0].profile.name, jobs - 1, threads, [], partial(whatever_is_free, items, make)):
         whatever_is_free(items, make)
+
+
+def _steps(attack: Attack) -> float:
+    """About how long he learns, in steps of the tables' attacker as a multiple of his."""
+    return attack.length * (3 if attack.network == "larger" else 1)
 
 
 def reading(study: Study) -> Study:
@@ -207,14 +244,18 @@ def _left_out(study: Study) -> AbstractContextManager:
     return suppress(UserError) if study.store.read_only else nullcontext()
 
 
-def table(*studies: Study, methods: Sequence[str] = METHODS, names: Sequence[str] = DEFAULT) -> pd.DataFrame:
-    """What every attacker reads from what every method releases: one replicate, or the mean over several.
+COLUMNS = ["attack", "method", "replicate", "here", "chance", "val", "effort", "low", "high", "boxes"]
+
+
+def readings(*studies: Study, methods: Sequence[str] = METHODS, names: Sequence[str] = tuple(ATTACKS)) -> pd.DataFrame:
+    """What every attacker reads from what every method releases, in each replicate (draw and seed).
 
     Returns:
-        Index (attack, method), what is at hand of it where a store is read-only. Columns: ``here`` (cMAP or top-1 in
-        percent, mean over target seeds), ``chance`` (its line), ``val`` (the same on validation rows, NaN where none
-        was looked at), ``effort`` (FLOP of training, as a multiple of the tables' attacker; NaN for who did not learn
-        on the release), ``replicates``, ``low`` and ``high`` (95 % t-interval, NaN for one replicate), ``boxes``.
+        A row for each cell that is at hand (where a store is read-only; else it is made) and for each replicate.
+        Columns: ``attack``, ``method``, ``replicate``, ``here`` (cMAP or top-1 in percent, mean over target seeds),
+        ``chance`` (its line), ``val`` (the same on validation rows, NaN where none was looked at), ``effort`` (FLOP of
+        training on the release, as a multiple of the tables' network and steps on the same frames; NaN for who learned
+        on raw data), ``low`` and ``high`` (NaN: one replicate has no interval), ``boxes``.
     """
     check(names)
     rows = []
@@ -222,19 +263,30 @@ def table(*studies: Study, methods: Sequence[str] = METHODS, names: Sequence[str
         for name in methods:
             with _left_out(study):
                 method = study.method(name)
-                rows += [row for attack in names if (row := _cell(study, attack, name, method))]
-    columns = ["attack", "method", "here", "chance", "val", "effort", "boxes"]
-    found = pd.DataFrame(rows, columns=columns).groupby(["attack", "method"], sort=False)
-    means = found[["here", "chance", "val", "effort"]].mean().assign(
-        replicates=found["here"].size(),
-        low=found["here"].agg(lambda values: t_interval(list(values))[0]),
-        high=found["here"].agg(lambda values: t_interval(list(values))[1]),
-        boxes=found["boxes"].agg("first"),
-    )  # fmt: skip
-    return means.reindex([(name, method) for name in names for method in methods if (name, method) in means.index])
+                here = [attack for attack in names if exists(attack, name)]
+                rows += [row for attack in here if (row := _reading(study, attack, name, method))]
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def _cell(study: Study, attack: str, name: str, method: Method) -> dict | None:
+def table(found: pd.DataFrame) -> pd.DataFrame:
+    """``readings`` or ``fold_readings``, mean over replicates: index (attack, method) in the order of ``ATTACKS``.
+
+    Returns:
+        Columns ``here``, ``chance``, ``val``, ``effort``, ``replicates``, ``low`` and ``high`` (95 %: the t-interval;
+        of one replicate its own), ``boxes``.
+    """
+    groups = found.groupby(["attack", "method"], sort=False)
+    means = groups[["here", "chance", "val", "effort", "low", "high"]].mean()
+    means = means.assign(replicates=groups["here"].size(), boxes=groups["boxes"].agg("first"))
+    several = means["replicates"] > 1
+    for side, name in enumerate(("low", "high")):
+        of_means = groups["here"].agg(lambda values, side=side: t_interval(list(values))[side])
+        means[name] = means[name].where(~several, of_means)
+    order = {name: at for at, name in enumerate(ATTACKS)}
+    return means.sort_index(level="attack", key=lambda names: names.map(order), sort_remaining=False, kind="stable")
+
+
+def _reading(study: Study, attack: str, name: str, method: Method) -> dict | None:
     with _left_out(study):
         seeds = study.profile.target_seeds
         of_seeds = [score(study, attack, method, seed) for seed in seeds]
@@ -243,50 +295,72 @@ def _cell(study: Study, attack: str, name: str, method: Method) -> dict | None:
         spec, effort = spec_of(study, attack, method, seeds[0]), math.nan
         target = spec.target if isinstance(spec, TestSpec) else spec
         if ATTACKS[attack].prepared:
-            effort = learning(target) / learning(study.target_spec(method, "privacy", seeds[0]))
+            effort = learning(target) / learning(study.target_spec(target.release.method, "privacy", seeds[0]))
         return {
-            "attack": attack, "method": name, "here": np.mean([headline(s) for s in of_seeds]),
-            "chance": np.mean(lines), "val": np.mean(val), "effort": effort, "boxes": getattr(method, "boxes", ""),
+            "attack": attack, "method": name, "replicate": f"draw {study.profile.draw}, seed {study.seed}",
+            "here": np.mean([headline(s) for s in of_seeds]), "chance": np.mean(lines), "val": np.mean(val),
+            "effort": effort, "low": math.nan, "high": math.nan, "boxes": getattr(method, "boxes", ""),
         }  # fmt: skip
     return None
 
 
-def strongest(found: pd.DataFrame) -> pd.Series:
-    """method -> the classifier that validation rows choose among ``CLASSIFIERS``; without such rows, none."""
-    val = found["val"].unstack("method", sort=False).reindex(CLASSIFIERS).dropna(how="all")
-    return val.dropna(axis=1, how="all").idxmax()
+def values(found: pd.DataFrame, attack: str, method: str, column: str = "here") -> pd.Series:
+    """A column of one cell of ``readings``: replicate -> value."""
+    rows = found[(found["attack"] == attack) & (found["method"] == method)]
+    return rows.set_index("replicate")[column]
+
+
+def strongest(found: pd.DataFrame) -> pd.DataFrame:
+    """The classifier that validation rows choose for each method, by ``readings``.
+
+    Between those of ``CLASSIFIERS`` that every replicate of the method has: means over other replicates would compare
+    replicates, not attackers.
+
+    Returns:
+        Index method. Columns ``attack`` and ``among``, how many there were to choose from; a method without
+        validation rows is left out.
+    """
+    looked = found[found["attack"].isin(CLASSIFIERS) & found["val"].notna()]
+    rows = {}
+    for method in looked["method"].unique():
+        val = looked[looked["method"] == method].pivot(index="attack", columns="replicate", values="val")
+        if len(val := val.dropna()):
+            rows[method] = {"attack": val.mean(axis=1).idxmax(), "among": len(val)}
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["attack", "among"])
+
+
+QUALITIES = [f"{metric}{of}" for metric in ("psnr", "ssim") for of in ("", "_released", "_blind")]
 
 
 def reconstructions(*studies: Study, methods: Sequence[str] = METHODS) -> pd.DataFrame:
-    """How near a method's release comes to the raw frames again, mean over replicates.
+    """How near a method's release comes to the raw frames again, in each replicate.
 
     Returns:
-        Index ``method``. Columns ``psnr`` (dB), ``ssim`` of the reconstructions; both with suffix ``_released`` (of the
-        release itself) and ``_blind`` (of the mean training frame: their chance lines).
+        Columns ``method``, ``replicate``, and ``QUALITIES``: ``psnr`` (dB) and ``ssim`` of the reconstructions; both
+        with suffix ``_released`` (of the release itself) and ``_blind`` (of the mean training frame: their chance
+        lines).
     """
-    columns = [f"{metric}{of}" for metric in ("psnr", "ssim") for of in ("", "_released", "_blind")]
     rows = []
     for study in {study.init_f_A.key(): study for study in studies}.values():
-        for name in (name for name in methods if name != "raw"):
+        for name in (name for name in methods if exists("inverted", name)):
             with _left_out(study):
                 spec = inverse(study, study.method(name), study.protocol.targets["privacy"].learns)
-                rows.append({"method": name} | study.store.run(spec).metrics)
-    means = pd.DataFrame(rows, columns=["method", *columns]).groupby("method", sort=False).mean()
-    return means.reindex([name for name in methods if name in means.index])
+                metrics = study.store.run(spec).metrics
+                rows.append({"method": name, "replicate": f"draw {study.profile.draw}, seed {study.seed}"} | metrics)
+    return pd.DataFrame(rows, columns=["method", "replicate", *QUALITIES])
 
 
 def inverted(study: Study, methods: Iterable[str]) -> dict[str, Method]:
-    """For strips of frames: each method by its label, then what was reconstructed from it, as far as at hand."""
+    """For strips of frames: raw frames, then each method and what was reconstructed from it, as far as at hand."""
     found: dict[str, Method] = {}
-    for name in methods:
+    for name in (name for name in methods if exists("inverted", name)):
         with suppress(UserError):
             method = study.method(name)
             spec = inverse(study, method, study.protocol.targets["privacy"].learns)
+            study.store.files(spec)
             text = tables.label(name, getattr(method, "boxes", ""))
-            if spec != RAW:
-                study.store.files(spec)
-            found |= {text: method} if spec == RAW else {text: method, f"{text}, inverted": spec}
-    return found
+            found |= {text: method, f"{text}, inverted": spec}
+    return {tables.label("raw"): RAW} | found if found else {}
 
 
 def trainable(study: Study, methods: Iterable[str]) -> list[str]:
@@ -336,37 +410,32 @@ def folds(profile: str, protocol: str, groups: Sequence[str], seed: int, *, trai
     return []
 
 
-def fold_table(studies: Sequence[Study], methods: Sequence[str], names: Sequence[str]) -> pd.DataFrame:
+def fold_readings(studies: Sequence[Study], methods: Sequence[str], names: Sequence[str]) -> pd.DataFrame:
     """Accuracy of attackers over all folds together (single-label tasks), with exact 95 % binomial intervals.
 
     Returns:
-        Like ``table``, with the number of test videos ``n`` and of folds ``folds``; chance: the mean of the folds'
-        most frequent classes. A row is left out unless all folds have it.
+        Like ``readings``, all folds as one replicate, with the number of test videos ``n``; chance: the mean of the
+        folds' most frequent classes. A row is left out unless all folds have it.
     """
     check(names)
-    rows = {}
-    for attack in names:
-        for name in methods:
-            found = [cell for study in studies if (cell := _fold(study, attack, name))]
-            if not found or len(found) < len(studies):
-                continue
-            hits, n, lines, efforts, boxes = zip(*found, strict=True)
-            interval = binomtest(sum(hits), sum(n)).proportion_ci(0.95, method="exact")
-            rows[attack, name] = {
-                "here": 100 * sum(hits) / sum(n), "chance": np.average(lines, weights=n), "val": math.nan,
-                "effort": efforts[0], "low": 100 * interval.low, "high": 100 * interval.high, "boxes": boxes[0],
-                "replicates": 1, "n": sum(n), "folds": len(n),
-            }  # fmt: skip
-    index = pd.MultiIndex.from_tuples(list(rows), names=["attack", "method"])
-    columns = ["here", "chance", "val", "effort", "low", "high", "boxes", "replicates", "n", "folds"]
-    return pd.DataFrame(list(rows.values()), index, columns)
+    rows = []
+    for name, attack in asked(methods, names):
+        found = [fold for study in studies if (fold := _fold(study, attack, name))]
+        if found and len(found) == len(studies):
+            folds, n = pd.DataFrame(found), sum(fold["n"] for fold in found)
+            here, chance = (np.average(folds[column], weights=folds["n"]) for column in ("here", "chance"))
+            interval = binomtest(round(here * n / 100), n).proportion_ci(0.95, method="exact")
+            low, high = 100 * interval.low, 100 * interval.high
+            together = {"replicate": "all folds", "here": here, "chance": chance, "low": low, "high": high, "n": n}
+            rows.append(found[0] | together)
+    return pd.DataFrame(rows, columns=[*COLUMNS, "n"])
 
 
-def _fold(study: Study, attack: str, name: str) -> tuple | None:
+def _fold(study: Study, attack: str, name: str) -> dict | None:
     with _left_out(study):
         method = study.method(name)
-        found = score(study, attack, method, study.profile.target_seeds[0])
-        effort = _cell(study, attack, name, method)["effort"]
-        hits = round(found["top1"] * found["n_test"] / 100)
-        return hits, found["n_test"], found["top1_chance"], effort, getattr(method, "boxes", "")
+        found = _reading(study, attack, name, method)
+        # The frames of a video are no independent trials: they count as their video.
+        of = "video" if ATTACKS[attack].per == "frame" else attack
+        return found and found | {"n": score(study, of, method, study.profile.target_seeds[0])["n_test"]}
     return None

@@ -73,17 +73,27 @@ def per_video(probabilities: Tensor, targets: Tensor, videos: np.ndarray) -> tup
 
     Args:
         probabilities: (N, K).
-        targets: (N, K) multi-hot.
+        targets: (N, K) multi-hot, or (N,) int64.
         videos: (N,) the name of each frame's video.
 
     Returns:
-        The same two, (videos, K), in the order of the sorted names.
+        The same two, (videos, K) and (videos, K) or (videos,), in the order of the sorted names.
+
+    Raises:
+        UserError: a video's frames have several single labels.
     """
     names, which = np.unique(videos.astype(str), return_inverse=True)
-    which = torch.from_numpy(which)[:, None].expand_as(probabilities)
-    shape = (len(names), probabilities.shape[1])
-    means = probabilities.new_zeros(shape).scatter_reduce(0, which, probabilities, "mean", include_self=False)
-    return means, targets.new_zeros(shape).scatter_reduce(0, which, targets, "amax", include_self=False)
+
+    def joined(x: Tensor, how: str) -> Tensor:
+        index = torch.from_numpy(which).unflatten(0, (-1, *[1] * (x.ndim - 1))).expand_as(x)
+        return x.new_zeros(len(names), *x.shape[1:]).scatter_reduce(0, index, x, how, include_self=False)
+
+    labels = joined(targets, "amax")
+    if targets.ndim == 1 and (several := labels != joined(targets, "amin")).any():
+        raise UserError(
+            f"video {names[several.numpy()][0]} has rows of several classes, so no answer as a whole; score its rows"
+        )
+    return joined(probabilities, "mean"), labels
 
 
 def score(probabilities: Tensor, targets: Tensor) -> dict[str, float]:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 from torchvision.transforms.v2 import functional as TF
 
+from spact_lib import distributed
 from spact_lib.config import ReconstructionSpec
 from spact_lib.data import ClipDataset, FrameSource, rows_of, test_batches, training_batches
 from spact_lib.device import autocast
@@ -89,16 +90,17 @@ def quality(
     for batch in test_batches(train, 128):
         raw, _ = _split(batch, device)
         total, count = total + raw.sum(0), count + len(raw)
-    sums: dict[str, float] = {}
+    totals, counts = zip(*distributed.gathered([(total.cpu(), count)]), strict=True)  # each process saw its own part
+    blind = sum(totals).to(device) / sum(counts)
+    sums = dict.fromkeys((f"{metric}{of}" for metric in ("psnr", "ssim") for of in ("", "_released", "_blind")), 0.0)
     for batch in test_batches(test, 128):
         raw, seen = _split(batch, device)
         with autocast(device, precision, dims=2):
             out = g(seen).float()
-        guesses = {"": out, "_released": seen, "_blind": (total / count).expand_as(raw)}
-        for name, guess in guesses.items():
+        for name, guess in {"": out, "_released": seen, "_blind": blind.expand_as(raw)}.items():
             psnr = peak_signal_noise_ratio(guess, raw, data_range=1.0, reduction="none", dim=(1, 2, 3))
             ssim = structural_similarity_index_measure(guess, raw, data_range=1.0, reduction="none")
-            sums[f"psnr{name}"] = sums.get(f"psnr{name}", 0.0) + psnr.clamp(max=BEST_PSNR).sum().item()
-            sums[f"ssim{name}"] = sums.get(f"ssim{name}", 0.0) + ssim.sum().item()
-    n = len(test) * test.test_clips
-    return {name: value / n for name, value in sums.items()} | {"n_test": len(test)}
+            sums[f"psnr{name}"] += psnr.clamp(max=BEST_PSNR).sum().item()
+            sums[f"ssim{name}"] += ssim.sum().item()
+    parts, n = distributed.gathered([sums]), len(test) * test.test_clips
+    return {name: sum(part[name] for part in parts) / n for name in sums} | {"n_test": len(test)}

@@ -50,7 +50,12 @@ def found(one: Study) -> pd.DataFrame:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(attacks, "cores", lambda: 1)
         attacks.train([one], METHODS_HERE, NAMES)
-    return attacks.table(one, methods=METHODS_HERE, names=NAMES)
+    return attacks.readings(one, methods=METHODS_HERE, names=NAMES)
+
+
+@pytest.fixture(scope="module")
+def cells(found: pd.DataFrame) -> pd.DataFrame:
+    return attacks.table(found)
 
 
 # The channel.
@@ -103,7 +108,7 @@ def test_float_frames_reach_a_network_unrounded(one: Study, found: pd.DataFrame)
 
 
 def test_each_attacker_differs_from_that_of_the_tables_by_what_its_row_says(one: Study) -> None:
-    method, p = one.method("downsample_2x"), one.profile
+    method, p = one.method("identity"), one.profile
     own = attacks.spec_of(one, "own", method, 0)
     assert own.key() == one.target_spec(method, "privacy", 0).key()
 
@@ -118,17 +123,46 @@ def test_each_attacker_differs_from_that_of_the_tables_by_what_its_row_says(one:
     assert differs("smaller_short")["network"] == p.smaller_f_B
     assert {k: v.channel for k, v in differs("float").items()} == {"release": "float"}
     assert {k: (v.channel, v.crf) for k, v in differs("h264").items()} == {"release": ("h264", 23)}
+    video = attacks.spec_of(one, "h264_video", method, 0)
+    assert (video.release.channel, video.release.crf) == ("h264", 18)  # as ``spact anonymize`` writes
+    assert video.release.frames == one.release(method, one.protocol.action).frames
     raw = attacks.RAW
-    assert attacks.spec_of(one, "float", raw, 0) == attacks.spec_of(one, "own", raw, 0)  # raw frames have 8 bits
     assert attacks.spec_of(one, "h264", raw, 0).release.channel == "h264"
     clips = attacks.spec_of(one, "clips", method, 0)
-    assert (clips.network, clips.view.n_frames, clips.view.size) == (p.video_f_B, p.action_view.n_frames, 8)
+    assert (clips.network, clips.view.n_frames, clips.view.size) == (p.video_f_B, p.action_view.n_frames, 16)
     assert clips.schedule == p.target_action
     unprepared, inverted = (attacks.spec_of(one, name, method, 0) for name in ("unprepared", "inverted"))
     for spec in (unprepared, inverted):
         assert spec.target == attacks.spec_of(one, "own", raw, 0)
     assert unprepared.release == own.release and inverted.release.method.victim == method
-    assert attacks.spec_of(one, "inverted", raw, 0) == attacks.spec_of(one, "unprepared", raw, 0)
+    relearned = attacks.spec_of(one, "relearned", method, 0)
+    assert relearned == own.model_copy(update={"release": inverted.release})  # learns on what g makes of the release
+
+
+def test_who_enlarges_reads_small_frames_at_their_size_before(one: Study) -> None:
+    """By all but the tables' attacker; what inverts enlarges by itself, and frames of full size are left alone."""
+    small, up = one.method("downsample_2x"), config.BaselineSpec(name="downsample_2x_up")
+    own, enlarged = (attacks.spec_of(one, name, small, 0) for name in ("own", "enlarged"))
+    assert own.release.method == small and own.view.size * 2 == enlarged.view.size == one.profile.privacy_view.size
+    assert enlarged.key() == one.target_spec(up, "privacy", 0).key()
+    assert attacks.spec_of(one, "larger", small, 0).release.method == up
+    assert attacks.spec_of(one, "unprepared", small, 0).release.method == up
+    assert attacks.spec_of(one, "inverted", small, 0).release.method.victim == small
+    whole = one.method("identity")
+    assert attacks.spec_of(one, "enlarged", whole, 0) == attacks.spec_of(one, "own", whole, 0)
+
+
+def test_the_grid_names_what_there_is_and_every_attacker_a_method_has_of_his_own() -> None:
+    assert set(attacks.GRID) <= set(METHODS)
+    for method, names in attacks.GRID.items():
+        assert len(set(names)) == len(names) and all(attacks.exists(name, method) for name in names)
+    assert {name for chains in attacks.PANELS.values() for chain in chains for name in chain} == set(attacks.ATTACKS)
+    assert attacks.asked(["raw", "moco"], ["own", "inverted", "enlarged", "float"]) == [
+        ("raw", "own"), ("moco", "own"), ("moco", "inverted"), ("moco", "float"),
+    ]  # fmt: skip
+    assert attacks.asked(["identity", "moco"]) == [
+        ("identity", "unprepared"), ("identity", "own"), *(("moco", name) for name in attacks._STILLS),
+    ]  # fmt: skip
 
 
 def test_video_attackers_learn_labels_of_the_videos_from_the_release_of_the_actions(one: Study) -> None:
@@ -160,24 +194,27 @@ def data_folder(tiny_csv: Path, tmp_path: Path) -> config.DataSpec:
     return config.DataSpec(name="other", folder=tmp_path / "other.csv", fingerprint="other")
 
 
-def test_scores_and_chance_lines(one: Study, found: pd.DataFrame) -> None:
-    assert list(found.index) == [(a, m) for a in NAMES for m in METHODS_HERE]
+def test_scores_and_chance_lines(one: Study, cells: pd.DataFrame) -> None:
+    found = cells
+    assert list(found.index) == [(a, m) for a in NAMES for m in METHODS_HERE if attacks.exists(a, m)]
     manifest = manifest_of(one.data(one.protocol.privacy))
     labels = manifest.labels("attributes")
     rows = data.rows_of(manifest, "test")
     line = 100 * np.mean([chance_average_precision(m, len(rows)) for m in labels[rows].sum(0) if m])
-    assert np.allclose(found["chance"].drop("frame"), line)
+    assert np.allclose(found["chance"].drop("frame", level="attack"), line)
     unprepared = c1_c2(one, "spact").loc[("privacy cMAP", label("raw"), label("spact"))]
     assert found.loc[("unprepared", "spact"), "here"] == pytest.approx(unprepared["here"])
     assert found.loc[("unprepared", "raw"), "here"] == pytest.approx(found.loc[("own", "raw"), "here"])
-    assert found["val"].notna().groupby(level="attack").all().drop(["unprepared", "inverted", "frame", "video"]).all()
-    effort = found["effort"].xs("spact", level="method")
-    assert (effort["short"], effort["own"], effort["long"]) == (0.25, 1, 4) and effort["larger"] > 2
+    assert found["val"].drop(["unprepared", "inverted", "frame", "video"], level="attack").notna().all()
+    for method in ("spact", "downsample_2x"):  # on the same frames: at the size that he sees
+        effort = found["effort"].xs(method, level="method")
+        assert (effort["short"], effort["own"], effort["long"]) == (0.25, 1, 4) and effort["larger"] > 2
+    assert effort["enlarged"] == 1
     assert math.isnan(effort["unprepared"]) and effort["smaller_short"] < 0.25
     assert (found["replicates"] == 1).all() and found["low"].isna().all()
 
 
-def test_all_frames_of_a_video_are_averaged(one: Study, found: pd.DataFrame) -> None:
+def test_all_frames_of_a_video_are_averaged(one: Study, cells: pd.DataFrame) -> None:
     """By hand: every frame of every test video through the saved network."""
     spec = attacks.spec_of(one, "video", one.method("spact"), 0)
     task, manifest = spec.target.task, manifest_of(spec.data)
@@ -196,15 +233,15 @@ def test_all_frames_of_a_video_are_averaged(one: Study, found: pd.DataFrame) -> 
     labels = torch.from_numpy(manifest.labels(task))
     video = metrics.score(torch.stack(means), labels[rows])["cmap"]
     frame = metrics.score(torch.cat(frames), labels[of_frames])["cmap"]
-    assert found.loc[("video", "spact"), "here"] == pytest.approx(video)
-    assert found.loc[("frame", "spact"), "here"] == pytest.approx(frame)
+    assert cells.loc[("video", "spact"), "here"] == pytest.approx(video)
+    assert cells.loc[("frame", "spact"), "here"] == pytest.approx(frame)
 
 
 def test_what_is_at_hand_is_read_and_nothing_trained(one: Study, found: pd.DataFrame) -> None:
-    again = attacks.table(attacks.reading(one), methods=METHODS_HERE, names=NAMES)
+    again = attacks.readings(attacks.reading(one), methods=METHODS_HERE, names=NAMES)
     pd.testing.assert_frame_equal(again, found)
-    more = attacks.table(attacks.reading(one), methods=[*METHODS_HERE, "supervised"], names=list(attacks.ATTACKS))
-    assert set(more.index) == set(found.index)
+    more = attacks.readings(attacks.reading(one), methods=[*METHODS_HERE, "supervised"])
+    pd.testing.assert_frame_equal(more, found)
     kinds = {part.kind for part in trained_parts(attacks.spec_of(one, "inverted", one.method("spact"), 0)).values()}
     assert {"reconstruction", "anonymizer", "target", "test"} <= kinds  # so that their records are kept
 
@@ -213,8 +250,8 @@ def test_replicates_are_averaged_with_an_interval(one: Study, found: pd.DataFram
     other = replace(one, seed=1)
     methods, names = ["raw"], ["own", "unprepared"]
     attacks.train([other], methods, names)
-    both = attacks.table(one, other, other, methods=methods, names=names)
-    each = [attacks.table(s, methods=methods, names=names)["here"] for s in (one, other)]
+    both = attacks.table(attacks.readings(one, other, other, methods=methods, names=names))
+    each = [attacks.table(attacks.readings(s, methods=methods, names=names))["here"] for s in (one, other)]
     assert np.allclose(both["here"], (each[0] + each[1]) / 2) and (both["replicates"] == 2).all()
     reach = 12.706 * (each[0] - each[1]).abs() / 2
     assert np.allclose(both["high"] - both["here"], reach, rtol=1e-3)
@@ -368,7 +405,13 @@ def test_pictures_of_reconstructions(one: Study, found: pd.DataFrame) -> None:
         "Raw data", "Downsample-2x", "Downsample-2x, inverted", "SPAct", "SPAct, inverted",
     ]  # fmt: skip
     quality = attacks.reconstructions(one, methods=METHODS_HERE)
-    assert list(quality.index) == ["downsample_2x", "spact"] and quality.notna().all(axis=None)
+    assert list(quality["method"]) == ["downsample_2x", "spact"] and quality.notna().all(axis=None)
+    other = quality.assign(replicate="another", psnr=quality["psnr"] + 2)
+    text = attack_report.reconstructed(pd.concat([quality, other]), ["raw", "spact", "supervised"])
+    psnr = quality["psnr"].iloc[1] + 1
+    assert text.loc["SPAct", "psnr"] == f"{psnr:.1f} [{psnr - 12.7062:.1f}, {psnr + 12.7062:.1f}]"
+    assert list(text["replicates"]) == ["2", "0"] and (text.iloc[1, 1:] == "not run").all()
+    assert attacks.inverted(attacks.reading(one), ["raw", "supervised"]) == {}
 
 
 # Folds of one's own clips.
@@ -378,80 +421,133 @@ def test_folds_together(tiny_csv: Path, tmp_path: Path) -> None:
     own = f"{tiny_csv}:action/action"  # any single-label task
     tiny = TINY.model_copy(update={"target_seeds": (0,)})
     studies = [Study(tiny, protocol(own), Store(tmp_path), 0, ("split", value)) for value in ("val", "test")]
-    names = ["own", "unprepared"]
+    names = ["own", "unprepared", "frame", "video"]
     attacks.train(studies, ["raw"], names)
-    together = attacks.fold_table(studies, ["raw"], names)
+    found = attacks.fold_readings(studies, ["raw"], names)
+    together = attacks.table(found)
     hits, n = 0, 0
     for each in studies:
         probabilities, truth = predictions(each.target(attacks.RAW, "privacy", 0))
         hits, n = hits + int((probabilities.argmax(1) == truth).sum()), n + len(truth)
     row = together.loc[("own", "raw")]
-    assert row["here"] == pytest.approx(100 * hits / n) and row["n"] == n and row["low"] <= row["here"] <= row["high"]
+    assert row["here"] == pytest.approx(100 * hits / n) and row["low"] <= row["here"] <= row["high"]
+    assert (found["n"] == n).all()  # videos, although "frame" has an answer for each of their frames
+    frame = together.loc[("frame", "raw")]
+    assert frame["low"] <= frame["here"] <= frame["high"] and together["chance"].between(0, 100).all()
     reading = [attacks.reading(each) for each in studies]
-    assert attacks.fold_table(reading, ["raw"], [*names, "long"]).equals(together)
+    pd.testing.assert_frame_equal(attacks.fold_readings(reading, ["raw"], [*names, "long"]), found)
     assert attacks.folds("smoke", "nowhere.csv:action/person", ["take", "1"], 0, train=False) == []
-    nothing = attacks.fold_table([], ["raw"], names)
-    assert "attacker" in repr(attack_report.Shown(nothing)) and attack_report.sentences(nothing) == ""
+    nothing = attacks.fold_readings([], ["raw"], names)
+    text = repr(attack_report.Shown(nothing, ["raw"], names))
+    assert text.count("not run") == 4 and attack_report.sentences(nothing) == ""
+    drawn = attack_report.curves(found, "top-1").axes[0].collections
+    assert [row["low"], row["high"]] in [
+        list(c.get_paths()[0].vertices[:, 1]) for c in drawn if len(c.get_paths()) == 1
+    ]
 
 
 # What readers are told.
 
+# (attacker, method) -> what he reads in replicates 0, 1, ...; on validation rows one point more.
+CELLS = {
+    ("unprepared", "downsample_4x"): [30.0, 32.0], ("unprepared", "spact"): [26.0],
+    ("short", "spact"): [70.0, 74.0], ("short", "downsample_4x"): [44.0, 44.0],
+    ("own", "downsample_4x"): [51.0, 53.0], ("own", "spact"): [48.0, 52.0],
+    ("larger", "downsample_4x"): [49.0, 49.0], ("larger", "spact"): [54.0, 60.0],
+    ("long", "spact"): [99.0],  # of one replicate alone: nobody to choose
+    ("own", "raw"): [89.0, 91.0], ("float", "spact"): [51.0, 57.0],
+    ("own", "moco"): [60.0], ("own", "identity"): [88.0, 88.0],
+}  # fmt: skip
+VAL = {("short", "spact"): 40.0}  # its test rows, which must not be looked at, are the best
+
+
+def long_frame(cells: dict[tuple[str, str], list[float]]) -> pd.DataFrame:
+    rows = [
+        {"attack": attack, "method": method, "replicate": f"draw {k}, seed {k}", "here": here, "chance": 25.0,
+         "val": math.nan if attack == "unprepared" else VAL.get((attack, method), here + 1), "effort": 1.0,
+         "low": math.nan, "high": math.nan, "boxes": ""}
+        for (attack, method), each in cells.items() for k, here in enumerate(each)
+    ]  # fmt: skip
+    return pd.DataFrame(rows, columns=attacks.COLUMNS)
+
 
 @pytest.fixture
 def made_up() -> pd.DataFrame:
-    """Two methods, four attackers: validation chooses the larger network for SPAct, which reads more than the own one
-    and turns the order round; on test rows the short one is the best, which must not be looked at."""
-    cells = {
-        ("unprepared", "downsample_4x"): (30.0, math.nan), ("unprepared", "spact"): (26.0, math.nan),
-        ("short", "downsample_4x"): (44.0, 43.0), ("short", "spact"): (70.0, 41.0),
-        ("own", "downsample_4x"): (51.0, 52.0), ("own", "spact"): (48.0, 47.0),
-        ("larger", "downsample_4x"): (49.0, 50.0), ("larger", "spact"): (55.0, 54.0),
-        ("own", "raw"): (90.0, 91.0), ("float", "spact"): (51.0, 50.0), ("float", "raw"): (90.0, 91.0),
+    """Two replicates: validation chooses the larger network for SPAct, which reads more than the own one and turns the
+    order round."""
+    return long_frame(CELLS)
+
+
+def test_validation_chooses_the_strongest_of_those_that_all_replicates_have(made_up: pd.DataFrame) -> None:
+    best = attacks.strongest(made_up)
+    assert best["attack"].to_dict() == {
+        "spact": "larger", "downsample_4x": "own", "raw": "own", "moco": "own", "identity": "own",
     }  # fmt: skip
-    index = pd.MultiIndex.from_tuples(cells, names=["attack", "method"])
-    here, val = zip(*cells.values(), strict=True)
-    columns = {"here": here, "chance": 25.0, "val": val, "effort": 1.0, "replicates": 1, "low": math.nan}
-    return pd.DataFrame(columns | {"high": math.nan, "boxes": ""}, index)
-
-
-def test_validation_chooses_the_strongest(made_up: pd.DataFrame) -> None:
-    assert attacks.strongest(made_up).to_dict() == {"downsample_4x": "own", "spact": "larger", "raw": "own"}
+    assert best["among"].to_dict() == {"spact": 3, "downsample_4x": 3, "raw": 1, "moco": 1, "identity": 1}
+    apart = long_frame(CELLS | {("own", "moco"): [60.0]})
+    apart = pd.concat([apart, long_frame({("long", "moco"): [70.0]}).assign(replicate="another")])
+    assert "moco" not in attacks.strongest(apart).index  # no classifier that both replicates have
 
 
 def test_sentences_are_the_numbers(made_up: pd.DataFrame) -> None:
     text = attack_report.sentences(made_up)
+    # Shares: 29 / 64 and 35 / 66, mean 49.2 %.
     assert (
-        "SPAct: learned on raw 26.0, inverted first not run, tables' attacker 48.0, strongest by validation (larger "
-        "network) 55.0, chance 25.0; 46 % of what raw data's strongest reads above chance." in text
+        "SPAct: learned on raw 26.0 (1), inverted first not run, tables' attacker 50.0 (2), strongest of 3 by "
+        "validation (larger network) 57.0 (2), chance 25.0; 49.2 [0.1, 98.2] (2) % of what raw data's (that of the "
+        "tables) reads above chance." in text
     )
-    assert "as far apart the other way round by the strongest ones: SPAct and Downsample-4x." in text
-    nearer = made_up.assign(here=made_up["here"].where(made_up["here"] != 55, 52.5))  # not 2 points above the other
-    assert "by the strongest ones: none." in attack_report.sentences(nearer)
-    assert "8 bits instead of unrounded frames give the attacker, points: SPAct −3.0." in text
+    assert "inverted first –, tables' attacker 90.0 (2), the only classifier run (that of the tables) 90.0 (2)" in text
+    assert "MoCo: learned on raw not run" in text and "54.7 (1) % of what raw" in text  # 35 / 64, of replicate 0
+    assert "as far apart the other way round by the strongest of several: SPAct and Downsample-4x." not in text
+    far = long_frame(CELLS | {("own", "spact"): [46.0, 50.0]})  # 4 points below: now the order turns
+    assert "strongest of several: SPAct and Downsample-4x." in attack_report.sentences(far)
 
 
-def test_the_table_has_a_chance_line_for_every_attacker(made_up: pd.DataFrame) -> None:
-    text = attack_report.printable(made_up)
-    assert list(text.columns) == ["effort", "chance", "Downsample-4x", "SPAct", "Raw data"]
-    assert (text["chance"] == "25.0").all()
-    assert text.loc["larger network"].to_dict() == {
-        "effort": "1", "chance": "25.0", "Downsample-4x": "49.0", "SPAct": "55.0", "Raw data": "",
-    }  # fmt: skip
-    shown = attack_report.Shown(made_up.assign(low=40.0, high=60.0))
-    assert "55.0 [40.0, 60.0]" in repr(shown) and "Replicates of a cell: 1. " in shown._repr_html_()
+def test_differences_are_of_replicates_that_have_both(made_up: pd.DataFrame) -> None:
+    text = attack_report.sentences(made_up)
+    assert (
+        "What 8-bit frames instead of unrounded ones give the attacker, points: SPAct −4.0 [−16.7, +8.7] (2)." in text
+    )
+    one = long_frame(CELLS | {("float", "spact"): [51.0]})  # not 50 - 51, of other replicates, but 48 - 51
+    assert "give the attacker, points: SPAct −3.0 (1)." in attack_report.sentences(one)
+
+
+def test_the_table_says_what_is_not_run_and_of_how_many_replicates_it_is(made_up: pd.DataFrame) -> None:
+    shown = attack_report.Shown(made_up, ["raw", "spact", "supervised"], ["unprepared", "inverted", "larger", "clips"])
+    text = shown.text
+    assert list(text.columns) == ["effort", "chance", "Raw data", "SPAct", "Supervised [41]"]
+    assert list(text["SPAct"]) == ["26.0 (1)", "not run", "57.0 [18.9, 95.1]", "not run"]
+    assert list(text["Raw data"]) == ["not run", "–", "not run", "not run"]
+    assert (text["Supervised [41]"] == "not run").all() and list(text["chance"]) == ["25.0", "", "25.0", ""]
+    assert "Replicates: 2; of a cell with fewer, their number is in brackets. " in shown._repr_html_()
 
 
 def test_the_figure_draws_these_numbers_and_the_chance_line(made_up: pd.DataFrame) -> None:
-    fig = attack_report.curves(made_up)
-    still, channel = fig.axes
-    assert [tick.get_text() for tick in still.get_xticklabels()] == ["learned\non raw", "short", "tables'", "large"]
-    assert [tick.get_text() for tick in channel.get_xticklabels()] == ["float", "8-bit"]
-    lines = {c.get_label(): c.lines[0].get_ydata().tolist() for c in still.containers}
-    assert lines["SPAct"] == [26, 70, 48, 55] and lines["Raw data"] == [90]
+    still, channel = attack_report.curves(made_up).axes
+    names = [tick.get_text().split("\n")[0] for tick in still.get_xticklabels()]
+    assert names == ["learned", "short", "tables'", "large", "long"]
+    assert [tick.get_text() for tick in channel.get_xticklabels()] == ["8-bit", "float"]  # from weak to strong
+    lines = [tuple(line.get_ydata()) for line in still.lines if line.get_linestyle() == "-"]
+    assert {(72, 50), (50, 57)} <= set(lines)  # a chain is joined
+    assert not any(99 in line or 60 in line for line in lines)  # "long" follows on none; "own" of MoCo stands alone
+    marks = {line.get_ydata()[0]: line for line in still.lines if line.get_marker() == "*" and len(line.get_ydata())}
+    assert list(marks) == [26, 72, 50, 57, 99]
+    hollow = [value for value, mark in marks.items() if mark.get_markerfacecolor() == "white"]
+    assert hollow == [26, 99]  # of one replicate
     chance = next(line for line in still.lines if line.get_label() == "chance")
-    assert chance.get_ydata().tolist() == [25.0] * 4
-    only = made_up.loc[["own"]]
-    assert len(attack_report.curves(only).axes) == 1
+    assert list(chance.get_ydata()) == [25.0] * 10
+    small = [list(line.get_ydata()) for line in still.lines if line.get_marker() == "_"]
+    assert [48, 52] in small and [54, 60] in small  # each of two replicates
+    own = [line.get_xdata()[0] for line in still.lines if list(line.get_ydata()) in ([50], [60], [88], [90], [52])]
+    assert len(set(own)) == len(own) == 5  # beside, not upon each other
+    assert {line.get_marker() for line in channel.lines if len(line.get_xdata()) == 1} == {"*"}  # who has two there
+    assert len(attack_report.curves(made_up[made_up["attack"] == "own"]).axes) == 1
+    assert len(attack_report.curves(made_up[made_up["attack"] == "float"]).axes) == 1
+    many = long_frame({("own", "spact"): [50.0, 51.0, 52.0, 53.0]})
+    (bars,) = [c for c in attack_report.curves(many).axes[0].collections if len(c.get_paths()[0].vertices) == 2]
+    low, high = bars.get_paths()[0].vertices[:, 1]
+    assert (low, high) == pytest.approx(tuple(attacks.table(many).iloc[0][["low", "high"]]))
 
 
 def test_the_work_ahead_takes_another_task(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from accelerate import notebook_launcher
@@ -18,13 +19,14 @@ from torch import Tensor, nn
 from spact_lib import cli, distributed, training
 from spact_lib.action_losses import build_action_loss
 from spact_lib.branches import build_branch
-from spact_lib.config import ActionLossSpec, BranchSpec, Schedule
-from spact_lib.data import StepSampler
+from spact_lib.config import ActionLossSpec, BranchSpec, Schedule, View
+from spact_lib.data import ClipDataset, StepSampler
 from spact_lib.errors import UserError
 from spact_lib.losses import nt_xent
 from spact_lib.minimax import Game, anonymizer_step, auxiliary_step, play
 from spact_lib.networks.action import build_action_network
 from spact_lib.networks.anonymizer import Anonymizer
+from spact_lib.reconstruction import quality
 from spact_lib.training import NonFiniteError, Run, adam
 
 VIDEOS, IMAGES, STEPS = 4, 6, 4
@@ -97,10 +99,31 @@ def curve(name: str, folder: Path, steps: int = STEPS) -> Tensor:
     return torch.tensor([[row[name] for name in names] for row in run.rows])
 
 
+class Drawn:
+    """Stills of noise, raw and released (``reconstruction.Pairs``)."""
+
+    def __len__(self) -> int:
+        return 140
+
+    def n_frames(self, row: int) -> int:
+        return 1
+
+    def read(self, row: int, indices: np.ndarray) -> np.ndarray:
+        return np.random.default_rng(row).integers(0, 255, (len(indices), 16, 16, 6), dtype=np.uint8)
+
+
+def inverted_quality() -> dict[str, float]:
+    """Of a g that changes nothing. Two batches of train rows, one of test rows: a process of two has none of these."""
+    view = View(stored_side=16, size=16, n_frames=1, stride=1, crop=(1, 1), test_crop=1.0, flip=0.0, test_clips=1)
+    train, test = (ClipDataset(Drawn(), rows, None, view) for rows in (np.arange(130), np.arange(130, 140)))
+    return quality(nn.Identity(), train, test, "float32", torch.device("cpu"))
+
+
 def everything(folder: Path) -> dict[str, object]:
     """What a process finds; the tests compare two with one."""
     found = {f"gradients {name}": gradients(name, folder / f"gradients-{name}") for name in GAMES}
     found |= {f"curve {name}": curve(name, folder / f"curve-{name}") for name in GAMES}
+    found["quality"] = inverted_quality()
     found["keys"] = list(StepSampler(10, VIDEOS, 3, 1, 6))
     return found
 
@@ -184,6 +207,12 @@ def test_two_processes_log_the_losses_of_one(one: Found, two: list[Found], name:
     log = (two[0][f"curve {name}"], two[1][f"curve {name}"])
     assert torch.equal(*log)  # what they stop by must be the same number in both
     assert not torch.allclose(one[f"curve {name}"][0], one[f"curve {name}"][-1], rtol=4 * CURVE)  # they learn
+
+
+def test_two_processes_measure_all_rows_of_a_reconstruction(one: Found, two: list[Found]) -> None:
+    assert {process["quality"]["n_test"] for process in two} == {10}
+    for process in two:
+        assert process["quality"] == pytest.approx(one["quality"], rel=1e-5)
 
 
 def test_half_a_batch_alone_has_another_nt_xent(two: list[Found]) -> None:

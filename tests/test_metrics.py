@@ -101,6 +101,9 @@ def test_frames_become_videos_by_the_mean_and_by_any() -> None:
     means, present = per_video(probabilities, targets, np.array(["b", "a", "b"]))
     torch.testing.assert_close(means, torch.tensor([[0.4, 0.1], [0.4, 0.6]]))  # a, then b
     assert present.tolist() == [[0, 0], [1, 1]] and present.dtype == torch.uint8
+    assert per_video(probabilities, torch.tensor([3, 2, 3]), np.array(["b", "a", "b"]))[1].tolist() == [2, 3]
+    with pytest.raises(UserError, match="video b has rows of several classes"):
+        per_video(probabilities, torch.tensor([3, 2, 1]), np.array(["b", "a", "b"]))
 
 
 def test_the_loss_of_probabilities_is_cross_entropy_and_stays_finite() -> None:
