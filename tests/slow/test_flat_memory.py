@@ -120,4 +120,5 @@ def test_two_hours_of_video_take_no_more_memory_than_ten_seconds(tmp_path: Path,
     peaks = {path.stem: peak(DECODE, path) for path in (short, long)}
     print(suffix, peaks, f"{long.stat().st_size / 1e6:.0f} MB")
     assert peaks["long"] < 1.1 * peaks["short"]
-    assert peaks["long"] - peaks["short"] < 16  # MB; FFmpeg's own table of an MP4's 180,000 packets takes 9
+    # MB: as FFmpeg opens an MP4 it makes a table of its 180,000 packets, 13 MB, and opening it again takes some more.
+    assert peaks["long"] - peaks["short"] < 24
