@@ -323,7 +323,8 @@ def submit(args: argparse.Namespace) -> int:
         raise UserError(f"--jobs {args.jobs}: give a number from 1 up")
     parameters = {name: int(value) if value.isdecimal() else value for name, value in args.parameter}
     folder = runs_root() / "jobs"
-    jobs = cluster.submit(asked_of_work(args), args.cluster, args.jobs, folder, parameters)
+    where = cluster.executor(args.cluster, folder, parameters)  # before data are drawn
+    jobs = cluster.submit(where, asked_of_work(args), args.jobs)
     say(f"submit: jobs {', '.join(job.job_id for job in jobs)}; their logs are in {folder}")
     if args.cluster == "slurm":
         say("submit: give the same command again to add jobs; when all have ended: spact reproduce")
@@ -461,8 +462,10 @@ def parser() -> argparse.ArgumentParser:
         verb.add_argument("methods", nargs="*", metavar="METHOD", help="rows by name, such as spact, supervised, raw")
         verb.add_argument("--profile", default="mini", help="smoke, mini (default) or paper")
         verb.add_argument("--protocol", help="with METHOD: which data play which role (default: ucf101_vispr1)")
-        verb.add_argument("--draw", type=int, help="of the built-in data (default: the profile's)")
-        verb.add_argument("--seeds", type=int, nargs="+", default=[0], metavar="SEED", help="replicates (default: 0)")
+        verb.add_argument("--draw", type=from_0_up, help="of the built-in data (default: the profile's)")
+        verb.add_argument(
+            "--seeds", type=from_0_up, nargs="+", default=[0], metavar="SEED", help="replicates (default: 0)"
+        )
         if function is submit:
             verb.add_argument("--cluster", required=True, choices=["slurm", "local"])
             verb.add_argument("--jobs", type=int, required=True, metavar="N", help="that work at a time on one store")

@@ -26,13 +26,10 @@ class Worker(Checkpointable):
         return ahead.work(*asked)
 
 
-def submit(
-    asked: Sequence[object], cluster: str, jobs: int, folder: Path, parameters: Mapping[str, object]
-) -> list[submitit.Job[list[str]]]:
-    """Start workers.
+def executor(cluster: str, folder: Path, parameters: Mapping[str, object]) -> submitit.AutoExecutor:
+    """Where jobs are to run.
 
     Args:
-        asked: arguments of ``ahead.work``.
         cluster: "slurm", or "local" for processes on this machine.
         folder: for the jobs' logs and arguments; on a cluster, all its machines must see it and the store.
         parameters: of submitit, such as ``timeout_min``, ``gpus_per_node``, ``slurm_partition``.
@@ -41,9 +38,15 @@ def submit(
         UserError: no Slurm here, or a parameter that submitit does not take.
     """
     try:
-        executor = submitit.AutoExecutor(folder, cluster=cluster, **{f"{cluster}_max_num_timeout": AGAIN})
-        executor.update_parameters(**{"name": "spact", "timeout_min": DAY} | dict(parameters))
+        found = submitit.AutoExecutor(folder, cluster=cluster, **{f"{cluster}_max_num_timeout": AGAIN})
+        found.update_parameters(**{"name": "spact", "timeout_min": DAY} | dict(parameters))
     except (AssertionError, NameError, RuntimeError, ValueError) as error:
-        raise UserError(f"submitit refuses cluster {cluster!r} with {dict(parameters)}: {error}") from error
-    with executor.batch():  # on Slurm: one array
-        return [executor.submit(Worker(), *asked) for _ in range(jobs)]
+        said = " ".join(str(error).split())  # in one line
+        raise UserError(f"submitit refuses cluster {cluster!r} with {dict(parameters)}: {said}") from error
+    return found
+
+
+def submit(where: submitit.AutoExecutor, asked: Sequence[object], jobs: int) -> list[submitit.Job[list[str]]]:
+    """Start workers; ``asked`` are the arguments of ``ahead.work``."""
+    with where.batch():  # on Slurm: one array
+        return [where.submit(Worker(), *asked) for _ in range(jobs)]

@@ -32,7 +32,7 @@ def test_a_preempted_job_is_queued_again_and_ends(
 ) -> None:
     monkeypatch.setenv("SPACT_RUNS", str(tmp_path))
     rows = [(f"{tiny_csv}:action/attributes", "raw"), (f"{tiny_csv}:action/attributes", "identity")]
-    (job,) = cluster.submit(("smoke", rows), "local", 1, tmp_path / "jobs", {"timeout_min": 60})
+    (job,) = cluster.submit(cluster.executor("local", tmp_path / "jobs", {"timeout_min": 60}), ("smoke", rows), 1)
     while not list(tmp_path.glob("store/frames/*/record.json")):
         assert not job.done()
         time.sleep(0.05)
