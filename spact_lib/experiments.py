@@ -9,6 +9,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -163,8 +164,9 @@ class Store:
     def _find(self, spec: Spec) -> Artifact | None:
         folder = self.folder(spec)
         if (folder / "record.json").exists():
-            if not self.read_only:  # three times the weights, and nothing to continue
-                (folder / "checkpoint.pt").unlink(missing_ok=True)
+            if not self.read_only:
+                with suppress(OSError):  # of a read-only disk
+                    (folder / "checkpoint.pt").unlink(missing_ok=True)  # three times the weights, nothing to continue
             return Artifact(read_json(folder / "record.json"), folder)
         if not self.read_only:
             return None

@@ -66,7 +66,7 @@ def test_both_networks_go_down_the_gradient_of_L_T_plus_L1(tiny_csv: Path, tmp_p
     schedule = Schedule(steps=1, batch=3, lr=1e-3)
     spec = spec.model_copy(update={"f_T": spec.f_T.model_copy(update={"f_A": start}), "schedule": schedule})
     source, labels = Arrays(*[noise(9, seed=k) for k in range(3)]), np.array([0, 1, 1])
-    table = SimpleNamespace(rows=pd.DataFrame({"split": ["train"] * 3}), labels=lambda task: labels)
+    table = SimpleNamespace(rows=pd.DataFrame({"split": ["train"] * 3}), sparse_labels=lambda task: labels)
     torch.manual_seed(0)
     f_A, f_T = Anonymizer(2), build_action_network("r3d_slim", 2)
     naive_A, naive_T = deepcopy(f_A).train(), deepcopy(f_T).train()
