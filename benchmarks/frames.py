@@ -3,7 +3,7 @@
 Every variant opens the file and delivers what training asks for: 16 RGB frames, every second one from a random start,
 with a short side of 128 pixels. Ours comes three times: on a file's first visit, which finds its frames and keyframes;
 later, when that is remembered; and from the decode cache. "Clip and pair" is what the game reads of a video: two frames
-from anywhere in it, too; each time on a first visit, because of many videos few are remembered.
+from anywhere in it, too; each time on a first visit, as in a first epoch or with more videos than are remembered.
 """
 
 import tempfile
@@ -138,6 +138,7 @@ def ours_first_visit(path: Path, indices: np.ndarray, threads: int) -> np.ndarra
 
 CACHED, CACHED_FIRST = "ours, decode cache", "ours, decode cache, first visit"
 FIRST = "ours, first visit"
+PEERS = ("decord", "torchcodec, approximate")  # that give frames in any order
 PAIR = "clip and pair, 1 thread"  # the case of which ``scaling`` reads
 # Variant -> the module it needs, what it does. The first one whose module is there is the reference.
 LOADERS: dict[str, tuple[str, Clip]] = {
@@ -221,7 +222,7 @@ def run() -> list[Row]:
                 variants[CACHED] = ours, [(copies[path], at) for path, at in clips]
                 made += measured(f"{case}, {threads} thread{'s' * (threads > 1)}", variants, threads, kb)
             pairs = [(path, np.append(at, rng.integers(RATE * SECONDS, size=2))) for path, at in clips]
-            variants = {reference: (loaders[reference], pairs), FIRST: (ours_first_visit, pairs)}
+            variants = {name: (loader, pairs) for name, loader in loaders.items() if name in (reference, *PEERS, FIRST)}
             variants[CACHED_FIRST] = ours_first_visit, [(copies[path], at) for path, at in pairs]
             made += measured(f"{case}, {PAIR}", variants, 1, kb)
     return made

@@ -180,7 +180,7 @@ def table(records: list[Row]) -> list[str]:
 def text() -> str:
     """All committed records as markdown, for the README: a table of each benchmark, and on what it was measured."""
     parts = []
-    for path in sorted(FOLDER.glob("*.jsonl")):
+    for path in sorted(FOLDER.glob("[!.]*.jsonl")):
         records = read(path)
         about = records[0]["environment"]
         where = f"{about['device']}, {about['cpu']}, {about['cores']} cores, {about['threads']} threads"

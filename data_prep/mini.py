@@ -109,7 +109,10 @@ def draw(out: str | Path, draw: int, scale: str) -> dict[str, Path]:
     with FileLock(out / ".lock"):
         if _marker(out) == done and all((out / name / "manifest.csv").exists() for name in (*DATASETS, *FURTHER)):
             return folders
-        if _marker(out, "begun.json") != done:
+        begun = _marker(out, "begun.json")
+        if (begun or {}).get("version", VERSION) > VERSION:
+            raise UserError(f"{out} was drawn by a newer version of spact; update this one, or choose another folder")
+        if begun != done:
             for name in (*DATASETS, *FURTHER, "official"):
                 shutil.rmtree(out / name, ignore_errors=True)
             write_json(out / "begun.json", done)

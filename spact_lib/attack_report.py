@@ -118,7 +118,8 @@ class Shown:
 
     def _repr_html_(self) -> str:
         ours = [column for column in self.text if column == label("spact")]
-        styler = self.text.style.set_uuid("attacks").set_properties(subset=ours, **{"font-weight": "bold"})
+        styler = self.text.style.format(escape="html").set_uuid("attacks")
+        styler = styler.set_properties(subset=ours, **{"font-weight": "bold"})
         return f"{styler.to_html()}<p>{escape(self.note)}</p>"
 
 

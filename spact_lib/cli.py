@@ -351,7 +351,7 @@ def promote(args: argparse.Namespace) -> int:
         if copy.exists():
             library.promote(copy, path)
         say(f"promote: {path.name}" + " has no run and stays as it is" * (not copy.exists()))
-    for path in sorted((runs_root() / "records" / profile).glob("*.json*")):
+    for path in sorted((runs_root() / "records" / profile).glob("[!.]*.json*")):
         if "-" in path.stem:  # of another draw, seed or protocol than the notebook's own
             continue
         kept, text = NOTEBOOKS / "records" / path.name, path.read_text(encoding="utf-8")

@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from spact_lib import distributed
 from spact_lib.config import View
+from spact_lib.device import pick_device
 from spact_lib.errors import UserError
 from spact_lib.files import atomic_path
 from spact_lib.filework import cores
@@ -430,7 +431,7 @@ def loader_workers(at_most: int) -> int:
 def training_batches(dataset: ClipDataset, batch_size: int, first: int, last: int, workers: int = 0) -> DataLoader:
     """Batches of steps ``first`` to ``last`` - 1."""
     sampler = StepSampler(len(dataset), batch_size, dataset.seed, first, last)
-    return _Loader(dataset, batch_sampler=sampler, num_workers=workers, pin_memory=torch.cuda.is_available())
+    return _Loader(dataset, batch_sampler=sampler, num_workers=workers, pin_memory=pick_device().type == "cuda")
 
 
 def test_batches(dataset: ClipDataset, batch_size: int, workers: int = 0) -> DataLoader:
@@ -442,7 +443,7 @@ def test_batches(dataset: ClipDataset, batch_size: int, workers: int = 0) -> Dat
     keys = [(row, k) for row in range(len(dataset)) for k in range(clips)]
     batches = [keys[at : at + batch_size] for at in range(0, len(keys), batch_size)]
     batches = batches[distributed.own_part(len(batches))]
-    return _Loader(dataset, batch_sampler=batches, num_workers=workers, pin_memory=torch.cuda.is_available())
+    return _Loader(dataset, batch_sampler=batches, num_workers=workers, pin_memory=pick_device().type == "cuda")
 
 
 def to_float(batch: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:

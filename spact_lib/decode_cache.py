@@ -156,7 +156,7 @@ def convert_range(start: int, end: int, kept: np.ndarray) -> tuple[int, int]:
 
 def _converted_rows(source: Manifest, done: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The rows of the copy, and the files (path, problem, detail) whose rows it could not take over."""
-    rows, problems, converted = source.rows, [], []
+    rows, problems, converted, lost = source.rows, [], [], []
     records = done.to_dict("index")
     for row in rows[["path", "split", "start", "end"]].itertuples(index=False):
         start, end = (None if pd.isna(value) else int(value) for value in (row.start, row.end))
@@ -169,6 +169,7 @@ def _converted_rows(source: Manifest, done: pd.DataFrame) -> tuple[pd.DataFrame,
             problem = (row.path, "unreadable", record["error"])
         elif (end or (start or 0) + 1) > record["source_frames"]:
             problem = (row.path, "shorter than its rows", f"the file has {record['source_frames']:.0f} frames")
+        lost.append(bool(problem))
         if problem:
             problems.append(problem)
         if problem is not None:
@@ -181,6 +182,8 @@ def _converted_rows(source: Manifest, done: pd.DataFrame) -> tuple[pd.DataFrame,
     splits, starts, ends = zip(*converted, strict=True)
     ranges = {name: pd.array(values, dtype="Int64") for name, values in (("start", starts), ("end", ends))}
     table = pd.DataFrame(problems, columns=["path", "problem", "detail"]).drop_duplicates("path")
+    if any(lost):  # a score on the copy is one without these rows, and says so (``manifest.rows_set_aside``)
+        rows = rows.assign(missing_from=np.where(lost, rows["split"], rows.get("missing_from", "")))
     return rows.assign(path=rows["path"] + ".mp4", split=splits, **ranges), table
 
 

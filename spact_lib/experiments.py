@@ -267,7 +267,9 @@ def _make_init_anonymizer(spec: InitAnonymizerSpec, folder: Path, store: Store) 
     sides = [store.raw(data, spec.view.stored_side) for data in (spec.action, spec.privacy)]
     f_A, metrics = initialize_anonymizer(spec, *sides, folder, pick_device(), store.workers)
     save_weights(f_A, folder / "f_A.safetensors")
-    return metrics
+    # f_T, f_B and the game learn from these rows, too.
+    away = {data.name: rows_set_aside(manifest_of(data)) for data in (spec.action, spec.privacy)}
+    return metrics | ({"set_aside_of": away} if any(away.values()) else {})
 
 
 def _require_identity(f_A: InitAnonymizerSpec, store: Store) -> None:

@@ -136,7 +136,7 @@ def frame_grid(
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
     if title:
-        ax.set_title(title)
+        ax.set_title(title, parse_math=False)
     return fig, ax
 
 
@@ -157,9 +157,9 @@ def contact_sheet(
         ax.axis("off")
     for ax, frame, caption in zip(axes.flat, frames, captions, strict=False):
         ax.imshow(frame)
-        ax.text(0.5, -0.04, caption, transform=ax.transAxes, ha="center", va="top", fontsize=8)
+        ax.text(0.5, -0.04, caption, transform=ax.transAxes, ha="center", va="top", fontsize=8, parse_math=False)
     if title:
-        fig.suptitle(title)
+        fig.suptitle(title, parse_math=False)
     return fig, axes
 
 
@@ -241,7 +241,7 @@ def class_bars(
     if len(reference):
         ends = [places - 0.42, places + 0.42]
         ax.vlines(reference, *ends, color=REFERENCE, linewidth=2, label="chance")
-    ax.set_yticks(places, classes)
+    ax.set_yticks(places, classes, parse_math=False)
     ax.invert_yaxis()
     ax.set_xlabel(text)
     ax.spines[["top", "right"]].set_visible(False)
@@ -282,7 +282,7 @@ def label_frequency(report: Mapping, *, columns: int = 3) -> tuple[Figure, np.nd
                 occurring = np.sort(shares[split][shares[split] > 0])[::-1]
                 ax.plot(range(1, len(occurring) + 1), occurring, **style)
         if few:
-            ax.set_yticks(range(len(shares)), shares.index, fontsize=8)
+            ax.set_yticks(range(len(shares)), shares.index, fontsize=8, parse_math=False)
             ax.invert_yaxis()
             ax.set_xlim(left=0)
             ax.set_xlabel("% of the rows")
@@ -292,10 +292,10 @@ def label_frequency(report: Mapping, *, columns: int = 3) -> tuple[Figure, np.nd
             ax.yaxis.set_minor_formatter("")
             ax.set_xlabel("class, by rank")
             ax.set_ylabel("% of the rows")
-        ax.set_title(f"{name} ({task['n_classes']})", fontsize=10)
+        ax.set_title(f"{name} ({task['n_classes']})", fontsize=10, parse_math=False)
         ax.spines[["top", "right"]].set_visible(False)
     axes.flat[0].legend(frameon=False, fontsize=8)
-    fig.suptitle(report["dataset"])
+    fig.suptitle(report["dataset"], parse_math=False)
     return fig, axes
 
 
@@ -319,7 +319,8 @@ def co_occurrence(task: Mapping, title: str) -> tuple[Figure, Axes]:
     ax.axhline(1, color="white", linewidth=4)
     ax.tick_params(axis="x", rotation=40)
     plt.setp(ax.get_xticklabels(), ha="right", rotation_mode="anchor")
-    ax.set_title(title, fontsize=10)
+    plt.setp([*ax.get_xticklabels(), *ax.get_yticklabels()], parse_math=False)
+    ax.set_title(title, fontsize=10, parse_math=False)
     return fig, ax
 
 
@@ -345,7 +346,7 @@ def clip_lengths(reports: Mapping[str, Mapping]) -> tuple[Figure, np.ndarray]:
             ax.plot([q["0"], q["100"]], [at, at], ".", color=REFERENCE)
             ax.plot(q["50"], at, "|", color=COLOURS["raw"], markersize=14, markeredgewidth=2.5)
         ax.set_ylim(len(found) - 0.5, -0.5)
-        ax.set_yticks(range(len(found)), found)
+        ax.set_yticks(range(len(found)), found, parse_math=False)
         ax.set_xlim(left=0)
         ax.set_xlabel(f"{measure} of a video")
         ax.spines[["top", "right"]].set_visible(False)

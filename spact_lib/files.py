@@ -1,4 +1,8 @@
-"""Files that are either complete or absent: written under a temporary name, then renamed. Text files, line by line."""
+"""Files that are either complete or absent: written under a temporary name, then renamed. Text files, line by line.
+
+The temporary names begin with a dot, which ``Path.glob`` does not leave out by itself: whoever lists files asks for
+``[!.]*``.
+"""
 
 import errno
 import json

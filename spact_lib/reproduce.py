@@ -135,7 +135,7 @@ def everything(profile: Profile) -> str:
     """A hash of all that a reproduction reads and makes: when it is the same, running again would change nothing."""
     code = (path for name in ("spact_lib", "data_prep") for path in (REPOSITORY / name).rglob("*.py"))
     read = [*committed_notebooks(), *code, *data_folder(profile).glob("*/manifest.csv")]
-    copies = (runs_root() / "notebooks" / profile.name).glob("*.ipynb")
+    copies = (runs_root() / "notebooks" / profile.name).glob("[!.]*.ipynb")
     made = [*(runs_root() / "store").glob("*/*/record.json"), *copies]
     digest = hashlib.sha256()
     for path in sorted(read):
@@ -163,9 +163,9 @@ def summary(profile: str, minutes: dict[str, float]) -> str:
     lines = [f"# Profile {profile}", ""]
     if profile == "smoke":
         lines += ["A tiny slice of the data, a few steps: these numbers say that it runs, and no more.", ""]
-    for path in sorted((runs_root() / "tables" / profile).glob("*.csv")):
+    for path in sorted((runs_root() / "tables" / profile).glob("[!.]*.csv")):
         lines += [f"## {path.stem}", "", *csv_as_markdown(path), ""]
-    figures = sorted(p for p in (runs_root() / "figures" / profile).rglob("*") if p.is_file())
+    figures = sorted(p for p in (runs_root() / "figures" / profile).rglob("[!.]*") if p.is_file())
     lines += ["## Figures", "", *(f"- {path}" for path in figures), ""]
     lines += ["## Minutes", "", *(f"- {name}: {value:.1f}" for name, value in minutes.items()), ""]
     lines += [f"Executed notebooks: {runs_root() / 'notebooks' / profile}", ""]

@@ -19,7 +19,7 @@ RECORDS = NOTEBOOKS / "records"
 @cache
 def _committed(folder: Path) -> dict[str, dict]:
     records = {}
-    for path in sorted(folder.glob("*.jsonl")):
+    for path in sorted(folder.glob("[!.]*.jsonl")):
         for line in path.read_text(encoding="utf-8").splitlines():
             record = json.loads(line)
             records[record["key"]] = record

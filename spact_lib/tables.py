@@ -4,7 +4,6 @@ A table is tidy: one row per (metric, method). ``printable`` makes text of it, f
 the README.
 """
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -61,6 +60,8 @@ LABELS = {
 METRICS = {"top1": "top-1", "cmap": "cMAP", "f1": "F1"}
 WITH_OFFICIAL_F1 = METRICS | {"f1_official": "raw-logit F1"}  # the official code's threshold: a raw logit above 0.5
 ENDS = ("low", "high")  # of an interval
+LATEX = {letter: f"\\{letter}" for letter in "&%$#_{}"}
+LATEX |= {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
 SAID_BELOW = ["boxes", "set_aside", "collapsed"]  # columns that no table prints
 # Kinds of specs that cost minutes.
 TRAINED = ("init_f_A", "init_f_T", "init_f_B", "anonymizer", "noise_features", "reconstruction", "target", "test")
@@ -191,14 +192,20 @@ def _method_rows(table: str, study: Study, name: str, metrics: Mapping[str, str]
         seeds=" ".join(map(str, seeds)),
         boxes=getattr(method, "boxes", ""),
         set_aside=distinct(
-            f"{spec.data.name} {rows} {split}"
+            f"{data} {rows} {split}"
             for spec in specs.values()
-            for split, rows in study.store.run(spec).metrics.get("set_aside", {}).items()
+            for data, away in _set_aside(spec, study.store.run(spec).metrics).items()
+            for split, rows in away.items()
         ),
         collapsed=label(name) if any(record["metrics"].get("collapsed") for record in records) else "",
         minutes=minutes_of(records),
         hardware=hardware_of(records),
     )
+
+
+def _set_aside(spec: Spec, metrics: dict) -> dict[str, dict[str, int]]:
+    """Dataset -> split -> rows that a score, or f_A's initialisation, was made without."""
+    return {spec.data.name: metrics["set_aside"]} if "set_aside" in metrics else metrics.get("set_aside_of", {})
 
 
 def minutes_of(records: Iterable[dict]) -> float:
@@ -364,7 +371,7 @@ def latex(text: pd.DataFrame, note: str) -> str:
         hrules=True, clines="skip-last;data", column_format="l" * text.index.nlevels + "r" * text.shape[1],
         convert_css=True,
     )  # fmt: skip
-    escaped = re.sub(r"([&%$#_{}])", r"\\\1", note)
+    escaped = "".join(LATEX.get(letter, letter) for letter in note)
     return f"% needs \\usepackage{{booktabs, multirow}}\n{body}\n\\par\\footnotesize {escaped}\n"
 
 

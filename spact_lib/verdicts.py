@@ -158,6 +158,6 @@ class Shown:
         return f"{NOTE}\n{self.text.to_string()}"
 
     def _repr_html_(self) -> str:
-        styler = self.text.style.set_uuid("claims")
+        styler = self.text.style.format(escape="html").set_uuid("claims")
         styler = styler.map(lambda verdict: f"border-left: 6px solid {VERDICT_COLOURS[verdict]};", subset=["claim is"])
         return f"{styler.to_html()}<p>{escape(NOTE)}</p>"

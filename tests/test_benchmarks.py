@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarks import end_to_end, frames, harness, minimax, scaling
+from benchmarks import end_to_end, frames, growth, harness, minimax, scaling
 from benchmarks.plain import PlainGame
 from spact_lib.branches import build_branch
 from spact_lib.config import BranchSpec, Schedule, profile
@@ -191,3 +191,22 @@ def test_an_epoch_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert rows[4]["cached decoding s"] == pytest.approx(245_212 * 0.0075 / 15, abs=0.1)
     assert eight["f_A s"] == pytest.approx(one["f_A s"] / 8, abs=0.1)
     assert (one["gradients s"], eight["gradients s"]) == pytest.approx((0, 9_537 / 48 * 7 / 4 * 0.0063), abs=0.1)
+
+
+def test_what_grows_is_told_from_what_varies() -> None:
+    noise = np.random.default_rng(0).normal(0, 2, 17)
+    assert not growth.is_growing("MB", 1130 + noise) and growth.is_growing("MB", 1130 + noise + np.arange(17))
+    assert not growth.is_growing("MB", 1136 - 0.7 * np.arange(17))
+    assert not growth.is_growing("files", [16] * 17) and not growth.is_growing("threads", [2, 2, 3, 2, 2, 3, 2])
+    assert growth.is_growing("files", [16 + k // 8 for k in range(17)])
+
+
+def test_the_script_ends_with_what_it_found(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    monkeypatch.setattr(growth, "one_round", lambda runs: None)
+    monkeypatch.setattr(growth.os, "environ", dict(growth.os.environ))
+    for leak, status in ((0, 0), (1, 1)):
+        monkeypatch.setattr(growth.tempfile, "tempdir", None)
+        rounds = iter(range(99))
+        monkeypatch.setattr(growth, "now", lambda *_, leak=leak, n=rounds: (900.0, 16 + leak * next(n), 2, 0, 80.0, 3))
+        assert growth.main(growth.FEWEST) == status
+        assert ("GROWS" in capsys.readouterr().out) == bool(leak)

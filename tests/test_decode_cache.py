@@ -11,7 +11,7 @@ import pytest
 from spact_lib import decode_cache
 from spact_lib.decode_cache import build_cache, convert_range, kept_frames
 from spact_lib.errors import UserError
-from spact_lib.manifest import read_manifest
+from spact_lib.manifest import read_manifest, rows_set_aside
 from spact_lib.video import probe, read_frames, write_video
 
 
@@ -52,6 +52,7 @@ def test_frames_and_ranges_at_another_rate(own: Path, tmp_path: Path) -> None:
     ]  # fmt: skip
     listed = pd.read_csv(tmp_path / "copy" / "problems.csv").set_index("path")["problem"].to_dict()
     assert listed == {"sub/a.mp4": "shorter than its rows", "no.avi": "missing"}
+    assert rows_set_aside(copy) == {"test": 2}
     assert (made["files"], made["problems"]) == (2, 2) and made["decode"]["ratio"] > 0
     assert made["bytes"] == sum(path.stat().st_size for path in (halved, kept))
 

@@ -21,7 +21,7 @@ import torch
 from nbformat.v4 import new_code_cell, new_notebook
 from test_experiments import specs, targets
 
-from spact_lib import experiments, notebooks
+from spact_lib import experiments, notebooks, results
 from spact_lib.config import Schedule, Spec, View, profile
 from spact_lib.decode_cache import build_cache
 from spact_lib.errors import UserError
@@ -109,6 +109,9 @@ def dying_at(moment: int) -> Iterator[list[str]]:
     def replace_or_die(source: Path, target: Path) -> None:
         seen.append(Path(target).name)
         if len(seen) > moment:
+            if (source := Path(source)).is_file():  # a half that stays where it was written
+                half = source.read_bytes()[: source.stat().st_size // 2]
+                source.with_name(f".half.0123abcd.tmp{source.suffix}").write_bytes(half)
             raise Killed
         real(source, target)
 
@@ -149,6 +152,8 @@ def test_records_survive_a_death_before_every_rename(finished: Study, tmp_path: 
     with dying_at(1), pytest.raises(Killed):
         keep_records({}, tmp_path / "0", "04_table1")
     assert look(tmp_path / "0") == look(tmp_path / "undisturbed")  # what was there is there, whole
+    assert list((tmp_path / "0").glob(".half*.jsonl"))
+    assert set(results._committed(tmp_path / "0")) == set(records)  # and is read; the half is not
 
 
 def test_a_decode_cache_survives_a_death_before_every_rename(tiny_csv: Path, tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ def test_training_curves_draw_the_uninformative_value():
 def test_other_figures_are_drawn_and_saved(tmp_path, monkeypatch):
     monkeypatch.setenv("SPACT_RUNS", str(tmp_path))
     frames = [np.zeros((6, 6, 3), np.uint8)] * 7
-    figures.contact_sheet(frames, ["one\ntwo"] * 7, columns=3, title="seven")
+    figures.contact_sheet(frames, ["one\ntwo"] * 6 + [r"a$\foo$"], columns=3, title=r"$\seven$")
     rows = [{"step": step, "L1": 0.1} for step in range(3)]
     _, axes = figures.initialisation_curves({"f_A": (rows, "L1", 0.5), "again": (rows, "L1", None)})
     assert axes[0].get_ylim()[1] > 0.5
@@ -115,7 +115,9 @@ def described(name: str, n_classes: int) -> dict:
 def test_label_frequency_by_name_or_by_rank():
     report = described("one", 3)
     report["tasks"]["many"] = described("one", 40)["tasks"]["many"]
+    report["dataset"] = r"$\nothing$"  # a name as any other
     fig, axes = figures.label_frequency(report)
+    fig.canvas.draw()
     few, many = axes.flat
     assert [text.get_text() for text in few.get_yticklabels()] == ["class 0", "class 1", "class 2"]
     assert few.lines[0].get_xdata().tolist() == [100, 50, pytest.approx(100 / 3)]
@@ -123,7 +125,8 @@ def test_label_frequency_by_name_or_by_rank():
 
 
 def test_co_occurrence_is_a_share_of_the_row_above_the_share_of_all():
-    _, ax = figures.co_occurrence(described("one", 3)["tasks"]["few"], "one")
+    fig, ax = figures.co_occurrence(described("one", 3)["tasks"]["few"], r"$\one$")
+    fig.canvas.draw()
     shown = ax.collections[0].get_array().reshape(3, 2)
     assert shown[0].tolist() == [40, 50] and shown[1, 1] == 25 and shown[2, 0] == 20
     assert shown.mask[1, 0] and shown.mask[2, 1]

@@ -282,6 +282,16 @@ def test_a_finished_drawing_is_left_alone_and_another_version_drawn_anew(
     assert not (out / "official").exists()
 
 
+def test_what_a_newer_version_has_drawn_is_not_removed(
+    drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(drawn, tmp_path / "new")
+    monkeypatch.setattr(mini, "VERSION", mini.VERSION - 1)
+    with pytest.raises(UserError, match="was drawn by a newer version of spact; update this one"):
+        mini.draw(tmp_path / "new", 0, "smoke")
+    assert (tmp_path / "new" / "official").exists()
+
+
 @pytest.mark.parametrize(
     ("draw", "scale", "said"),
     [(0, "tiny", "unknown scale of the mini data 'tiny'; choose one of: mini, smoke"), (-1, "smoke", "from 0 up")],

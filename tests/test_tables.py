@@ -351,10 +351,12 @@ def test_rows_that_were_left_out_are_said_below_the_table(committed, tmp_path: P
     for seed in (0, 1):
         key = study.target_spec(study.method("raw"), "action", seed).key()
         kept[key]["metrics"]["set_aside"] = {"train": 3, "test": 1}
+    kept[study.init_f_A.key()]["metrics"]["set_aside_of"] = {"vispr1": {"train": 2}, "ucf101-1": {"train": 3}}
     results.keep_records(kept, folder, "table1")
     table = tables.table("table1", *committed)
     last = tables.gap(table).splitlines()[-1]
-    assert last.startswith("Rows left out") and last.endswith("cannot be used: ucf101-1 1 test; ucf101-1 3 train.")
+    left_out = "ucf101-1 1 test; ucf101-1 3 train; vispr1 2 train."
+    assert last.startswith("Rows left out") and last.endswith(f"cannot be used: {left_out}")
     assert "set_aside" not in tables.printable(table).columns and "ucf101-1" not in tables.printable(table).to_string()
 
 
