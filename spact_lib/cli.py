@@ -266,21 +266,36 @@ def export(args: argparse.Namespace) -> int:
     return 0
 
 
-def asked_of_work(args: argparse.Namespace) -> tuple[str, list[tuple[str, str]], list[int], int | None]:
-    """The arguments of ``ahead.work``; the built-in data are drawn, and what cannot be trained is refused."""
+def rows_of_work(args: argparse.Namespace) -> list[tuple[str, str]]:
+    """(protocol, method) that are asked for.
+
+    Raises:
+        UserError: an unknown name.
+    """
     from spact_lib import config
     from spact_lib.ahead import rows
-    from spact_lib.protocols import is_own
     from spact_lib.protocols import protocol as named_protocol
-    from spact_lib.study import METHODS, open_study
+    from spact_lib.study import METHODS
 
-    profile = config.profile(args.profile)
+    config.profile(args.profile)
     if args.protocol and not args.methods:
         raise UserError(f"--protocol {args.protocol} without METHOD; name the rows to be trained under it")
     wanted = [(args.protocol or "ucf101_vispr1", method) for method in args.methods] or rows()
-    for _, method in wanted:
+    for protocol, method in wanted:
+        named_protocol(protocol)
         if method not in METHODS:
             raise unknown_name("method", method, METHODS)
+    return wanted
+
+
+def asked_of_work(args: argparse.Namespace) -> tuple[str, list[tuple[str, str]], list[int], int | None]:
+    """The arguments of ``ahead.work``; the built-in data are drawn, and what cannot be trained is refused."""
+    from spact_lib import config
+    from spact_lib.protocols import is_own
+    from spact_lib.protocols import protocol as named_protocol
+    from spact_lib.study import open_study
+
+    profile, wanted = config.profile(args.profile), rows_of_work(args)
     draw = profile.draw if args.draw is None else args.draw
     protocols = dict.fromkeys(protocol for protocol, _ in wanted)
     own = all(is_own(role.dataset) for protocol in protocols for role in named_protocol(protocol).roles)
@@ -323,7 +338,8 @@ def submit(args: argparse.Namespace) -> int:
         raise UserError(f"--jobs {args.jobs}: give a number from 1 up")
     parameters = {name: int(value) if value.isdecimal() else value for name, value in args.parameter}
     folder = runs_root() / "jobs"
-    where = cluster.executor(args.cluster, folder, parameters)  # before data are drawn
+    rows_of_work(args)  # what cannot be is refused before a folder is made
+    where = cluster.executor(args.cluster, folder, parameters)  # and before data are drawn
     jobs = cluster.submit(where, asked_of_work(args), args.jobs)
     say(f"submit: jobs {', '.join(job.job_id for job in jobs)}; their logs are in {folder}")
     if args.cluster == "slurm":
