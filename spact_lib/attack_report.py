@@ -11,11 +11,12 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from spact_lib.attacks import ATTACKS, PANELS, QUALITIES, exists, strongest, table, values
+from spact_lib.attacks import ATTACKS, PANELS, exists, strongest, table, values
 from spact_lib.claims import t_interval
 from spact_lib.figures import DPI, REFERENCE, colour, marker
 from spact_lib.files import atomic_path, write_text
 from spact_lib.paths import runs_root
+from spact_lib.reconstruction import QUALITIES
 from spact_lib.result_figures import READABLE
 from spact_lib.tables import label
 

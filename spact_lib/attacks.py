@@ -7,7 +7,7 @@ The paper has one attacker: a fresh network on the 8-bit frames. A privacy numbe
 import math
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
@@ -23,11 +23,12 @@ from spact_lib.claims import t_interval
 from spact_lib.config import BaselineSpec, DataSpec, Method, ReconstructionSpec, ScoreSpec, TargetSpec, TestSpec
 from spact_lib.device import pick_device
 from spact_lib.errors import UserError, unknown_name
-from spact_lib.experiments import Store, manifest_of
+from spact_lib.experiments import manifest_of
 from spact_lib.filework import cores
 from spact_lib.metrics import headline
 from spact_lib.plan import learning
 from spact_lib.protocols import Role
+from spact_lib.reconstruction import QUALITIES
 from spact_lib.results import training_forbidden
 from spact_lib.study import Study, open_study
 
@@ -234,11 +235,6 @@ def _steps(attack: Attack) -> float:
     return attack.length * (3 if attack.network == "larger" else 1)
 
 
-def reading(study: Study) -> Study:
-    """The same study, training nothing."""
-    return replace(study, store=Store(study.store.root, read_only=True))
-
-
 def _left_out(study: Study) -> AbstractContextManager:
     """Within: where nothing is trained, what is not at hand is left out."""
     return suppress(UserError) if study.store.read_only else nullcontext()
@@ -286,6 +282,10 @@ def table(found: pd.DataFrame) -> pd.DataFrame:
     return means.sort_index(level="attack", key=lambda names: names.map(order), sort_remaining=False, kind="stable")
 
 
+def _replicate(study: Study) -> str:
+    return f"draw {study.profile.draw}, seed {study.seed}"
+
+
 def _reading(study: Study, attack: str, name: str, method: Method) -> dict | None:
     with _left_out(study):
         seeds = study.profile.target_seeds
@@ -297,7 +297,7 @@ def _reading(study: Study, attack: str, name: str, method: Method) -> dict | Non
         if ATTACKS[attack].prepared:
             effort = learning(target) / learning(study.target_spec(target.release.method, "privacy", seeds[0]))
         return {
-            "attack": attack, "method": name, "replicate": f"draw {study.profile.draw}, seed {study.seed}",
+            "attack": attack, "method": name, "replicate": _replicate(study),
             "here": np.mean([headline(s) for s in of_seeds]), "chance": np.mean(lines), "val": np.mean(val),
             "effort": effort, "low": math.nan, "high": math.nan, "boxes": getattr(method, "boxes", ""),
         }  # fmt: skip
@@ -329,9 +329,6 @@ def strongest(found: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index", columns=["attack", "among"])
 
 
-QUALITIES = [f"{metric}{of}" for metric in ("psnr", "ssim") for of in ("", "_released", "_blind")]
-
-
 def reconstructions(*studies: Study, methods: Sequence[str] = METHODS) -> pd.DataFrame:
     """How near a method's release comes to the raw frames again, in each replicate.
 
@@ -346,7 +343,7 @@ def reconstructions(*studies: Study, methods: Sequence[str] = METHODS) -> pd.Dat
             with _left_out(study):
                 spec = inverse(study, study.method(name), study.protocol.targets["privacy"].learns)
                 metrics = study.store.run(spec).metrics
-                rows.append({"method": name, "replicate": f"draw {study.profile.draw}, seed {study.seed}"} | metrics)
+                rows.append({"method": name, "replicate": _replicate(study)} | metrics)
     return pd.DataFrame(rows, columns=["method", "replicate", *QUALITIES])
 
 
@@ -385,10 +382,11 @@ def replicated(
         replicates: pairs (draw, seed).
         target_seeds: those that were asked for; empty: the profile's own.
     """
-    changes, found = {"target_seeds": tuple(target_seeds)} if target_seeds else {}, [reading(study)]
+    changes, found = {"target_seeds": tuple(target_seeds)} if target_seeds else {}, [tables.reading(study)]
     for draw, seed in replicates:
         with suppress(UserError):
-            found.append(reading(open_study(study.profile.name, draw=draw, seed=seed, protocol=protocol, **changes)))
+            other = open_study(study.profile.name, draw=draw, seed=seed, protocol=protocol, **changes)
+            found.append(tables.reading(other))
     return list({each.init_f_A.key(): each for each in found}.values())
 
 

@@ -20,7 +20,7 @@ from filelock import FileLock
 from spact_lib.errors import UserError
 from spact_lib.files import atomic_path, remove_leftovers, write_json
 from spact_lib.filework import Record, work_through
-from spact_lib.manifest import Manifest, read_manifest, write_manifest
+from spact_lib.manifest import Manifest, read_manifest, set_aside, write_manifest
 from spact_lib.probing import PLAUSIBLE_RATES, used_paths
 from spact_lib.video import iter_frames, probe, read_frames, write_video
 
@@ -183,7 +183,7 @@ def _converted_rows(source: Manifest, done: pd.DataFrame) -> tuple[pd.DataFrame,
     ranges = {name: pd.array(values, dtype="Int64") for name, values in (("start", starts), ("end", ends))}
     table = pd.DataFrame(problems, columns=["path", "problem", "detail"]).drop_duplicates("path")
     if any(lost):  # a score on the copy is one without these rows, and says so (``manifest.rows_set_aside``)
-        rows = rows.assign(missing_from=np.where(lost, rows["split"], rows.get("missing_from", "")))
+        rows = set_aside(source, np.array(lost)).rows
     return rows.assign(path=rows["path"] + ".mp4", split=splits, **ranges), table
 
 

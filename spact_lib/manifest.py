@@ -277,9 +277,9 @@ def refuse_faults(manifest: Manifest, faults: Mapping[str, str]) -> None:
         )
 
 
-def set_aside(manifest: Manifest, paths: Iterable[str]) -> Manifest:
-    """The rows of these files become "unused", with their split kept in ``missing_from``."""
-    rows, away = manifest.rows, manifest.rows["path"].isin(list(paths)) & (manifest.rows["split"] != "unused")
+def set_aside(manifest: Manifest, chosen: pd.Series | np.ndarray) -> Manifest:
+    """The chosen rows become "unused", with their split kept in ``missing_from``."""
+    rows, away = manifest.rows, (manifest.rows["split"] != "unused") & chosen
     before = rows["missing_from"] if "missing_from" in rows else pd.Series("", index=rows.index)
     split, missing_from = rows["split"].where(~away, "unused"), before.where(~away, rows["split"])
     return replace(manifest, rows=rows.assign(split=split, missing_from=missing_from))

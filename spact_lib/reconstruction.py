@@ -18,6 +18,7 @@ from spact_lib.networks.anonymizer import Anonymizer
 from spact_lib.training import Run, adam, seed_weights, set_learning_rate
 
 OWN_PAIRS = 2_000_000  # added to the seed of the batches: neither those of f_A nor those of a target
+QUALITIES = [f"{metric}{of}" for metric in ("psnr", "ssim") for of in ("", "_released", "_blind")]  # of ``quality``
 BEST_PSNR = 60.0  # dB; two equal frames would have an infinite one
 
 
@@ -92,7 +93,7 @@ def quality(
         total, count = total + raw.sum(0), count + len(raw)
     totals, counts = zip(*distributed.gathered([(total.cpu(), count)]), strict=True)  # each process saw its own part
     blind = sum(totals).to(device) / sum(counts)
-    sums = dict.fromkeys((f"{metric}{of}" for metric in ("psnr", "ssim") for of in ("", "_released", "_blind")), 0.0)
+    sums = dict.fromkeys(QUALITIES, 0.0)
     for batch in test_batches(test, 128):
         raw, seen = _split(batch, device)
         with autocast(device, precision, dims=2):

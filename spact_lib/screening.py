@@ -61,4 +61,5 @@ def usable(manifest: Manifest, log: Path, policy: str) -> tuple[Manifest, dict[s
     faults = screen(manifest, log)
     if policy == "stop" or len(faults) == len(used_paths(manifest)):
         refuse_faults(manifest, faults)
-    return (set_aside(manifest, faults) if faults else manifest), faults
+    chosen = manifest.rows["path"].isin(list(faults))
+    return (set_aside(manifest, chosen) if faults else manifest), faults

@@ -16,7 +16,19 @@ import torch
 from safetensors.torch import load_model
 from test_experiments import TINY, steps, study
 
-from spact_lib import ahead, attack_report, attacks, baselines, config, data, metrics, reconstruction, target, training
+from spact_lib import (
+    ahead,
+    attack_report,
+    attacks,
+    baselines,
+    config,
+    data,
+    metrics,
+    reconstruction,
+    tables,
+    target,
+    training,
+)
 from spact_lib.chance import chance_average_precision
 from spact_lib.channel import through_h264
 from spact_lib.conditions import c1_c2
@@ -238,9 +250,9 @@ def test_all_frames_of_a_video_are_averaged(one: Study, cells: pd.DataFrame) -> 
 
 
 def test_what_is_at_hand_is_read_and_nothing_trained(one: Study, found: pd.DataFrame) -> None:
-    again = attacks.readings(attacks.reading(one), methods=METHODS_HERE, names=NAMES)
+    again = attacks.readings(tables.reading(one), methods=METHODS_HERE, names=NAMES)
     pd.testing.assert_frame_equal(again, found)
-    more = attacks.readings(attacks.reading(one), methods=[*METHODS_HERE, "supervised"])
+    more = attacks.readings(tables.reading(one), methods=[*METHODS_HERE, "supervised"])
     pd.testing.assert_frame_equal(more, found)
     kinds = {part.kind for part in trained_parts(attacks.spec_of(one, "inverted", one.method("spact"), 0)).values()}
     assert {"reconstruction", "anonymizer", "target", "test"} <= kinds  # so that their records are kept
@@ -400,7 +412,7 @@ def test_a_stopped_inversion_continues(one: Study, tmp_path: Path, monkeypatch: 
 
 
 def test_pictures_of_reconstructions(one: Study, found: pd.DataFrame) -> None:
-    shown = attacks.inverted(attacks.reading(one), METHODS_HERE)
+    shown = attacks.inverted(tables.reading(one), METHODS_HERE)
     assert list(shown) == [
         "Raw data", "Downsample-2x", "Downsample-2x, inverted", "SPAct", "SPAct, inverted",
     ]  # fmt: skip
@@ -411,7 +423,7 @@ def test_pictures_of_reconstructions(one: Study, found: pd.DataFrame) -> None:
     psnr = quality["psnr"].iloc[1] + 1
     assert text.loc["SPAct", "psnr"] == f"{psnr:.1f} [{psnr - 12.7062:.1f}, {psnr + 12.7062:.1f}]"
     assert list(text["replicates"]) == ["2", "0"] and (text.iloc[1, 1:] == "not run").all()
-    assert attacks.inverted(attacks.reading(one), ["raw", "supervised"]) == {}
+    assert attacks.inverted(tables.reading(one), ["raw", "supervised"]) == {}
 
 
 # Folds of one's own clips.
@@ -434,7 +446,7 @@ def test_folds_together(tiny_csv: Path, tmp_path: Path) -> None:
     assert (found["n"] == n).all()  # videos, although "frame" has an answer for each of their frames
     frame = together.loc[("frame", "raw")]
     assert frame["low"] <= frame["here"] <= frame["high"] and together["chance"].between(0, 100).all()
-    reading = [attacks.reading(each) for each in studies]
+    reading = [tables.reading(each) for each in studies]
     pd.testing.assert_frame_equal(attacks.fold_readings(reading, ["raw"], [*names, "long"]), found)
     assert attacks.folds("smoke", "nowhere.csv:action/person", ["take", "1"], 0, train=False) == []
     nothing = attacks.fold_readings([], ["raw"], names)
