@@ -126,7 +126,8 @@ def cache(args: argparse.Namespace) -> int:
     from spact_lib.decode_cache import build_cache
 
     say(f"cache: {args.dataset} into {args.out}; stop it whenever you like, the same command continues")
-    made = build_cache(dataset(args.dataset), args.out, short_side=args.short_side, fps=args.fps)
+    stop = args.bad_files == "stop"
+    made = build_cache(dataset(args.dataset), args.out, short_side=args.short_side, fps=args.fps, stop=stop)
     sizes = f"{made['source_bytes'] / 1e6:,.1f} MB became {made['bytes'] / 1e6:,.1f} MB"
     minutes = f"{made['seconds'] / 60:.1f} minutes"
     say(f"  {made['files']:,} files, {made['new']:,} of them written now, in {minutes}; {sizes}")
@@ -208,12 +209,13 @@ def evaluate(args: argparse.Namespace) -> int:
     say(f"evaluate: {len(studies)} folds by {args.leave_out!r}, profile {profile.name}, methods {args.methods}")
     methods = [name.strip() for name in args.methods.split(",")]
     name = f"evaluate_{Path(args.manifest).stem}"
-    table = crossval.cross_validate(studies, methods).round(1)
+    left_out = sum(rows_set_aside(read_manifest(source)).values())
+    table = crossval.cross_validate(studies, methods).round(1).assign(left_out=left_out)
     path = runs_root() / "tables" / profile.name / f"{name}.csv"
     write_text(path, table.to_csv(index=False))
     say("\n".join(csv_as_markdown(path)))
-    if away := rows_set_aside(read_manifest(source)):
-        say(f"evaluate: {sum(away.values()):,} rows are left out, because their files are missing or cannot be used")
+    if left_out:
+        say(f"evaluate: {left_out:,} rows are left out, because their files are missing or cannot be used")
     fig, _ = figures.frame_grid(crossval.released_frames(studies, methods))
     figures.save(fig, profile.name, name)
     say(f"evaluate: table {path}, figure {figures.place(profile.name, name)}")
@@ -455,6 +457,8 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--out", type=Path, required=True, help="folder of the copy")
     verb.add_argument("--short-side", type=int, required=True, help="pixels, even; 128 is what the paper profile reads")
     verb.add_argument("--fps", type=float, help="frames per second (default: each file's own)")
+    what = "files that cannot be copied: leave their rows out and say so (default), or make no dataset"
+    verb.add_argument("--bad-files", default="skip", choices=["stop", "skip"], help=what)
     for function in (reproduce, claims, doctor, promote):
         verb = add(function)
         verb.add_argument("--profile", default="mini", help="smoke, mini (default) or paper")

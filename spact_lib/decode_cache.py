@@ -12,6 +12,7 @@ import json
 import time
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -20,7 +21,7 @@ from filelock import FileLock
 from spact_lib.errors import UserError
 from spact_lib.files import atomic_path, remove_leftovers, write_json
 from spact_lib.filework import Record, work_through
-from spact_lib.manifest import Manifest, read_manifest, set_aside, write_manifest
+from spact_lib.manifest import Manifest, read_manifest, refuse_faults, set_aside, write_manifest
 from spact_lib.probing import PLAUSIBLE_RATES, used_paths
 from spact_lib.video import iter_frames, probe, read_frames, write_video
 
@@ -28,19 +29,23 @@ KEYFRAME_EVERY = 12  # frames: a clip that begins anywhere decodes at most 11 fr
 CLIP_FRAMES, CLIP_STRIDE = 16, 2  # what the benchmark reads at a time: the paper's clip
 
 
-def build_cache(dataset: str | Path, out: str | Path, *, short_side: int, fps: float | None = None) -> dict:
+def build_cache(
+    dataset: str | Path, out: str | Path, *, short_side: int, fps: float | None = None, stop: bool = False
+) -> dict:
     """Write the copy of ``dataset`` (a folder with manifest.csv, or a CSV) to folder ``out``; returns its cache.json.
 
     Args:
         short_side: of the stored frames in pixels, even; smaller frames are not enlarged.
         fps: frames per second; None: each file keeps its own. A constant rate is assumed in the source; of a rate that
             cannot be (``PLAUSIBLE_RATES``), every frame is kept once.
+        stop: make no dataset where a file cannot be copied; what was copied stays for the next call.
 
     Files that are missing, unreadable or shorter than their row are listed in ``out/problems.csv`` and their rows
     become "unused".
 
     Raises:
-        UserError: no usable size or rate, ``out`` holds something else, or no file could be converted.
+        UserError: no usable size or rate, ``out`` holds something else, no file could be converted, or not all of them
+            and ``stop``.
     """
     if short_side < 16 or short_side % 2:
         raise UserError(f"the short side must be even and at least 16 pixels, not {short_side}")
@@ -62,6 +67,8 @@ def build_cache(dataset: str | Path, out: str | Path, *, short_side: int, fps: f
         rows, problems = _converted_rows(source, done)
         with atomic_path(out / "problems.csv") as temporary:
             problems.to_csv(temporary, index=False, lineterminator="\n")
+        if stop:
+            refuse_faults(source, {row.path: _sentence(source.root, row) for row in problems.itertuples(index=False)})
         copy = Manifest(source.name, out / "files", source.tasks, rows)
         made = {
             "files": len(good),
@@ -185,6 +192,12 @@ def _converted_rows(source: Manifest, done: pd.DataFrame) -> tuple[pd.DataFrame,
     if any(lost):  # a score on the copy is one without these rows, and says so (``manifest.rows_set_aside``)
         rows = set_aside(source, np.array(lost)).rows
     return rows.assign(path=rows["path"] + ".mp4", split=splits, **ranges), table
+
+
+def _sentence(root: Path, row: NamedTuple) -> str:
+    if row.problem == "unreadable":
+        return row.detail
+    return f"{root / row.path} is {row.problem}" + (f": {row.detail}" if row.detail else "")
 
 
 def decode_speedup(source: Manifest, copy: Manifest, short_side: int, *, videos: int = 20, clips: int = 3) -> dict:

@@ -26,7 +26,7 @@ def takes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = ["path,split,take,gesture:single,person:single,traits:multi".split(",")]
     for n in range(12):
         shape = (20, 32, 40, 3) if n % 2 else (20, 40, 32, 3)
-        name = f"-{n} it's \"my\" clip,\n🙂 $(x)&.avi"  # any name will do
+        name = f'-{n} it\'s "my" clip,\n🙂 $(x)&.avi'  # any name will do
         write_video(folder / name, rng.integers(0, 255, shape, dtype=np.uint8), 25, codec="mpeg4")
         rows.append([name, "train", f"{n // 4}", f"g{n % 2}", f"p{n // 2 % 2}", "a|b"])
     (folder / "cut.avi").write_bytes((folder / name).read_bytes()[:-3000])
@@ -52,6 +52,7 @@ def test_every_row_is_predicted_once_by_networks_that_never_saw_its_take(takes: 
         assert value not in set(rows.loc[rows["split"] == "train", "take"])
     table = crossval.cross_validate(studies, ["raw", "spact"])
     assert list(table["method"]) == ["raw", "raw", "spact", "spact"] and set(table["n"]) == {12}
+    assert set(table["left_out"]) == {1}
     assert set(table["chance"]) == {50.0}
     hits = 0
     for study in studies.values():  # counted once more, from what the targets saved
@@ -84,6 +85,7 @@ def test_the_command_writes_a_table_and_a_figure(
         assert "cut.avi is cut off after" in (said.err if policy == "stop" else said.out)
     table = pd.read_csv(tmp_path / "tables" / "smoke" / f"evaluate_{name}.csv")
     assert list(table["method"]) == ["raw", "raw", "spact", "spact"] and set(table["n"]) == {12}
+    assert set(table["left_out"]) == {1}
     assert (tmp_path / "figures" / "smoke" / f"evaluate_{name}.png").stat().st_size > 0
     assert "| spact  | privacy |" in said.out and "1 rows are left out" in said.out
     records = [json.loads(path.read_text()) for path in (tmp_path / "store" / "target").glob("*/record.json")]

@@ -57,6 +57,14 @@ def test_frames_and_ranges_at_another_rate(own: Path, tmp_path: Path) -> None:
     assert made["bytes"] == sum(path.stat().st_size for path in (halved, kept))
 
 
+def test_it_stops_at_bad_files_where_told_to_and_continues_without(own: Path, tmp_path: Path) -> None:
+    out = tmp_path / "copy"
+    with pytest.raises(UserError, match="2 of the files .*; first: .*a.mp4 is shorter than its rows: the file has 30"):
+        build_cache(own, out, short_side=24, stop=True)
+    assert not (out / "manifest.csv").exists()
+    assert build_cache(own, out, short_side=24)["new"] == 0 and (out / "manifest.csv").exists()
+
+
 @pytest.mark.parametrize(("source_fps", "fps"), [(25, 25), (30, 15), (29.97, 25), (10, 25), (50, 7)])
 def test_kept_frames_keep_the_time(source_fps: float, fps: float) -> None:
     kept = kept_frames(300, source_fps, fps)
