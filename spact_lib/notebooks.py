@@ -25,6 +25,7 @@ from nbformat import NotebookNode
 from spact_lib.errors import UserError, unknown_name
 from spact_lib.files import write_text
 from spact_lib.paths import NOTEBOOKS, REPOSITORY, committed_notebooks, official_folder, runs_root
+from spact_lib.protocols import absolute
 
 LONGEST_NAME = 180  # bytes; a file system takes 255, and a temporary name is longer
 SIZE_LIMIT = 500_000  # bytes of a committed notebook: git history cannot shrink again
@@ -174,12 +175,19 @@ def _refuse_unfitting(path: Path, name: str, value: object) -> None:
                 raise unknown_name(kind.lower(), each, known)
 
 
+WITH_PATHS = {"PROTOCOL": absolute, "CLIPS": absolute, "CLIP": lambda text: text and str(Path(text).resolve())}
+
+
 def parse_parameters(path: Path, texts: dict[str, str]) -> dict[str, object]:
-    """Parameters typed in a shell: text where the notebook's default is text, else a Python literal."""
+    """Parameters typed in a shell: text where the notebook's default is text, else a Python literal.
+
+    Paths are meant from the shell's folder; a notebook works in its own.
+    """
     declared, values = declared_parameters(path), {}
     for name, text in texts.items():
         try:
-            values[name] = text if isinstance(declared.get(name, ""), str) else ast.literal_eval(text)
+            is_text = isinstance(declared.get(name, ""), str)
+            values[name] = WITH_PATHS.get(name, str)(text) if is_text else ast.literal_eval(text)
         except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
             if declared[name] is not None:
                 raise UserError(

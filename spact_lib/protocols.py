@@ -229,6 +229,12 @@ def is_own(dataset: str) -> bool:
     return os.sep in dataset or dataset.endswith(".csv")
 
 
+def absolute(name: str) -> str:
+    """A protocol's name for a process in another folder, as a notebook's: the path of one's own data whole."""
+    dataset, _, tasks = name.rpartition(":")
+    return f"{Path(dataset).resolve()}:{tasks}" if is_own(dataset) else name
+
+
 def dataset_folder(profile: Profile, name: str) -> Path:
     """Where a dataset of a profile lies once prepared; a name that is a path is that path."""
     return Path(name).resolve() if is_own(name) else data_folder(profile) / name

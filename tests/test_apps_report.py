@@ -156,9 +156,10 @@ def test_of_a_report_only_the_page_stays(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.chdir(tmp_path)
     clip, page = write_video(tmp_path / "a.mp4", np.zeros((3, 20, 20, 3), np.uint8), 25), tmp_path / "a.html"
     exported_folder(tmp_path / "f_A")
-    assert report.report_clip(Path("a.mp4"), page, ANONYMIZER="f_A") == page and "Side by side" in page.read_text()
-    # The notebook works in another folder than the user.
-    assert (ran[0][1]["CLIP"], ran[0][1]["ANONYMIZER"]) == (str(clip), str(tmp_path / "f_A"))
+    relative = {"ANONYMIZER": "f_A", "PROTOCOL": "my.csv:g/p"}  # the notebook works in another folder than the user
+    assert report.report_clip(Path("a.mp4"), page, **relative) == page and "Side by side" in page.read_text()
+    given = {"CLIP": clip, "ANONYMIZER": tmp_path / "f_A", "PROTOCOL": f"{tmp_path / 'my.csv'}:g/p"}
+    assert ran[0][1] == {name: str(value) for name, value in given.items()}
 
     def full(notebook: Path, title: str) -> str:
         raise OSError("no space")

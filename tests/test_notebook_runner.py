@@ -79,6 +79,19 @@ def test_values_from_a_shell_are_read_like_the_defaults(write):
         notebooks.parse_parameters(path, {"STEP": "7"})
 
 
+def test_a_path_from_a_shell_is_meant_from_its_folder(write, tmp_path, monkeypatch):
+    path = write('PROTOCOL = "known"\nCLIPS = ""\nCLIP = ""\nNAME = "known"\n')
+    monkeypatch.chdir(tmp_path)
+    read = notebooks.parse_parameters(
+        path, {"PROTOCOL": "a b/my.csv:g/p", "CLIPS": "", "CLIP": "a.mp4", "NAME": "a.mp4"}
+    )
+    assert read == {"PROTOCOL": f"{tmp_path}/a b/my.csv:g/p", "CLIPS": "", "CLIP": f"{tmp_path}/a.mp4", "NAME": "a.mp4"}
+    assert notebooks.parse_parameters(path, {"PROTOCOL": "ucf101_vispr1", "CLIP": ""}) == {
+        "PROTOCOL": "ucf101_vispr1",
+        "CLIP": "",
+    }
+
+
 def test_parameters_cell_must_be_one_cell_of_literals(write):
     with pytest.raises(UserError, match="has 0 cells tagged 'parameters'"):
         notebooks.declared_parameters(write(PARAMETERS, tags=()))

@@ -34,6 +34,7 @@ from spact_lib.manifest import Manifest, Task
 from spact_lib.networks.anonymizer import read_config
 from spact_lib.notebooks import read_notebook, run_notebook
 from spact_lib.paths import NOTEBOOKS, runs_root
+from spact_lib.protocols import absolute
 from spact_lib.study import Study, test_items
 from spact_lib.tables import label
 from spact_lib.target import build_target, predict
@@ -179,7 +180,7 @@ def caveat(case: Case) -> Markdown:
             "**These classifiers know only drawn pictures.** They learned the built-in data and must name one of its "
             "classes whatever they see: for a real video the tables below mean nothing, neither before nor after. "
             "For classifiers of your own actions and attributes, label a few videos (README, *Your own videos*) and "
-            "name them: `spact report CLIP --protocol /absolute/path/my.csv:gesture/person`."
+            "name them: `spact report CLIP --protocol my.csv:gesture/person`."
         )
     elif case.own:
         learned = ", ".join(dict.fromkeys(Path(role.dataset).stem for role in study.protocol.roles))
@@ -314,10 +315,12 @@ def report_clip(clip: Path, output: Path, **parameters: object) -> Path:
     survey(clip)
     if output.is_dir() or (output.exists() and output.samefile(clip)):
         raise UserError(f"{output} is {'a folder' if output.is_dir() else 'the clip itself'}; name the HTML file")
-    given = parameters | {"CLIP": str(clip.resolve())}
+    given = parameters | {"CLIP": str(clip.resolve())}  # a notebook works in its own folder
+    if protocol := str(parameters.get("PROTOCOL", "")):
+        given["PROTOCOL"] = absolute(protocol)
     anonymizer = str(parameters.get("ANONYMIZER", ""))
     if anonymizer and load_method(anonymizer).short_side is not None:
-        given["ANONYMIZER"] = str(Path(anonymizer).resolve())  # a notebook works in its own folder
+        given["ANONYMIZER"] = str(Path(anonymizer).resolve())
     digest = hashlib.sha256(repr(sorted(given.items())).encode()).hexdigest()[:16]
     executed = runs_root() / "notebooks" / "run" / f"{NOTEBOOK.stem}-{digest}.ipynb"
     executed.parent.mkdir(parents=True, exist_ok=True)
