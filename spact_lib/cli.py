@@ -20,7 +20,6 @@ from spact_lib.files import atomic_path, disk_errors, write_text
 from spact_lib.paths import (
     NOTEBOOKS,
     committed_notebooks,
-    data_folder,
     mini_folder,
     official_folder,
     prepared,
@@ -252,17 +251,15 @@ def export(args: argparse.Namespace) -> int:
     """A trained anonymizer as one folder: weights, settings, model card. What is not in the store is trained first."""
     from spact_lib import config
     from spact_lib.apps import pretrained
+    from spact_lib.notebook_setup import draw_data
     from spact_lib.protocols import is_own
     from spact_lib.protocols import protocol as named_protocol
     from spact_lib.study import open_study
 
     profile = config.profile(args.profile)
     pretrained.check(args.method, args.output)  # before minutes of drawing
-    roles = named_protocol(args.protocol).roles
-    if profile.source == "mini" and not all(is_own(role.dataset) for role in roles):
-        from data_prep import mini
-
-        mini.draw(data_folder(profile), draw=profile.draw, scale=profile.scale)
+    if not all(is_own(role.dataset) for role in named_protocol(args.protocol).roles):
+        draw_data(profile.name, profile.draw)
     study = open_study(args.profile, protocol=args.protocol, seed=args.seed)
     say(f"export: {pretrained.export(study, args.method, args.output)}")
     return 0
@@ -293,6 +290,7 @@ def rows_of_work(args: argparse.Namespace) -> list[tuple[str, str]]:
 def asked_of_work(args: argparse.Namespace) -> tuple[str, list[tuple[str, str]], list[int], int | None]:
     """The arguments of ``ahead.work``; the built-in data are drawn, and what cannot be trained is refused."""
     from spact_lib import config
+    from spact_lib.notebook_setup import draw_data
     from spact_lib.protocols import is_own
     from spact_lib.protocols import protocol as named_protocol
     from spact_lib.study import open_study
@@ -300,11 +298,8 @@ def asked_of_work(args: argparse.Namespace) -> tuple[str, list[tuple[str, str]],
     profile, wanted = config.profile(args.profile), rows_of_work(args)
     draw = profile.draw if args.draw is None else args.draw
     protocols = dict.fromkeys(protocol for protocol, _ in wanted)
-    own = all(is_own(role.dataset) for protocol in protocols for role in named_protocol(protocol).roles)
-    if profile.source == "mini" and not own:
-        from data_prep import mini
-
-        mini.draw(mini_folder(profile.scale, draw), draw=draw, scale=profile.scale)
+    if not all(is_own(role.dataset) for protocol in protocols for role in named_protocol(protocol).roles):
+        draw_data(profile.name, draw)
     for protocol in protocols:
         study = open_study(profile.name, draw=draw, protocol=protocol, seed=min(args.seeds))
         study.check(method for of, method in wanted if of == protocol)
