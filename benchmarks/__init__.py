@@ -7,5 +7,6 @@ BENCHMARKS = {  # in the order of a run of all
     "minimax": "benchmarks.minimax",
     "frames": "benchmarks.frames",
     "scaling": "benchmarks.scaling",
+    "anonymize": "benchmarks.anonymize",
     "end-to-end": "benchmarks.end_to_end",
 }

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarks import end_to_end, frames, growth, harness, minimax, scaling
+from benchmarks import anonymize, end_to_end, frames, growth, harness, minimax, scaling
 from benchmarks.plain import PlainGame
 from spact_lib.branches import build_branch
 from spact_lib.config import BranchSpec, Schedule, profile
@@ -169,6 +169,17 @@ def test_table_1_is_read_where_each_variant_writes_it(tmp_path: Path, monkeypatc
     assert plain["% waiting"] == ours["% waiting"] == 25
     assert plain["privacy cMAP SPAct"] == 1 and ours["privacy cMAP SPAct"] == 0
     assert (plain["variant"], ours["variant"]) == ("plain", "ours") and "min" in ours
+
+
+def test_releasing_a_video_counts_its_frames_and_the_anonymizers_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(anonymize, "FRAMES", 6)
+    monkeypatch.setattr(anonymize, "SCALES", (1,))
+    monkeypatch.setattr(anonymize, "PAPER", profile("smoke"))
+    found = {row["variant"]: row for row in anonymize.run()}
+    assert list(found) == ["no anonymizer", "downsample_4x", "f_A, mini", "f_A, paper"]
+    for row in found.values():
+        assert row["frames per s"] == pytest.approx(6 / np.median(row["rounds"]), rel=0.01)
+    assert found["no anonymizer"]["% in the anonymizer"] < 5 < found["f_A, mini"]["% in the anonymizer"] < 100
 
 
 def test_an_epoch_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
