@@ -7,13 +7,14 @@ The paper has one attacker: a fresh network on the 8-bit frames. A privacy numbe
 import math
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import pandas as pd
 import torch
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 from scipy.stats import binomtest
 
 from spact_lib import tables
@@ -26,6 +27,7 @@ from spact_lib.errors import UserError, unknown_name
 from spact_lib.experiments import manifest_of
 from spact_lib.filework import cores
 from spact_lib.metrics import headline
+from spact_lib.networks.privacy import ENCODERS
 from spact_lib.plan import learning
 from spact_lib.protocols import Role
 from spact_lib.reconstruction import QUALITIES
@@ -33,11 +35,12 @@ from spact_lib.results import training_forbidden
 from spact_lib.study import Study, open_study
 
 RAW = BaselineSpec(name="raw")
+NETWORKS = {"own": "target_f_B", "smaller": "smaller_f_B", "larger": "larger_f_B", "video": "video_f_B"}  # of a profile
 
 
 @dataclass(frozen=True)
 class Attack:
-    """An attacker of a release.
+    """An attacker of a release; pydantic refuses a channel, length or crf that cannot be.
 
     Args:
         text: for readers.
@@ -57,9 +60,9 @@ class Attack:
 
     text: str
     network: str = "own"
-    length: float = 1.0
+    length: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
     channel: Literal["uint8", "float", "h264"] = "uint8"
-    crf: int = 23
+    crf: Annotated[int, Field(ge=0, le=51)] = 23
     enlarges: bool = True
     prepared: bool = True
     inverts: bool = False
@@ -133,10 +136,13 @@ def asked(methods: Iterable[str], names: Sequence[str] = ()) -> list[tuple[str, 
 
 
 def check(names: Iterable[str]) -> None:
-    """Raise UserError for an unknown attacker."""
-    for name in names:
+    """Raise UserError for an unknown attacker, or one with an unknown network."""
+    for name in names or ATTACKS:
         if name not in ATTACKS:
             raise unknown_name("attack", name, ATTACKS)
+        network, legal = ATTACKS[name].network, [*NETWORKS, *ENCODERS]
+        if any(part not in legal for part in network.split("+")):
+            raise unknown_name(f"network of attack {name!r}", network, legal)
 
 
 def videos(study: Study) -> Role:
@@ -157,8 +163,8 @@ def spec_of(study: Study, name: str, method: Method, seed: int) -> TargetSpec | 
     of_frames = study.protocol.action if attack.of_videos else role
     if attack.of_videos and not study.store.read_only:
         _refuse_other_rows(study.data(role), study.data(of_frames))
-    networks = {"own": p.target_f_B, "smaller": p.smaller_f_B, "larger": p.larger_f_B, "video": p.video_f_B}
-    network, on_clips = networks.get(attack.network, attack.network), attack.network == "video"
+    network = getattr(p, NETWORKS[attack.network]) if attack.network in NETWORKS else attack.network
+    on_clips = attack.network == "video"
     seen = inverse(study, method, role) if attack.inverts else _enlarged(method) if attack.enlarges else method
     learned = seen if attack.prepared else RAW
     target = study.fresh(learned, role, "action" if on_clips else "privacy", seed, network)

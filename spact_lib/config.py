@@ -220,10 +220,10 @@ class ReconstructionSpec(Spec):
     victim: Annotated[BaselineSpec | ObfuscationSpec | LearnedSpec, Field(discriminator="kind")]
     data: DataSpec
     view: View
-    width: int
+    width: AtLeast1
     schedule: Schedule
     precision: Literal["float32", "bfloat16"]
-    seed: int
+    seed: AtLeast0
 
 
 Method = Annotated[BaselineSpec | ObfuscationSpec | LearnedSpec | ReconstructionSpec, Field(discriminator="kind")]
@@ -238,7 +238,7 @@ class ReleaseSpec(Spec):
     # uint8: rounded to 8 bits; float: as the method computes it; h264: the 8-bit frames of each row as a video of its
     # own (``channel.through_h264``).
     channel: Literal["uint8", "float", "h264"] = later("uint8")
-    crf: int = later(23)  # of h264: x264's own default
+    crf: Annotated[int, Field(ge=0, le=51)] = later(23)  # of h264: x264's own default
 
 
 class TargetSpec(Spec):

@@ -415,10 +415,16 @@ class _Loader(DataLoader):
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
         global _waited
         began, batches = time.perf_counter(), super().__iter__()
-        for batch in batches:
-            _waited += time.perf_counter() - began
-            yield batch
-            began = time.perf_counter()
+        try:
+            for batch in batches:
+                _waited += time.perf_counter() - began
+                yield batch
+                began = time.perf_counter()
+        except UserError as error:
+            _, of_a_worker, sentence = str(error).rpartition(f"\n{UserError.__module__}.UserError: ")
+            if not of_a_worker:
+                raise
+            raise UserError(sentence.strip()) from None  # without the worker's traceback, which torch puts before it
         _waited += time.perf_counter() - began
 
 

@@ -185,6 +185,7 @@ class Store:
         began = time.monotonic()
         metrics = BUILDERS[type(spec)](spec, folder, self)
         seconds, waited = metrics.pop("seconds", time.monotonic() - began), metrics.pop("waited", None)
+        elsewhere = metrics.pop("elsewhere", [])
         record = {
             "kind": spec.kind,
             "key": spec.key(),
@@ -192,6 +193,7 @@ class Store:
             "seconds": round(seconds, 1),
             **({} if waited is None else {"waited": round(waited, 1)}),  # for data; of the seconds
             "environment": environment(),
+            **({"earlier_environments": elsewhere} if elsewhere else {}),  # of a run continued with another commit, ...
             "made": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "spec": spec.model_dump(mode="json"),
         }
@@ -383,7 +385,7 @@ def _make_anonymizer(spec: AnonymizerSpec, folder: Path, store: Store) -> dict:
         "steps": run.step,
         "L_B_uninformative": uninformative_loss(spec.f_B, spec.schedule.batch),
         "collapsed": collapsed,
-        **run.times,
+        **run.course,
     }
 
 
@@ -506,9 +508,13 @@ def _make_release(spec: ReleaseSpec, folder: Path, store: Store) -> dict:
     used = np.flatnonzero(manifest.rows["split"] != "unused")
     if spec.channel == "h264":
         sent = store.release(spec.model_copy(update={"channel": "uint8"}))
-        videos = ((row, sent.read(row, np.arange(sent.n_frames(row)))) for row in map(int, used))
-        packed = ((row, through_h264(frames, spec.crf)) for row, frames in videos)
-        on_main(lambda: write_packed(folder, len(manifest), packed))
+
+        def frames(row: int) -> Iterator[np.ndarray]:
+            for at in range(0, sent.n_frames(row), RELEASED_AT_ONCE):
+                yield from sent.read(row, np.arange(at, min(at + RELEASED_AT_ONCE, sent.n_frames(row))))
+
+        coded = ((row, frame[None]) for row in map(int, used) for frame in through_h264(frames(row), spec.crf))
+        on_main(lambda: write_packed(folder, len(manifest), coded))
         return {"rows": len(manifest)}
     release, as_float = _releaser(spec, manifest, store), spec.channel == "float"
 

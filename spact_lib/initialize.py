@@ -68,7 +68,7 @@ def initialize_anonymizer(
     single = view.model_copy(update={"test_clips": 1})
     held_out = [part(*data, "val", None, single, seed=0) for data in (action, privacy)]
     errors = [reconstruction_error(f_A, dataset, device, spec.precision, workers) for dataset in held_out]
-    return f_A, {"val_l1": sum(errors) / 2, **run.times}
+    return f_A, {"val_l1": sum(errors) / 2, **run.course}
 
 
 def reconstruction_step(
@@ -137,7 +137,7 @@ def initialize_action(
         run.log(step, L_T=loss.detach())
         if spec.threshold > 0 and settled_mean(run.rows, "L_T") < spec.threshold:  # a loss never falls below 0
             run.stop()
-    return f_T, {"L_T": running_mean(run.rows, "L_T"), **run.times}
+    return f_T, {"L_T": running_mean(run.rows, "L_T"), **run.course}
 
 
 def initialize_privacy(
@@ -172,4 +172,4 @@ def initialize_privacy(
         run.log(step, L_B=loss.detach())
         if spec.threshold > 0 and settled_mean(run.rows, "L_B") < spec.threshold:
             run.stop()
-    return f_B, {"L_B": running_mean(run.rows, "L_B"), **run.times}
+    return f_B, {"L_B": running_mean(run.rows, "L_B"), **run.course}

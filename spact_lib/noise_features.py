@@ -82,4 +82,4 @@ def train_noise_features(
         for optimizer in optimizers.values():
             optimizer.step()
         run.log(step, L_T=loss_T.detach(), L1=loss_1.detach())
-    return {name: running_mean(run.rows, name) for name in ("L_T", "L1")} | run.times
+    return {name: running_mean(run.rows, name) for name in ("L_T", "L1")} | run.course

@@ -229,6 +229,9 @@ def is_own(dataset: str) -> bool:
     return os.sep in dataset or dataset.endswith(".csv")
 
 
+LOOKED_AT = 65_536  # bytes at either end of a file, for its dataset's fingerprint
+
+
 def absolute(name: str) -> str:
     """A protocol's name for a process in another folder, as a notebook's: the path of one's own data whole."""
     dataset, _, tasks = name.rpartition(":")
@@ -256,7 +259,7 @@ def data_spec(profile: Profile, name: str, leave_out: tuple[str, str] | None = N
         UserError: not prepared.
     """
     folder, label = dataset_folder(profile, name), data_label(profile, name)
-    if os.environ.get("SPACT_READ_ONLY") == "1":
+    if os.environ.get("SPACT_READ_ONLY") == "1" and not folder.exists():
         catalogue = NOTEBOOKS / "records" / "data.json"
         listed = json.loads(catalogue.read_text(encoding="utf-8")) if catalogue.exists() else {}
         if label in listed:
@@ -266,21 +269,28 @@ def data_spec(profile: Profile, name: str, leave_out: tuple[str, str] | None = N
             raise UserError(f"there is no dataset at {folder}; give a CSV file or a folder with manifest.csv")
         how = how_to_prepare(profile, name)
         raise UserError(f"dataset {name!r} is not prepared ({folder} does not exist); run `{how}`")
-    return DataSpec(name=label, folder=folder, fingerprint=fingerprint(folder), leave_out=leave_out)
+    return DataSpec(name=label, folder=folder, fingerprint=fingerprint(folder, own=is_own(name)), leave_out=leave_out)
 
 
-def fingerprint(folder: Path) -> str:
-    """Of rows, labels and the files' sizes: other files under the same names are another dataset."""
+def fingerprint(folder: Path, own: bool) -> str:
+    """Of rows, labels and the files' sizes; of one's ``own`` files, which nobody else has counted, also of how they
+    begin and end: other files under the same names are another dataset."""
     table = folder / "manifest.csv" if folder.is_dir() else folder
-    return _fingerprint(folder, table.stat().st_mtime_ns if table.exists() else 0)
+    return _fingerprint(folder, own, table.stat().st_mtime_ns if table.exists() else 0)
 
 
 @cache
-def _fingerprint(folder: Path, changed: int) -> str:
+def _fingerprint(folder: Path, own: bool, changed: int) -> str:
     # ``changed`` is only part of the key: a table edited beside a running notebook is read again.
     manifest = read_manifest(folder)
     digest = hashlib.sha256(manifest.fingerprint.encode())
     for path in manifest.rows["path"].unique():
         file = manifest.root / path
-        digest.update(str(file.stat().st_size if file.exists() else -1).encode() + b",")
+        size = file.stat().st_size if file.exists() else -1
+        digest.update(f"{size},".encode())
+        if own and size > 0 and file.is_file():
+            with open(file, "rb") as content:
+                digest.update(content.read(LOOKED_AT))
+                content.seek(max(0, size - LOOKED_AT))
+                digest.update(content.read(LOOKED_AT))
     return digest.hexdigest()

@@ -72,7 +72,7 @@ def train_inverse(
         raw, seen = _split(next(batches), device)
         set_learning_rate(optimizer, spec.schedule, step)
         run.log(step, L1=reconstruction_step(g, optimizer, seen, raw, spec.precision))
-    return g, quality(g, part["train"], part["test"], spec.precision, device) | run.times
+    return g, quality(g, part["train"], part["test"], spec.precision, device) | run.course
 
 
 def _split(batch: dict[str, Tensor], device: torch.device) -> tuple[Tensor, Tensor]:

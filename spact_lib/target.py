@@ -13,6 +13,7 @@ from spact_lib.config import ScoreSpec, TargetSpec, TestSpec, View
 from spact_lib.data import ClipDataset, FrameSource, centre_crop, rows_of, test_batches, to_float, training_batches
 from spact_lib.device import autocast
 from spact_lib.errors import UserError
+from spact_lib.files import atomic_path
 from spact_lib.losses import classification_loss
 from spact_lib.manifest import Manifest
 from spact_lib.metrics import headline, per_video, prediction_loss, score
@@ -69,7 +70,7 @@ def train_target(
 
     Returns:
         metrics of the test rows (``metrics.score``), ``val`` (headline on validation, None without), ``chosen_step``,
-        ``Run.times``; the chosen weights are saved in ``network.safetensors``, test probabilities and targets in
+        ``Run.course``; the chosen weights are saved in ``network.safetensors``, test probabilities and targets in
         ``predictions.npz``.
     """
     # Neither the first weights (role 3) nor the batches of f_T or f_B, whatever the seeds: f_A must never have met it.
@@ -109,7 +110,8 @@ def train_target(
         probabilities, targets = predict(best, dims, parts["test"], device, workers), _targets(parts["test"])
         if distributed.is_main():
             arrays = {"probabilities": probabilities.numpy(), "targets": targets.numpy()}
-            np.savez_compressed(folder / "predictions.npz", **arrays)
+            with atomic_path(folder / "predictions.npz") as temporary, open(temporary, "wb") as file:
+                np.savez_compressed(file, **arrays)
         tested = score(probabilities, targets)
     save_weights(best, folder / "network.safetensors")
     chosen = max((r for r in run.rows if "val" in r), key=lambda r: (r["val"], r["step"]), default=None)
@@ -117,7 +119,7 @@ def train_target(
         **tested,
         "val": chosen["val"] if chosen else None,
         "chosen_step": chosen["step"] + 1 if chosen else total,
-        **run.times,
+        **run.course,
     }
 
 

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from spact_lib import distributed
 from spact_lib.config import Schedule
 from spact_lib.data import waited
+from spact_lib.device import environment
 from spact_lib.errors import UserError
 from spact_lib.files import atomic_path
 from spact_lib.plain import plain
@@ -53,6 +54,7 @@ class Run:
         self.folder, self.modules, self.optimizers, self.label = folder, modules, optimizers, label
         self.step, self.saved, self.seconds, self.stopped = 0, 0, 0.0, False
         self._waited, self._waited_before = 0.0, waited()
+        self._environments = [environment()]  # of this process, and of those before it that another one differs from
         self._rows: list[dict[str, float]] = []
         self._queued: list[dict[str, float | Tensor]] = []
         self._log, self._checkpoint = folder / "metrics.jsonl", folder / "checkpoint.pt"
@@ -78,6 +80,8 @@ class Run:
         self.step, self.seconds, self._rows = state["step"], state["seconds"], json.loads(state["rows"])
         self.saved, self.stopped = self.step, state["stopped"]
         self._waited = state.get("waited", 0.0)
+        earlier = json.loads(state.get("environments", "[]"))
+        self._environments += [each for each in earlier if each not in self._environments]
 
     def steps(self, total: int) -> Iterator[int]:
         """The steps still to do; a checkpoint every half minute and at the end.
@@ -103,9 +107,11 @@ class Run:
         self.stopped = True
 
     @property
-    def times(self) -> dict[str, float]:
-        """``seconds`` of all parts of this run up to the last checkpoint, ``waited`` of them for data."""
-        return {"seconds": self.seconds, "waited": self._waited + waited() - self._waited_before}
+    def course(self) -> dict[str, object]:
+        """``seconds`` of all parts of this run up to the last checkpoint, ``waited`` of them for data; ``elsewhere``,
+        where it was begun with another commit, library or device: their ``environment``."""
+        times = {"seconds": self.seconds, "waited": self._waited + waited() - self._waited_before}
+        return times | ({"elsewhere": self._environments[1:]} if self._environments[1:] else {})
 
     def log(self, step: int, **values: float | Tensor) -> None:
         """Append a row; refuse non-finite values by name. Of many processes, the means over them are logged.
@@ -158,7 +164,8 @@ class Run:
         state = {name: module.state_dict() for name, module in self.modules.items()}
         state |= {f"optimizer.{name}": optimizer.state_dict() for name, optimizer in self.optimizers.items()}
         state |= {"step": self.step, "seconds": self.seconds, "rows": json.dumps(self._rows)}
-        state |= {"stopped": self.stopped, "waited": self.times["waited"]}
+        state |= {"stopped": self.stopped, "waited": self.course["waited"]}
+        state |= {"environments": json.dumps(self._environments)}
         with atomic_path(self._checkpoint) as temporary, open(temporary, "wb") as file:
             torch.save(state, file)  # not to a path: then the reason of a failure would be lost
         self.saved = self.step

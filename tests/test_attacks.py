@@ -1,6 +1,7 @@
 """Attackers: each is the network, on the frames, that its row says; what it is scored by; what is said about it."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from pydantic import ValidationError
 from safetensors.torch import load_model
 from test_experiments import TINY, steps, study
 
@@ -29,6 +31,7 @@ from spact_lib import (
     target,
     training,
 )
+from spact_lib.attacks import Attack
 from spact_lib.chance import chance_average_precision
 from spact_lib.channel import through_h264
 from spact_lib.conditions import c1_c2
@@ -78,16 +81,40 @@ def test_h264_in_memory_is_what_a_file_gives_back(tmp_path: Path, crf: int) -> N
     rng = np.random.default_rng(0)
     frames = np.cumsum(rng.integers(0, 40, (7, 24, 32, 3)), axis=0).clip(0, 255).astype(np.uint8)
     file = write_video(tmp_path / "a.mp4", frames, 25, quality=crf, keyframe_every=250)
-    assert np.array_equal(through_h264(frames, crf), read_frames(file, range(7)))
+    assert np.array_equal(list(through_h264(frames, crf)), read_frames(file, range(7)))
 
 
 def test_h264_keeps_shapes_and_flat_grays_and_loses_more_at_a_higher_crf() -> None:
     for shape in ((1, 1, 1), (1, 5, 8), (3, 8, 11)):
         gray = np.full((*shape, 3), 97, np.uint8)
-        assert np.array_equal(through_h264(gray, 23), gray)
+        assert np.array_equal(list(through_h264(gray, 23)), gray)
     noise = np.random.default_rng(1).integers(0, 255, (3, 16, 24, 3), dtype=np.uint8)
-    errors = [np.square(through_h264(noise, crf).astype(float) - noise).mean() for crf in (10, 30, 50)]
+    errors = [np.square(np.subtract(list(through_h264(noise, crf)), noise, dtype=float)).mean() for crf in (10, 30, 50)]
     assert errors == sorted(errors) and 0 < errors[0] < errors[-1] / 1.5
+
+
+def test_an_h264_release_holds_few_frames_of_a_long_video_at_a_time() -> None:
+    taken = 0
+
+    def frames() -> Iterator[np.ndarray]:
+        nonlocal taken
+        for taken in range(1, 501):
+            yield np.full((16, 16, 3), taken % 200, np.uint8)
+
+    out = through_h264(frames(), 23)
+    next(out)
+    assert taken < 100 and sum(1 for _ in out) == 499
+
+
+def test_an_attacker_that_cannot_be_is_refused_before_anything_is_trained(
+    one: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for wrong in ({"channel": "H264"}, {"length": 0}, {"crf": 52}):
+        with pytest.raises(ValidationError, match=next(iter(wrong))):
+            Attack("an attacker", **wrong)
+    monkeypatch.setitem(attacks.ATTACKS, "bad", Attack("an attacker", network="larg"))
+    with pytest.raises(UserError, match="unknown network of attack 'bad' 'larg'; choose one of: .*larger"):
+        attacks.train([one], ["raw"], ["bad"])
 
 
 def test_channels_of_a_release(one: Study, found: pd.DataFrame) -> None:
@@ -101,7 +128,7 @@ def test_channels_of_a_release(one: Study, found: pd.DataFrame) -> None:
         out = anonymized(f_A, raw.read(row, every), "bfloat16")
         assert np.allclose(sources["float"].read(row, every), 255 * out.permute(0, 2, 3, 1).numpy(), atol=1e-4)
         assert np.array_equal(sources["uint8"].read(row, every), to_uint8(out))
-        assert np.array_equal(sources["h264"].read(row, every), through_h264(to_uint8(out), 23))
+        assert np.array_equal(sources["h264"].read(row, every), list(through_h264(to_uint8(out), 23)))
     assert sources["float"].read(0, np.arange(2)).dtype == np.float32
 
 

@@ -330,6 +330,16 @@ def test_all_files_are_looked_at_before_bad_ones_stop_the_run(tiny_csv: Path, tm
     assert not (tmp_path / "out" / "frames.bin").exists()
 
 
+def test_a_file_that_a_worker_cannot_read_is_one_sentence() -> None:
+    class Broken(Arrays):
+        def read(self, row: int, indices: np.ndarray) -> np.ndarray:
+            raise UserError("cannot read a\nb.avi: it is cut off; replace it")
+
+    for workers in (0, 1):
+        with pytest.raises(UserError, match="^cannot read a\nb.avi: it is cut off; replace it$"):
+            next(iter(training_batches(ClipDataset(Broken(noise(9)), [0], None, VIEW), 1, 0, 3, workers)))
+
+
 def test_waiting_for_batches_is_counted(tmp_path: Path) -> None:
     class Slow(Arrays):
         def read(self, row: int, indices: np.ndarray) -> np.ndarray:
@@ -344,7 +354,7 @@ def test_waiting_for_batches_is_counted(tmp_path: Path) -> None:
     next(iter(training_batches(dataset, 1, 0, 1)))
     run.save()
     again = Run(tmp_path, {}, {})
-    assert 0.05 <= again.times["waited"] < 0.25 and again.times["seconds"] == run.seconds
+    assert 0.05 <= again.course["waited"] < 0.25 and again.course["seconds"] == run.seconds
 
 
 @pytest.mark.parametrize(

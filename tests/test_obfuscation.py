@@ -58,7 +58,7 @@ def test_a_release_follows_the_stored_boxes_frame_by_frame(tiny_csv: Path, tmp_p
     boxes = np.zeros((len(paths), 9, 4), np.int16)
     boxes[:, :, 2:] = 6
     boxes[:, :, [0, 2]] += np.arange(9)[:, None].astype(np.int16)  # moves one pixel to the right in each frame
-    data = DataSpec(name="tiny", folder=tiny_csv, fingerprint=fingerprint(tiny_csv))
+    data = DataSpec(name="tiny", folder=tiny_csv, fingerprint=fingerprint(tiny_csv, own=True))
     frames = FramesSpec(data=data, stored_side=20)
     spec = ReleaseSpec(method=ObfuscationSpec(name="obf_blackening", boxes="oracle"), frames=frames)
     with pytest.raises(UserError, match="only the built-in data store boxes; elsewhere say boxes='coco'"):

@@ -29,6 +29,7 @@ from spact_lib.protocols import (
     Column,
     Role,
     Target,
+    data_spec,
     fingerprint,
     overlapping_classes,
     protocol,
@@ -89,7 +90,7 @@ def world(tiny_csv: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     folder, rows, data = tmp_path_factory.mktemp("world"), pd.read_csv(tiny_csv, dtype=str), {}
     for name in TASKS:
         write_manifest(stand_in(name, rows, tiny_csv.parent), folder / name)
-        data[name] = DataSpec(name=name, folder=folder / name, fingerprint=fingerprint(folder / name))
+        data[name] = DataSpec(name=name, folder=folder / name, fingerprint=fingerprint(folder / name, own=False))
     yield data, Store(folder / "store", read_only=False)
     torch.set_num_threads(threads)
     del os.environ["SPACT_DEVICE"]
@@ -99,6 +100,29 @@ def world(tiny_csv: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 def study(world: tuple[dict[str, DataSpec], Store], name: str) -> Study:
     return Study(TINY, protocol(name), world[1], _data=world[0])
+
+
+# --- which data ---
+
+
+def test_ones_own_files_count_by_their_content(tmp_path: Path) -> None:
+    found = set()
+    for folder, content in (("a", "xx"), ("b", "xy"), ("c", "xx")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "1.avi").write_text(content)
+        (tmp_path / folder / "my.csv").write_text("path,split,g:single\n1.avi,train,p\n")
+        found.add(data_spec(profile("smoke"), f"{tmp_path}/{folder}/my.csv").fingerprint)
+    assert len(found) == 2
+
+
+def test_the_catalogue_speaks_only_of_data_that_are_not_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "records").mkdir()
+    (tmp_path / "records" / "data.json").write_text('{"my": "committed"}')
+    (tmp_path / "my.csv").write_text("path,split,g:single\n1.avi,train,p\n")
+    monkeypatch.setattr(protocols, "NOTEBOOKS", tmp_path)
+    monkeypatch.setenv("SPACT_READ_ONLY", "1")
+    assert data_spec(profile("smoke"), f"{tmp_path}/gone/my.csv").fingerprint == "committed"
+    assert data_spec(profile("smoke"), f"{tmp_path}/my.csv").fingerprint != "committed"
 
 
 # --- every protocol, from end to end ---

@@ -1,6 +1,7 @@
 import json
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
 from copy import deepcopy
 from pathlib import Path
 
@@ -57,6 +58,17 @@ def test_a_killed_run_continues_as_if_nothing_had_happened(tmp_path: Path, every
     assert torch.equal(again, weight) and run.rows == expected.rows and run.step == 6
     lines = (tmp_path / "killed" / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line) for line in lines] == run.rows
+
+
+def test_a_run_continued_elsewhere_says_where_it_was_before(
+    tmp_path: Path, every_step: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for commit in ("first", "first", "second", "third"):
+        monkeypatch.setattr(training, "environment", lambda commit=commit: {"commit": commit})
+        with pytest.raises(KeyboardInterrupt) if commit != "third" else nullcontext():
+            run, _ = descend(tmp_path, kill_at={"first": 1, "second": 3}.get(commit))
+    assert run.course["elsewhere"] == [{"commit": "second"}, {"commit": "first"}]
+    assert "elsewhere" not in descend(tmp_path / "undisturbed")[0].course
 
 
 def test_a_finished_and_a_stopped_run_stay_as_they_are(tmp_path: Path) -> None:
