@@ -146,6 +146,18 @@ def test_prepare_leaves_out_and_says_so(table: Path, tmp_path: Path, monkeypatch
     assert rows_set_aside(kept) == {"train": 2, "val": 1, "test": 2}
 
 
+def test_tables_folders_and_clips_may_have_any_name(table: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    own, copy = Path('-my "own" table,\n🙂.csv'), Path("-it's a copy\n🙂")
+    table.rename(own)
+    assert spact("report", "--", own) == 0 and "media: 7 of 8 files" in capsys.readouterr().out
+    assert spact("cache", "--short-side", "16", f"--out={copy}", "--", own) == 0
+    assert "  7 files, 7 of them written now" in capsys.readouterr().out
+    rows = read_manifest(copy).rows
+    assert set(rows.loc[rows["split"] == "train", "path"]) >= {f"{name}.mp4" for name in AWKWARD}
+    assert spact("report", "--", copy) == 0 and '-my "own" table,\n🙂: 6 train' in capsys.readouterr().out
+
+
 def test_anonymize_skips_or_stops(table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     monkeypatch.setenv("SPACT_RUNS", str(tmp_path / "runs"))
     (tmp_path / "in").mkdir()
