@@ -7,6 +7,7 @@ import re
 import signal
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from test_faults import Killed, dying, fork, in_child, needs_fork
 from data_prep import mini
 from data_prep import mini_world as world
 from spact_lib.decode_cache import build_cache
+from spact_lib.errors import UserError
 from spact_lib.manifest import read_manifest
 
 # As few as hold every class.
@@ -91,6 +93,15 @@ def test_a_drawing_survives_a_death_before_and_after_every_kind_of_file(undistur
             finished = chunks
     assert deaths == 2 * len(KINDS) - 1  # after the last file it was done
     assert drawing(out) == undisturbed and not list(out.rglob(".half*"))
+
+
+def test_a_process_that_dies_while_it_draws_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise BrokenProcessPool
+
+    monkeypatch.setattr(NoPool, "map", broken)
+    with pytest.raises(UserError, match="a process that drew into .* died .*; the same command continues"):
+        mini.draw(tmp_path, 0, "smoke")
 
 
 # --- several processes at once ---
