@@ -69,7 +69,7 @@ def build_cache(dataset: str | Path, out: str | Path, *, short_side: int, fps: f
         copy = Manifest(source.name, out / "files", source.tasks, rows)
         made = {
             "files": len(good),
-            "new": done.attrs["new"],
+            "new": done.attrs["new"] - (len(done) - len(good)),  # what fails is tried in every run
             "problems": int(problems["path"].nunique()),
             "bytes": int(good["bytes"].sum()),
             "source_bytes": int(good["size"].sum()),
