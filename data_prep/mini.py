@@ -18,6 +18,7 @@ import os
 import shutil
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -251,9 +252,13 @@ def _draw_files(out: Path, items: dict[str, list[Item]]) -> None:
     if jobs:
         # Spawned: a forked process would inherit the locks of the libraries that are loaded here.
         context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(min(2, os.cpu_count() or 1), mp_context=context) as pool:
-            for _ in pool.map(_draw_chunk, jobs):
-                pass
+        try:
+            with ProcessPoolExecutor(min(2, os.cpu_count() or 1), mp_context=context) as pool:
+                for _ in pool.map(_draw_chunk, jobs):
+                    pass
+        except BrokenProcessPool:
+            text = f"a process that drew into {out} died (out of memory?); the same command continues"
+            raise UserError(text) from None
     for name, listed in items.items():
         parts = [np.load(path) for path in sorted((out / name / "boxes").glob("[0-9]*.npy"))]
         with atomic_path(out / name / "boxes.npz") as temporary:

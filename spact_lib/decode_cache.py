@@ -53,8 +53,12 @@ def build_cache(
         raise UserError(f"{fps} frames per second is no rate; give one above 0 and below 1000")
     began, out, source = time.perf_counter(), Path(out), read_manifest(dataset)
     settings = {"source": str(source.root.resolve()), "short_side": short_side, "fps": fps}
-    _claim(out, settings)
+    _refuse_other(out, settings)  # before a lock is put into it
+    out.mkdir(parents=True, exist_ok=True)
     with FileLock(out / ".building.lock"):
+        _refuse_other(out, settings)  # another process may have begun meanwhile
+        if not (out / "cache.json").exists():
+            write_json(out / "cache.json", settings)
         remove_leftovers(out)
         convert = partial(_convert, str(source.root), str(out / "files"), short_side, fps)
         done = work_through(
@@ -72,7 +76,7 @@ def build_cache(
         copy = Manifest(source.name, out / "files", source.tasks, rows)
         made = {
             "files": len(good),
-            "new": done.attrs["new"],
+            "new": done.attrs["new"] - (len(done) - len(good)),  # what fails is tried in every run
             "problems": int(problems["path"].nunique()),
             "bytes": int(good["bytes"].sum()),
             "source_bytes": int(good["size"].sum()),
@@ -84,9 +88,11 @@ def build_cache(
     return made
 
 
-def _claim(out: Path, settings: dict) -> None:
+def _refuse_other(out: Path, settings: dict) -> None:
     """Refuse a folder that holds anything but a copy with these settings."""
     note = out / "cache.json"
+    # Listed before the note is looked for: what another process begins meanwhile begins with its note.
+    holds_files = out.exists() and any(not path.name.startswith(".") for path in out.iterdir())
     if note.exists():
         try:
             found = dict(json.loads(note.read_text(encoding="utf-8")))
@@ -97,10 +103,8 @@ def _claim(out: Path, settings: dict) -> None:
                 raise UserError(
                     f"{out} holds a copy with {name} {found.get(name)!r}, not {value!r}; name another --out"
                 )
-    elif out.exists() and any(not path.name.startswith(".") for path in out.iterdir()):  # another process's first file
+    elif holds_files:
         raise UserError(f"{out} is not empty and holds no copy of a dataset; name another --out")
-    else:
-        write_json(note, settings)
 
 
 def _holds(out: Path, path: str, record: Record) -> bool:

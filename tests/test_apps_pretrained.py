@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 import pickle
+import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -112,21 +113,31 @@ def test_the_command_draws_nothing_for_ones_own_videos_or_before_it_has_looked(
         assert said in printed.out + printed.err and stop.value.code == (0 if said == "export: " else 2)
 
 
-def die_before_the_rename(study: Study, folder: Path) -> None:
-    os.replace = lambda source, target: os.kill(os.getpid(), signal.SIGKILL)
+def die(study: Study, folder: Path, owner: object, name: str, after: bool) -> None:
+    real = getattr(owner, name)
+
+    def killed(*given: object) -> None:
+        if after:
+            real(*given)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    setattr(owner, name, killed)
     export(study, "spact", folder)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
-def test_killed_before_its_rename_an_export_is_not_there_and_the_next_is_whole(
-    study: Study, exported: Path, tmp_path: Path
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize(("owner", "name"), [(shutil, "copyfile"), (pretrained, "model_card"), (os, "replace")])
+def test_killed_an_export_is_whole_or_not_there_and_the_next_is_whole(
+    study: Study, exported: Path, tmp_path: Path, owner: object, name: str, after: bool
 ) -> None:
     folder = tmp_path / "spact"
-    process = multiprocessing.get_context("fork").Process(target=die_before_the_rename, args=(study, folder))
+    process = multiprocessing.get_context("fork").Process(target=die, args=(study, folder, owner, name, after))
     process.start()
     process.join(120)
-    assert process.exitcode == -signal.SIGKILL and not folder.exists()
-    export(study, "spact", folder)
+    assert process.exitcode == -signal.SIGKILL and folder.exists() == (name == "replace" and after)
+    if not folder.exists():
+        export(study, "spact", folder)
     assert {p.name: p.read_bytes() for p in folder.iterdir()} == {p.name: p.read_bytes() for p in exported.iterdir()}
 
 

@@ -1,6 +1,7 @@
 """Files that are no sound videos: never a crash, never memory without bounds, and what is left out is said."""
 
 import csv
+import io
 import json
 import os
 import subprocess
@@ -144,6 +145,20 @@ def test_prepare_leaves_out_and_says_so(table: Path, tmp_path: Path, monkeypatch
     assert problems["cut.avi"] == "unreadable" and problems["none.avi"] == "missing"
     kept = read_manifest(tmp_path / "out" / table.stem)
     assert rows_set_aside(kept) == {"train": 2, "val": 1, "test": 2}
+
+
+def test_tables_folders_and_clips_may_have_any_name(table: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    own, copy = Path('-my "own" table,\n🙂.csv'), Path("-it's a copy\n🙂")
+    table.rename(own)
+    assert spact("report", "--", own) == 0 and "media: 7 of 8 files" in capsys.readouterr().out
+    assert spact("cache", "--short-side", "16", f"--out={copy}", "--", own) == 0
+    assert "  6 files, 6 of them written now" in capsys.readouterr().out
+    rows = read_manifest(copy).rows
+    assert set(rows.loc[rows["split"] == "train", "path"]) >= {f"{name}.mp4" for name in AWKWARD}
+    assert spact("report", "--", copy) == 0 and '-my "own" table,\n🙂: 6 train' in capsys.readouterr().out
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), "ascii"))  # of a terminal that knows no emoji
+    assert spact("report", "--", copy) == 0
 
 
 def test_anonymize_skips_or_stops(table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:

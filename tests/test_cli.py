@@ -192,6 +192,19 @@ def test_run_names_the_copy_by_its_parameters(site):
     assert (site.runs / "notebooks" / "run" / "04_tiny-PROFILE=smoke.ipynb").exists()
 
 
+def test_run_takes_notebooks_and_clips_of_any_name(site, tmp_path, monkeypatch, capfd):
+    notebook = nbformat.read(site.notebook, 4)
+    notebook.cells[0].source = "CLIP = ''"
+    notebook.cells[1].source = "print(ascii(CLIP)); print(open(CLIP).read())"
+    nbformat.write(notebook, tmp_path / (name := '-it\'s "my"\n🙂 $(id).ipynb'))
+    (clip := tmp_path / "-a 'b' \"c\"\n\\n{d} 🙂.mp4").write_text("was read")
+    monkeypatch.chdir(tmp_path)
+    assert status("run", "-p", "CLIP", str(clip), "--", name) == 0
+    out = capfd.readouterr().out
+    assert ascii(str(clip)) in out and "was read" in out
+    assert len(list((site.runs / "notebooks" / "run").glob("[!.]*.ipynb"))) == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

@@ -149,6 +149,29 @@ def test_another_folder_and_a_damaged_note_are_refused(own: Path, tmp_path: Path
         build_cache(own, tmp_path / "copy", short_side=24)
 
 
+@pytest.mark.parametrize("theirs", [24, 32])
+def test_a_folder_that_another_process_claims_at_the_same_moment(
+    own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, theirs: int
+) -> None:
+    """With the same settings the copy is shared, with others it is refused, and never mixed."""
+    exists, out = Path.exists, tmp_path / "copy"
+
+    def just_before(path: Path) -> bool:
+        if path == out / "cache.json":
+            monkeypatch.undo()
+            assert build_cache(own, out, short_side=theirs)["new"] == 2
+            return False
+        return exists(path)
+
+    monkeypatch.setattr(Path, "exists", just_before)
+    if theirs == 24:
+        assert build_cache(own, out, short_side=24)["new"] == 0
+    else:
+        with pytest.raises(UserError, match="holds a copy with short_side 32, not 24"):
+            build_cache(own, out, short_side=24)
+    assert probe(out / "files" / "a.avi.mp4").height == theirs
+
+
 def test_only_what_is_gone_or_damaged_is_made_again_and_the_manifest_stays(
     own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,6 +15,7 @@ from filelock import FileLock, Timeout
 from safetensors.torch import load_file, load_model
 
 from spact_lib import data, experiments, files, protocols, target, training
+from spact_lib.attacks import inverse
 from spact_lib.config import FramesSpec, Profile, Schedule, Spec, TargetSpec, View, profile
 from spact_lib.errors import UserError
 from spact_lib.experiments import Artifact, NotTrainedError, Store, anonymize_uint8, manifest_of, to_uint8, unfolded
@@ -100,6 +101,8 @@ def specs(one: Study) -> dict[str, Spec]:
         "release": one.release(spact, one.protocol.action),
         "f'_T": one.target_spec(spact, "action"),
         "f'_B": one.target_spec(spact, "privacy"),
+        "inverse": inverse(one, spact, one.protocol.privacy),
+        "test": one.score_spec(spact, "privacy", tested=one.method("raw")),
     }
 
 
@@ -284,18 +287,19 @@ class Killed(BaseException):
 
 LEARNED = [
     *("f_A", "f_T", "f_B", "supervised f_B", "moco f_B", "spact", "moco", "tedspad", "plus", "stills", "noise"),
-    *("f'_T", "f'_B"),
+    *("f'_T", "f'_B", "inverse"),
 ]
 
 
-@pytest.mark.parametrize("kind", ["frames", *LEARNED, "release"])
+@pytest.mark.parametrize("kind", ["frames", *LEARNED, "release", "test"])
 def test_killed_at_any_moment_ends_as_if_undisturbed(
     finished: tuple[Study, dict], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: str
 ) -> None:
     """All that outlives a process appears by os.replace: die before each of them in turn, and once more a bit later."""
     one, _ = finished
     spec = specs(one)[kind]
-    other, expected = without(one, spec, tmp_path / "store"), outcome(one.store.run(spec))
+    expected = outcome(one.store.run(spec))
+    other = without(one, spec, tmp_path / "store")
     monkeypatch.setattr(training, "CHECKPOINT_SECONDS", -1.0)
     real, deaths, left = os.replace, [], 0
 
@@ -323,7 +327,7 @@ def test_killed_at_any_moment_ends_as_if_undisturbed(
         if len(deaths) == died:
             break  # it was done before its time to die
     assert {"spec.json", "record.json"} <= set(deaths)
-    assert deaths.count("checkpoint.pt") >= 4 or kind in ("frames", "release"), deaths
+    assert deaths.count("checkpoint.pt") >= 4 or kind in ("frames", "release", "test"), deaths
 
 
 def run_and_die(root: Path, spec: Spec, survive: int) -> None:

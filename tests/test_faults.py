@@ -102,13 +102,14 @@ class Killed(BaseException):
 
 
 @contextmanager
-def dying_at(moment: int) -> Iterator[list[str]]:
-    """Within: the process dies before the rename number ``moment``; the list gets its target."""
+def dying(here: Callable[[list[str]], object]) -> Iterator[list[str]]:
+    """Within: the process dies before the first rename at which ``here(the names renamed to, this one last)`` holds;
+    the list gets these names."""
     real, seen = os.replace, []
 
     def replace_or_die(source: Path, target: Path) -> None:
         seen.append(Path(target).name)
-        if len(seen) > moment:
+        if here(seen):
             if (source := Path(source)).is_file():  # a half that stays where it was written
                 half = source.read_bytes()[: source.stat().st_size // 2]
                 source.with_name(f".half.0123abcd.tmp{source.suffix}").write_bytes(half)
@@ -126,7 +127,7 @@ def killed_everywhere(make: Callable[[Path], object], look: Callable[[Path], obj
     expected, names = look(root / "undisturbed"), set()
     for moment in count():
         folder = root / str(moment)
-        with dying_at(moment) as seen:
+        with dying(lambda seen, moment=moment: len(seen) > moment) as seen:
             try:
                 make(folder)
                 break
@@ -149,7 +150,7 @@ def test_records_survive_a_death_before_every_rename(finished: Study, tmp_path: 
         return {path.name: path.read_text() for path in folder.glob("[!.]*")}
 
     assert killed_everywhere(keep, look, tmp_path) == {"04_table1.jsonl", "data.json"}
-    with dying_at(1), pytest.raises(Killed):
+    with dying(lambda seen: len(seen) > 1), pytest.raises(Killed):
         keep_records({}, tmp_path / "0", "04_table1")
     assert look(tmp_path / "0") == look(tmp_path / "undisturbed")  # what was there is there, whole
     assert list((tmp_path / "0").glob(".half*.jsonl"))
@@ -182,7 +183,7 @@ def test_a_notebook_survives_a_death_before_its_rename(tmp_path: Path) -> None:
         notebooks.promote(output, copy)
 
     # papermill saves the unfinished copy as it goes, by other means than a rename.
-    with dying_at(0) as seen, pytest.raises(Killed):
+    with dying(bool) as seen, pytest.raises(Killed):
         notebooks.run_notebook(path, output, {})
     assert seen == [path.name] and not output.exists() and notebooks.unfinished(output).exists()
     notebooks.run_notebook(path, output, {})

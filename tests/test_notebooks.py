@@ -163,12 +163,13 @@ def test_a_misspelt_parameter_of_a_real_notebook_is_refused(tmp_path):
 
 def test_the_report_on_a_clip_is_one_page_without_code(smoke, tmp_path):
     store, _ = smoke
-    clip = write_video(tmp_path / "<b>a & b.mp4", np.full((9, 40, 30, 3), 90, np.uint8), 25)
+    clip = write_video(tmp_path / "-<b>a & 'b'\n🙂.mp4", np.full((9, 40, 30, 3), 90, np.uint8), 25)
     page = tmp_path / "page.html"
     answer = spact("report", str(clip), "--profile", "smoke", "--output", str(page), store=store)
     assert answer.returncode == 0, answer.stdout[-2000:] + answer.stderr[-3000:]
     text = page.read_text()
-    for part in ("&lt;b&gt;a &amp; b.mp4", "know only drawn pictures", "released, classifier of released data", "SSIM"):
+    shown = ("-&lt;b&gt;a &amp; ", "🙂.mp4")
+    for part in (*shown, "know only drawn pictures", "released, classifier of released data", "SSIM"):
         assert part in text, part
     for part in ("<script", "<b>a &", "open_case(", str(tmp_path), "Traceback"):
         assert part not in text, part
