@@ -22,6 +22,7 @@ from filelock import FileLock
 from tqdm import tqdm
 
 from spact_lib.errors import UserError
+from spact_lib.files import DiskError
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +59,7 @@ def work_through(
 
     Raises:
         UserError: the folder of ``finished`` cannot be written to.
+        DiskError: ``function`` met a full or read-only disk.
     """
     folder = finished.parent
     folder.mkdir(parents=True, exist_ok=True)
@@ -152,6 +154,8 @@ class _Guarded:
     def __call__(self, path: str) -> Record:
         try:
             return self.function(path)
+        except DiskError:  # not of this file
+            raise
         except UserError as error:
             return {"error": str(error)}
 

@@ -1,5 +1,6 @@
 """One function over many files: in processes, resumed behind a torn line, past a file that kills its process."""
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 
 from spact_lib import filework
 from spact_lib.errors import UserError
+from spact_lib.files import DiskError, disk_errors
 from spact_lib.filework import FEW, Record, work_through
 
 
@@ -20,6 +22,13 @@ def letters(path: str) -> Record:
 def deadly(path: str) -> Record:
     if path == "f07":
         os._exit(1)  # as a decoder that crashes
+    return letters(path)
+
+
+def full(path: str) -> Record:
+    if path == "f01":
+        with disk_errors(Path("copy")):
+            raise OSError(errno.ENOSPC, "full")
     return letters(path)
 
 
@@ -101,6 +110,16 @@ def test_failures_are_told_and_tried_again(root: Path, tmp_path: Path) -> None:
         table = work_through(letters, root, ["bad", "f00"], tmp_path / "log.jsonl", "letters")
         assert table["error"].tolist() == ["bad is bad; replace it", ""]
     assert table.attrs["new"] == 1
+
+
+@pytest.mark.parametrize("files", [3, FEW + 8])  # in this process; in others
+def test_a_full_disk_is_no_fault_of_the_file_and_ends_the_run(root: Path, tmp_path: Path, files: int) -> None:
+    log = tmp_path / "log.jsonl"
+    with pytest.raises(DiskError, match="cannot write copy: No space left on device"):
+        work_through(full, root, names(root)[:files], log, "full")
+    assert "f01" not in {json.loads(line)["path"] for line in log.read_text().splitlines()}
+    table = work_through(letters, root, names(root)[:files], log, "letters")
+    assert (table["letters"] == 3).all() and table.attrs["new"] >= 1
 
 
 def test_a_folder_that_cannot_be_written_to_is_named(root: Path, tmp_path: Path, monkeypatch) -> None:
