@@ -10,7 +10,6 @@ import multiprocessing
 import os
 import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,7 +19,7 @@ import torch
 from spact_lib import distributed
 from spact_lib.errors import UserError
 from spact_lib.experiments import BusyError
-from spact_lib.filework import cores
+from spact_lib.filework import begin_child, cores
 from spact_lib.notebooks import about
 from spact_lib.paths import committed_notebooks
 from spact_lib.plain import plain
@@ -136,10 +135,7 @@ def spread(jobs: int | None) -> tuple[int, int, list[str]]:
 
 
 def _work_in_child(profile: str, task: Callable[[], None] | None) -> None:
-    # A killed parent cannot end its children; each waits for that beside its work.
-    parent = multiprocessing.parent_process()
-    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all; the parent says so and ends this process
+    begin_child()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # an exception: half-written files are removed on its way
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("spact_lib").setLevel(logging.INFO)

@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -198,8 +199,11 @@ def _alone(function: Callable[[str], Record], path: str) -> Record:
 def _pool(workers: int) -> ProcessPoolExecutor:
     # Spawned: a forked process would inherit the locks of the libraries that are loaded here.
     context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(workers, mp_context=context, initializer=_leave_interrupts_to_the_parent)
+    return ProcessPoolExecutor(workers, mp_context=context, initializer=begin_child)
 
 
-def _leave_interrupts_to_the_parent() -> None:
+def begin_child() -> None:
+    """In a spawned process: interrupts are left to the parent; who has killed that ends this process, too."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()

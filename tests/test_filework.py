@@ -3,9 +3,14 @@
 import errno
 import json
 import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
+from test_ahead import alive
 
 from spact_lib import filework
 from spact_lib.errors import UserError
@@ -120,6 +125,32 @@ def test_a_full_disk_is_no_fault_of_the_file_and_ends_the_run(root: Path, tmp_pa
     assert "f01" not in {json.loads(line)["path"] for line in log.read_text().splitlines()}
     table = work_through(letters, root, names(root)[:files], log, "letters")
     assert (table["letters"] == 3).all() and table.attrs["new"] >= 1
+
+
+def test_a_killed_run_leaves_no_process_behind(root: Path, tmp_path: Path) -> None:
+    script = tmp_path / "killed.py"
+    script.write_text(
+        "import os, sys, time\n"
+        "from pathlib import Path\n"
+        "from spact_lib.filework import work_through\n"
+        "def endless(path):\n"
+        "    print(os.getpid(), flush=True)\n"
+        "    time.sleep(600)\n"
+        "if __name__ == '__main__':\n"
+        "    paths = sorted(os.listdir(sys.argv[1]))\n"
+        "    work_through(endless, Path(sys.argv[1]), paths, Path('log.jsonl'), 'endless')\n"
+    )
+    command = [sys.executable, str(script), str(root)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=tmp_path) as parent:
+        worker = int(parent.stdout.readline())
+        assert alive(worker)
+        parent.send_signal(signal.SIGKILL)
+    for _ in range(600):
+        if not alive(worker):
+            return
+        time.sleep(0.1)
+    os.kill(worker, signal.SIGKILL)
+    pytest.fail("a process that decodes outlived its parent by a minute")
 
 
 def test_a_folder_that_cannot_be_written_to_is_named(root: Path, tmp_path: Path, monkeypatch) -> None:
