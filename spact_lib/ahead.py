@@ -121,7 +121,7 @@ def spread(jobs: int | None) -> tuple[int, int, list[str]]:
             with SPACT_PLAIN=1 one.
 
     Raises:
-        UserError: ``jobs`` is below 1, or OMP_NUM_THREADS is no number.
+        UserError: ``jobs`` or OMP_NUM_THREADS is no number from 1 up.
     """
     if jobs is not None and jobs < 1:
         raise UserError(f"--jobs {jobs}: give a number from 1 up")
@@ -129,8 +129,10 @@ def spread(jobs: int | None) -> tuple[int, int, list[str]]:
     devices = [named] if named else [f"cuda:{k}" for k in range(torch.cuda.device_count())]
     on_cpu = devices in ([], ["cpu"])
     jobs = jobs or (1 if plain() else min(2, cores()) if on_cpu else len(devices))
-    if threads is not None and not threads.isdecimal():
-        raise UserError(f"OMP_NUM_THREADS={threads!r} is no number; unset it, or give the threads of each process")
+    if threads is not None and not (threads.isdecimal() and int(threads)):
+        raise UserError(
+            f"OMP_NUM_THREADS={threads!r} is no number from 1 up; unset it, or give the threads of each process"
+        )
     return jobs, int(threads or max(1, cores() // jobs)), [devices[k % len(devices)] for k in range(jobs) if devices]
 
 

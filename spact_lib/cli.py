@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spact_lib.errors import UserError, unknown_name
-from spact_lib.files import atomic_path, disk_errors, write_text
+from spact_lib.files import atomic_path, disk_errors, read_json, write_text
 from spact_lib.paths import (
     NOTEBOOKS,
     committed_notebooks,
@@ -369,7 +369,7 @@ def promote(args: argparse.Namespace) -> int:
             continue
         kept, text = NOTEBOOKS / "records" / path.name, path.read_text(encoding="utf-8")
         if path.suffix == ".json" and kept.exists():  # the catalogue of datasets grows, records are replaced
-            text = json.dumps(json.loads(kept.read_text(encoding="utf-8")) | json.loads(text), indent=2) + "\n"
+            text = json.dumps(read_json(kept) | read_json(path), indent=2) + "\n"
         say(f"promote: {write_text(kept, text)}")
     picture = runs_root() / "figures" / profile / "04_methods.png"
     if picture.exists():

@@ -1,7 +1,6 @@
 """``spact reproduce`` and ``spact claims``: everything in order, by several processes; minutes and a summary."""
 
 import hashlib
-import json
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -14,7 +13,7 @@ from spact_lib.ahead import processes, spread
 from spact_lib.config import Profile
 from spact_lib.device import environment
 from spact_lib.errors import UserError
-from spact_lib.files import write_json, write_text
+from spact_lib.files import read_json, write_json, write_text
 from spact_lib.notebook_setup import draw_data
 from spact_lib.notebooks import FULL, named_copy, needs, notebook, run_notebook, unfinished
 from spact_lib.paths import REPOSITORY, committed_notebooks, data_folder, prepared, runs_root
@@ -152,7 +151,7 @@ def keep_minutes(profile: str, minutes: dict[str, float], how: str) -> None:
     whose first reproduction was before this file.
     """
     path = runs_root() / "records" / profile / "minutes.json"
-    earlier = json.loads(path.read_text(encoding="utf-8"))["minutes"] if path.exists() else {}
+    earlier = read_json(path)["minutes"] if path.exists() else {}
     if earlier or "data" in minutes:
         kept = earlier | {name: round(value, 2) for name, value in minutes.items()}
         write_json(path, {"hardware": f"{environment()['device']}, {how}", "minutes": kept})

@@ -124,6 +124,12 @@ def test_minutes_are_kept_of_first_undisturbed_runs_alone(site, capsys):
     assert status("reproduce", "--profile", "smoke") == 0 and kept_minutes(site) == {}
 
 
+def test_damaged_minutes_are_named(site, capsys):
+    minutes = write_text(site.runs / "records" / "smoke" / "minutes.json", "<<<<<<< HEAD")
+    assert status("reproduce", "--profile", "smoke") == 2
+    assert f"{minutes} is damaged; restore or remove this file" in capsys.readouterr().err
+
+
 def test_the_list_of_full_names_notebooks_and_parameters_that_exist():
     for name, parameters in notebooks.FULL:
         (path,) = [path for path in committed_notebooks() if path.name.startswith(name)]
@@ -204,6 +210,17 @@ def test_errors_are_one_sentence_and_no_traceback(site, capsys, arguments, sente
     assert status(*arguments) == 2
     err = capsys.readouterr().err
     assert err.startswith("spact: error: ") and sentence in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["mini", "custom"])
+def test_what_is_in_the_way_of_a_prepared_dataset_is_named(name, tiny_csv, tmp_path, capsys):
+    given = ["--root", str(tiny_csv)] if name == "custom" else []
+    taken = tmp_path / "tiny" / "manifest.csv"
+    taken.mkdir(parents=True)
+    out = tmp_path if name == "custom" else write_text(tmp_path / "file", "")
+    assert status("prepare", name, *given, "--out", str(out)) == 2
+    said = "Is a directory" if name == "custom" else "File exists"
+    assert f"cannot use {taken if name == 'custom' else out}: {said}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("verb", [("train",), ("submit", "--cluster", "local", "--jobs", "1")])
