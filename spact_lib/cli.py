@@ -4,6 +4,7 @@ Heavy imports stand inside the verbs, so that ``spact --help`` and a bad argumen
 """
 
 import argparse
+import hashlib
 import json
 import logging
 import os
@@ -182,7 +183,7 @@ def run(args: argparse.Namespace) -> int:
     texts = dict(args.parameter)
     values = parse_parameters(path, texts)
     output = args.output or runs_root() / "notebooks" / "run" / named_copy(path, texts)
-    seconds = run_notebook(path, output, values, echo=True)
+    seconds = run_notebook(path, output, values, echo=True).seconds
     say(f"run: {path.name} took {seconds / 60:.1f} minutes; executed copy: {output}")
     return 0
 
@@ -200,7 +201,9 @@ def evaluate(args: argparse.Namespace) -> int:
     source = args.manifest.resolve()
     if args.bad_files:
         given = read_manifest(source)
-        folder = runs_root() / "screened" / given.fingerprint[:16]
+        # Files of the same names elsewhere are others.
+        which = hashlib.sha256(f"{given.fingerprint}{given.root.resolve()}".encode()).hexdigest()
+        folder = runs_root() / "screened" / which[:16]
         kept = screened(given, args.bad_files, folder)
         source = source if kept is given else write_manifest(kept, folder / source.stem).parent
     named = protocol(f"{source}:{args.action}/{args.privacy}")
