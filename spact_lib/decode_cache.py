@@ -87,6 +87,8 @@ def build_cache(
 def _claim(out: Path, settings: dict) -> None:
     """Refuse a folder that holds anything but a copy with these settings."""
     note = out / "cache.json"
+    # First, because another process may write its note meanwhile; hidden is what it is still writing.
+    taken = out.exists() and any(not path.name.startswith(".") for path in out.iterdir())
     if note.exists():
         try:
             found = dict(load_json(note))
@@ -97,7 +99,7 @@ def _claim(out: Path, settings: dict) -> None:
                 raise UserError(
                     f"{out} holds a copy with {name} {found.get(name)!r}, not {value!r}; name another --out"
                 )
-    elif out.exists() and any(not path.name.startswith(".") for path in out.iterdir()):  # another process's first file
+    elif taken:
         raise UserError(f"{out} is not empty and holds no copy of a dataset; name another --out")
     else:
         write_json(note, settings)

@@ -155,7 +155,7 @@ class _Guarded:
     def __call__(self, path: str) -> Record:
         try:
             return self.function(path)
-        except DiskError:  # not of this file
+        except DiskError:  # no fault of this file
             raise
         except UserError as error:
             return {"error": str(error)}
@@ -203,7 +203,7 @@ def _pool(workers: int) -> ProcessPoolExecutor:
 
 
 def begin_child() -> None:
-    """In a spawned process: interrupts are left to the parent; who has killed that ends this process, too."""
+    """In a spawned process: interrupts are left to the parent, and where that is killed, this process ends, too."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()

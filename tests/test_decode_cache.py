@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 from spact_lib import decode_cache
 from spact_lib.decode_cache import build_cache, convert_range, kept_frames
 from spact_lib.errors import UserError
-from spact_lib.files import DiskError
+from spact_lib.files import DiskError, write_json
 from spact_lib.manifest import read_manifest, rows_set_aside
 from spact_lib.video import probe, read_frames, write_video
 
@@ -166,6 +167,20 @@ def test_another_folder_and_a_damaged_note_are_refused(own: Path, tmp_path: Path
         (tmp_path / "copy" / "cache.json").write_text(text)
         with pytest.raises(UserError, match="cache.json is damaged"):
             build_cache(own, tmp_path / "copy", short_side=24)
+
+
+def test_the_note_of_a_process_that_began_at_the_same_moment_is_no_foreign_file(
+    own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, listed = tmp_path / "copy", Path.iterdir
+
+    def just_after_the_other(folder: Path) -> Iterator[Path]:
+        write_json(out / "cache.json", {"source": str(tmp_path.resolve()), "short_side": 24, "fps": None})
+        return listed(folder)
+
+    out.mkdir()
+    monkeypatch.setattr(Path, "iterdir", just_after_the_other)
+    assert build_cache(own, out, short_side=24)["files"] == 2
 
 
 def test_only_what_is_gone_or_damaged_is_made_again_and_the_manifest_stays(
