@@ -29,7 +29,7 @@ from PIL import Image
 from data_prep import DATASETS, prepare
 from data_prep import mini_world as world
 from spact_lib.errors import UserError, unknown_name
-from spact_lib.files import atomic_path, remove_leftovers, write_json, write_text
+from spact_lib.files import atomic_path, read_json, remove_leftovers, write_json, write_text
 from spact_lib.video import write_video
 
 # Dataset that is read from the files of another one -> that one.
@@ -98,6 +98,9 @@ def draw(out: str | Path, draw: int, scale: str) -> dict[str, Path]:
     Continues a drawing that was interrupted and returns at once when it is finished; a dataset that an older drawing
     does not have is read from its files. Two processes draw; ``scale`` is "mini" (about 5,500 videos and 2,900 images,
     140 MB) or "smoke" (about 150 videos).
+
+    Raises:
+        UserError: ``out`` holds anything else, such as another draw; it is left as it was.
     """
     if scale not in SIZES:
         raise unknown_name("scale of the mini data", scale, SIZES)
@@ -107,16 +110,18 @@ def draw(out: str | Path, draw: int, scale: str) -> dict[str, Path]:
     out.mkdir(parents=True, exist_ok=True)
     folders = {name: out / name for name in DATASETS}
     done = {"version": VERSION, "draw": draw, "scale": scale}
+    drawn = out / "drawn.json"
+    _begun(out, draw, scale)  # before the lock, too, which is a file in a folder that may be somebody's
     with FileLock(out / ".lock"):
-        if _marker(out) == done and all((out / name / "manifest.csv").exists() for name in (*DATASETS, *FURTHER)):
-            return folders
-        begun = _marker(out, "begun.json")
-        if (begun or {}).get("version", VERSION) > VERSION:
-            raise UserError(f"{out} was drawn by a newer version of spact; update this one, or choose another folder")
+        begun = _begun(out, draw, scale)
         if begun != done:
-            for name in (*DATASETS, *FURTHER, "official"):
+            drawn.unlink(missing_ok=True)
+            for name in (*DATASETS, *FURTHER, "official") if begun else ():  # of an older version
                 shutil.rmtree(out / name, ignore_errors=True)
             write_json(out / "begun.json", done)
+        manifests = [out / name / "manifest.csv" for name in (*DATASETS, *FURTHER)]
+        if all(path.exists() for path in (drawn, *manifests)) and read_json(drawn) == done:
+            return folders
         remove_leftovers(out)
         items = {name: plan(name, draw, scale) for name in SIZES[scale]}
         _draw_files(out, items)
@@ -128,13 +133,27 @@ def draw(out: str | Path, draw: int, scale: str) -> dict[str, Path]:
         prepare("hmdb51", hmdb51, out, without_pa=hmdb51 / "PrivacyAttributes")
         for name in ("vp_ucf101", "vp_hmdb51"):
             prepare(name, out / "official" / FURTHER[name], out)
-        write_json(out / "drawn.json", done)
+        write_json(drawn, done)
     return folders
 
 
-def _marker(out: Path, name: str = "drawn.json") -> object:
-    path = out / name
-    return json.loads(path.read_text()) if path.exists() else None
+def _begun(out: Path, draw: int, scale: str) -> dict | None:
+    """The note of this drawing in ``out``, or of one by an older version; None: the folder is empty."""
+    names = [path.name for path in out.iterdir()]  # first: another process writes its note before all else
+    note = out / "begun.json"
+    if not note.exists() and all(name == ".lock" or name.startswith(".begun.") for name in names):
+        return None
+    begun = read_json(note) if note.exists() else None
+    if not isinstance(begun, dict) or type(begun.get("version")) is not int:
+        raise UserError(f"{out} is not empty and holds no drawing of the mini data; choose another folder")
+    if begun["version"] > VERSION:
+        raise UserError(f"{out} was drawn by a newer version of spact; update this one, or choose another folder")
+    if (begun.get("draw"), begun.get("scale")) != (draw, scale):
+        raise UserError(
+            f"{out} holds draw {begun.get('draw')} of scale {begun.get('scale')}, not draw {draw} of scale {scale}; "
+            "choose another folder"
+        )
+    return begun
 
 
 def plan(dataset: str, draw: int, scale: str) -> list[Item]:

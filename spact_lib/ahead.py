@@ -10,7 +10,6 @@ import multiprocessing
 import os
 import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,7 +19,7 @@ import torch
 from spact_lib import distributed
 from spact_lib.errors import UserError
 from spact_lib.experiments import BusyError
-from spact_lib.filework import cores
+from spact_lib.filework import begin_child, cores
 from spact_lib.notebooks import about
 from spact_lib.paths import committed_notebooks
 from spact_lib.plain import plain
@@ -122,7 +121,7 @@ def spread(jobs: int | None) -> tuple[int, int, list[str]]:
             with SPACT_PLAIN=1 one.
 
     Raises:
-        UserError: ``jobs`` is below 1, or OMP_NUM_THREADS is no number.
+        UserError: ``jobs`` or OMP_NUM_THREADS is no number from 1 up.
     """
     if jobs is not None and jobs < 1:
         raise UserError(f"--jobs {jobs}: give a number from 1 up")
@@ -130,16 +129,15 @@ def spread(jobs: int | None) -> tuple[int, int, list[str]]:
     devices = [named] if named else [f"cuda:{k}" for k in range(torch.cuda.device_count())]
     on_cpu = devices in ([], ["cpu"])
     jobs = jobs or (1 if plain() else min(2, cores()) if on_cpu else len(devices))
-    if threads is not None and not threads.isdecimal():
-        raise UserError(f"OMP_NUM_THREADS={threads!r} is no number; unset it, or give the threads of each process")
+    if threads is not None and not (threads.isdecimal() and int(threads)):
+        raise UserError(
+            f"OMP_NUM_THREADS={threads!r} is no number from 1 up; unset it, or give the threads of each process"
+        )
     return jobs, int(threads or max(1, cores() // jobs)), [devices[k % len(devices)] for k in range(jobs) if devices]
 
 
 def _work_in_child(profile: str, task: Callable[[], None] | None) -> None:
-    # A killed parent cannot end its children; each waits for that beside its work.
-    parent = multiprocessing.parent_process()
-    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all; the parent says so and ends this process
+    begin_child()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # an exception: half-written files are removed on its way
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("spact_lib").setLevel(logging.INFO)

@@ -4,6 +4,7 @@ Heavy imports stand inside the verbs, so that ``spact --help`` and a bad argumen
 """
 
 import argparse
+import hashlib
 import json
 import logging
 import os
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spact_lib.errors import UserError, unknown_name
-from spact_lib.files import atomic_path, disk_errors, write_text
+from spact_lib.files import atomic_path, disk_errors, read_json, write_text
 from spact_lib.paths import (
     NOTEBOOKS,
     committed_notebooks,
@@ -182,7 +183,7 @@ def run(args: argparse.Namespace) -> int:
     texts = dict(args.parameter)
     values = parse_parameters(path, texts)
     output = args.output or runs_root() / "notebooks" / "run" / named_copy(path, texts)
-    seconds = run_notebook(path, output, values, echo=True)
+    seconds = run_notebook(path, output, values, echo=True).seconds
     say(f"run: {path.name} took {seconds / 60:.1f} minutes; executed copy: {output}")
     return 0
 
@@ -200,7 +201,9 @@ def evaluate(args: argparse.Namespace) -> int:
     source = args.manifest.resolve()
     if args.bad_files:
         given = read_manifest(source)
-        folder = runs_root() / "screened" / given.fingerprint[:16]
+        # Files of the same names elsewhere are others.
+        which = hashlib.sha256(f"{given.fingerprint}{given.root.resolve()}".encode()).hexdigest()
+        folder = runs_root() / "screened" / which[:16]
         kept = screened(given, args.bad_files, folder)
         source = source if kept is given else write_manifest(kept, folder / source.stem).parent
     named = protocol(f"{source}:{args.action}/{args.privacy}")
@@ -369,7 +372,7 @@ def promote(args: argparse.Namespace) -> int:
             continue
         kept, text = NOTEBOOKS / "records" / path.name, path.read_text(encoding="utf-8")
         if path.suffix == ".json" and kept.exists():  # the catalogue of datasets grows, records are replaced
-            text = json.dumps(json.loads(kept.read_text(encoding="utf-8")) | json.loads(text), indent=2) + "\n"
+            text = json.dumps(read_json(kept) | read_json(path), indent=2) + "\n"
         say(f"promote: {write_text(kept, text)}")
     picture = runs_root() / "figures" / profile / "04_methods.png"
     if picture.exists():

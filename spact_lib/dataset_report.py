@@ -5,7 +5,6 @@
 Without any media file the report is of the annotations alone, and says so.
 """
 
-import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -15,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from spact_lib.chance import chance_average_precision
-from spact_lib.files import atomic_path, write_json
+from spact_lib.files import atomic_path, load_json, write_json
 from spact_lib.manifest import SPLITS, Manifest, Task, listed_splits, read_manifest
 from spact_lib.probing import encoding_faults, is_still, probe_files, used_paths
 
@@ -74,7 +73,7 @@ def _probe_log(dataset: str | Path, manifest: Manifest) -> Path:
         return own
     for log in sorted(own.parent.parent.glob("*/probes.jsonl")):
         try:
-            described = json.loads(log.with_name("tasks.json").read_text(encoding="utf-8"))
+            described = load_json(log.with_name("tasks.json"))
         except (OSError, ValueError):  # a fault of the other dataset, none of this one
             continue
         stored = described.get("root") if isinstance(described, dict) else None

@@ -8,7 +8,6 @@ checksum and makes those anew that are gone, damaged, or whose source has change
 """
 
 import hashlib
-import json
 import time
 from functools import partial
 from pathlib import Path
@@ -19,7 +18,7 @@ import pandas as pd
 from filelock import FileLock
 
 from spact_lib.errors import UserError
-from spact_lib.files import atomic_path, remove_leftovers, write_json
+from spact_lib.files import atomic_path, load_json, remove_leftovers, write_json
 from spact_lib.filework import Record, work_through
 from spact_lib.manifest import Manifest, read_manifest, refuse_faults, set_aside, write_manifest
 from spact_lib.probing import PLAUSIBLE_RATES, used_paths
@@ -46,6 +45,7 @@ def build_cache(
     Raises:
         UserError: no usable size or rate, ``out`` holds something else, no file could be converted, or not all of them
             and ``stop``.
+        DiskError: the disk is full; no rows are set aside for that.
     """
     if short_side < 16 or short_side % 2:
         raise UserError(f"the short side must be even and at least 16 pixels, not {short_side}")
@@ -95,7 +95,7 @@ def _refuse_other(out: Path, settings: dict) -> None:
     holds_files = out.exists() and any(not path.name.startswith(".") for path in out.iterdir())
     if note.exists():
         try:
-            found = dict(json.loads(note.read_text(encoding="utf-8")))
+            found = dict(load_json(note))
         except (ValueError, TypeError) as error:
             raise UserError(f"{note} is damaged ({error}); delete {out}, or name another --out") from error
         for name, value in settings.items():

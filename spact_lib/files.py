@@ -16,40 +16,63 @@ from typing import Any
 
 from spact_lib.errors import UserError
 
-REFUSED = "ENOSPC EDQUOT EFBIG EROFS EACCES EPERM EIO ENOTDIR ENAMETOOLONG".split()
-DISK_ERRORS = [getattr(errno, name) for name in REFUSED]
+FULL = [errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS]  # whoever reads never meets these
+REFUSED = [errno.EACCES, errno.EPERM, errno.EIO]
+NAMES = [errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ENAMETOOLONG]  # another name would do
 LEFTOVER = re.compile(r"\.(.*\.[0-9a-f]{8}\.tmp(\..*)?|tmp\w{6})")  # of atomic_path; of safetensors
+
+
+class DiskError(UserError):
+    """A place where nothing more can be written: no fault of the file that was worked on, the next one meets it too."""
 
 
 @contextmanager
 def disk_errors(path: Path | None = None) -> Iterator[None]:
-    """Within: what a full or read-only disk raises becomes one sentence, a UserError.
+    """Within: what a disk refuses becomes one sentence.
 
     Args:
         path: what is being written; None: the file that the error names.
+
+    Raises:
+        DiskError: the disk is full or read-only.
+        UserError: a name that no file can have there, or a file that cannot be read.
     """
     try:
         yield
     except UserError:
         raise
     except Exception as error:
-        if reason := _disk_error(error):
-            where = path or getattr(error, "filename", None) or "a file"
-            raise UserError(
-                f"cannot write {where}: {reason}; make room or make it writable, or choose another place (the store: "
-                "SPACT_RUNS); what was finished before is kept, and the same command continues"
+        number, named = _disk_error(error)
+        if number is None:
+            raise
+        kept = "what was finished before is kept, and the same command continues"
+        if number in FULL or (path and (named is None or _beside(named, path))):
+            raise (UserError if number in NAMES else DiskError)(
+                f"cannot write {path or named or 'a file'}: {os.strerror(number)}; make room or make it writable, or "
+                f"choose another place (the store: SPACT_RUNS); {kept}"
             ) from error
-        raise
+        raise UserError(
+            f"cannot use {named or 'a file'}: {os.strerror(number)}; correct its name or its permissions, or choose "
+            f"another place; {kept}"
+        ) from error
 
 
-def _disk_error(error: BaseException | None) -> str | None:
-    """The system's words for what a disk refused. torch hides it behind its own error, safetensors in the text."""
+def _disk_error(error: BaseException | None) -> tuple[int | None, str | None]:
+    """What a disk refused (errno) and the file. torch hides it behind its own error, safetensors in the text."""
     while error is not None:
-        for number in DISK_ERRORS:
+        for number in (*FULL, *REFUSED, *NAMES):
             if getattr(error, "errno", None) == number or f"{os.strerror(number)} (os error {number})" in str(error):
-                return os.strerror(number)
+                # Of a rename the target: the source is a temporary file of ours. PyAV is given URLs.
+                named = getattr(error, "filename2", None) or getattr(error, "filename", None)
+                return number, named and str(named).removeprefix("file:")
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-    return None
+    return None, None
+
+
+def _beside(named: str, path: Path) -> bool:
+    """Whether an error that names a file was met on the way to ``path``, and not by reading another one."""
+    file, folder = Path(named).absolute(), path.absolute().parent
+    return file.is_relative_to(folder) or folder.is_relative_to(file)
 
 
 def remove_leftovers(folder: Path) -> None:
@@ -59,6 +82,19 @@ def remove_leftovers(folder: Path) -> None:
             path.unlink()
 
 
+def load_json(path: Path) -> Any:
+    """What a JSON file holds.
+
+    Raises:
+        ValueError: it is none.
+        OSError: it cannot be read.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError:
+        raise ValueError("its brackets are too deep") from None
+
+
 def read_json(path: Path) -> Any:
     """What a JSON file of ours holds.
 
@@ -66,9 +102,9 @@ def read_json(path: Path) -> Any:
         UserError: it is damaged.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:  # of a broken encoding, too
-        raise UserError(f"{path} is damaged; remove {path.parent}, and the same command makes it again") from None
+        return load_json(path)
+    except ValueError:
+        raise UserError(f"{path} is damaged; restore or remove this file, and run the same command again") from None
 
 
 @contextmanager
@@ -79,7 +115,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     have 255 bytes at most.
 
     Raises:
-        UserError: the disk is full or read-only; what was at ``path`` is still there.
+        UserError: as ``disk_errors`` says; what was at ``path`` is still there.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.stem[:40]}.{secrets.token_hex(4)}.tmp{path.suffix}")

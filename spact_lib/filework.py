@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +23,7 @@ from filelock import FileLock
 from tqdm import tqdm
 
 from spact_lib.errors import UserError
+from spact_lib.files import DiskError
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +60,7 @@ def work_through(
 
     Raises:
         UserError: the folder of ``finished`` cannot be written to.
+        DiskError: ``function`` met a full or read-only disk.
     """
     folder = finished.parent
     folder.mkdir(parents=True, exist_ok=True)
@@ -152,6 +155,8 @@ class _Guarded:
     def __call__(self, path: str) -> Record:
         try:
             return self.function(path)
+        except DiskError:  # no fault of this file
+            raise
         except UserError as error:
             return {"error": str(error)}
 
@@ -194,8 +199,11 @@ def _alone(function: Callable[[str], Record], path: str) -> Record:
 def _pool(workers: int) -> ProcessPoolExecutor:
     # Spawned: a forked process would inherit the locks of the libraries that are loaded here.
     context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(workers, mp_context=context, initializer=_leave_interrupts_to_the_parent)
+    return ProcessPoolExecutor(workers, mp_context=context, initializer=begin_child)
 
 
-def _leave_interrupts_to_the_parent() -> None:
+def begin_child() -> None:
+    """In a spawned process: interrupts are left to the parent, and where that is killed, this process ends, too."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()

@@ -28,7 +28,7 @@ from filelock import FileLock
 from scipy.sparse import csr_array, hstack, issparse
 
 from spact_lib.errors import UserError, unknown_name
-from spact_lib.files import utf8_lines, write_json
+from spact_lib.files import load_json, utf8_lines, write_json
 
 SPLITS = ("train", "val", "test", "unused")
 KINDS = ("single", "multi")
@@ -321,6 +321,7 @@ def check(manifest: Manifest, where: str) -> None:
 
     refuse(~rows["split"].isin(SPLITS), "split", f"is unknown; choose one of: {', '.join(SPLITS)}")
     refuse(rows["path"] == "", "path", "is empty; name a file relative to the root")
+    refuse(rows["path"].str.contains("\0", regex=False), "path", "has a NUL byte, as no file name may; correct it")
     # Of Windows too: a manifest means the same everywhere.
     refuse(rows["path"].str.match(r"(?s)[/\\~]|.:|(.*[/\\])?\.\.([/\\]|\Z)"), "path", "must be relative, no ..")
     backwards = (rows["end"] <= rows["start"].fillna(0)).fillna(False)
@@ -369,7 +370,7 @@ def _read_tasks(path: Path) -> tuple[str, str, list[Task], dict] | None:
     if not path.exists():
         return None
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = load_json(path)
         tasks = [Task(t["name"], t["kind"], tuple(map(str, t["classes"]))) for t in content["tasks"]]
         name, root, facts = str(content["name"]), str(content["root"]), dict(content.get("facts", {}))
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import nbformat
 from filelock import FileLock
@@ -218,10 +218,17 @@ def unfinished(output: Path) -> Path:
     return output.with_suffix(".failed.ipynb")
 
 
+class Run(NamedTuple):
+    """An executed notebook: ``first`` where nobody had begun this copy before."""
+
+    seconds: float
+    first: bool
+
+
 def run_notebook(
     path: Path, output: Path, parameters: dict[str, object], *, timeout: int | None = None, echo: bool = False
-) -> float:
-    """Execute the notebook at ``path`` in its own folder, write the executed copy, return its seconds.
+) -> Run:
+    """Execute the notebook at ``path`` in its own folder and write the executed copy.
 
     ``timeout`` is in seconds per cell; ``echo`` prints what the cells print. ``output`` appears only when
     every cell succeeded; otherwise the executed part is kept beside it as ``*.failed.ipynb`` and a UserError
@@ -240,6 +247,7 @@ def run_notebook(
     # Another process that runs it into the same copy is waited for; what it trained is then found, not trained again.
     with FileLock(output.with_name(f".{output.stem}.lock")):
         start, error = time.perf_counter(), None
+        first = not (output.exists() or failed.exists())
         with _kernel_environment():
             try:
                 executed = papermill.execute_notebook(
@@ -262,7 +270,7 @@ def run_notebook(
         os.replace(failed, output)
     seconds = time.perf_counter() - start
     log.info("%s: %.1f min", path.name, seconds / 60)
-    return seconds
+    return Run(seconds, first)
 
 
 def _code_cells(notebook: NotebookNode) -> list[NotebookNode]:

@@ -1,12 +1,11 @@
 """The README's generated blocks, from the committed notebooks and records alone, so that no number is typed by hand."""
 
-import json
 import re
 from collections.abc import Callable
 from pathlib import Path
 
 from spact_lib.errors import UserError
-from spact_lib.files import write_text
+from spact_lib.files import read_json, write_text
 from spact_lib.notebooks import declared_parameters, read_notebook
 from spact_lib.paths import NOTEBOOKS, REPOSITORY, committed_notebooks
 from spact_lib.results import RECORDS, training_forbidden
@@ -42,7 +41,7 @@ def results() -> str:
 def notebook_map() -> str:
     """Paper item, notebook, command, minutes of its first run in order, hardware; the sum where all are measured."""
     path = RECORDS / "minutes.json"
-    measured = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"minutes": {}, "hardware": ""}
+    measured = read_json(path) if path.exists() else {"minutes": {}, "hardware": ""}
     minutes, hardware = dict(measured["minutes"]), measured["hardware"]
     parts = ["data", *(path.name for path in committed_notebooks())]
     if all(name in minutes for name in parts):

@@ -1,22 +1,22 @@
 """``spact reproduce`` and ``spact claims``: everything in order, by several processes; minutes and a summary."""
 
 import hashlib
-import json
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
 import torch
+from filelock import FileLock
 
 from spact_lib import replicates
 from spact_lib.ahead import processes, spread
 from spact_lib.config import Profile
 from spact_lib.device import environment
 from spact_lib.errors import UserError
-from spact_lib.files import write_json, write_text
+from spact_lib.files import read_json, write_json, write_text
 from spact_lib.notebook_setup import draw_data
-from spact_lib.notebooks import FULL, named_copy, needs, notebook, run_notebook, unfinished
+from spact_lib.notebooks import FULL, named_copy, needs, notebook, run_notebook
 from spact_lib.paths import REPOSITORY, committed_notebooks, data_folder, prepared, runs_root
 from spact_lib.protocols import how_to_prepare
 from spact_lib.tables import csv_as_markdown
@@ -93,9 +93,9 @@ def _run_in_order(
         if tell:
             tell(f"reproduce: notebook {number} of {len(notebooks)}: {path.name}")
         copy = runs_root() / "notebooks" / profile / path.name
-        if not (copy.exists() or unfinished(copy).exists()):
-            first.append(path.name)
-        minutes[path.name] = run_notebook(path, copy, {"PROFILE": profile}, echo=tell is not None) / 60
+        done = run_notebook(path, copy, {"PROFILE": profile}, echo=tell is not None)
+        minutes[path.name] = done.seconds / 60
+        first += [path.name] * done.first
     return minutes, first
 
 
@@ -152,10 +152,12 @@ def keep_minutes(profile: str, minutes: dict[str, float], how: str) -> None:
     whose first reproduction was before this file.
     """
     path = runs_root() / "records" / profile / "minutes.json"
-    earlier = json.loads(path.read_text(encoding="utf-8"))["minutes"] if path.exists() else {}
-    if earlier or "data" in minutes:
-        kept = earlier | {name: round(value, 2) for name, value in minutes.items()}
-        write_json(path, {"hardware": f"{environment()['device']}, {how}", "minutes": kept})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.parent / ".lock"):  # or of two processes that add to it one would lose
+        earlier = read_json(path)["minutes"] if path.exists() else {}
+        if earlier or "data" in minutes:
+            kept = earlier | {name: round(value, 2) for name, value in minutes.items()}
+            write_json(path, {"hardware": f"{environment()['device']}, {how}", "minutes": kept})
 
 
 def summary(profile: str, minutes: dict[str, float]) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from spact_lib.config import Spec
+from spact_lib.errors import UserError
 from spact_lib.files import disk_errors, read_json, write_json, write_text
 from spact_lib.paths import NOTEBOOKS
 
@@ -20,9 +21,12 @@ RECORDS = NOTEBOOKS / "records"
 def _committed(folder: Path) -> dict[str, dict]:
     records = {}
     for path in sorted(folder.glob("[!.]*.jsonl")):
-        for line in path.read_text(encoding="utf-8").splitlines():
-            record = json.loads(line)
-            records[record["key"]] = record
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            try:
+                record = json.loads(line)
+                records[record["key"]] = record
+            except (ValueError, TypeError, KeyError, RecursionError):
+                raise UserError(f"{path}, line {number}: {line[:40]!r} is no record; restore the file") from None
     return records
 
 

@@ -87,9 +87,10 @@ def test_processes_threads_and_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     assert ahead.spread(None)[:2] == (2, 3)
     with pytest.raises(UserError, match="--jobs 0: give a number from 1 up"):
         ahead.spread(0)
-    monkeypatch.setenv("OMP_NUM_THREADS", "4,2")
-    with pytest.raises(UserError, match="OMP_NUM_THREADS='4,2' is no number"):
-        ahead.spread(None)
+    for threads in ("4,2", "0"):
+        monkeypatch.setenv("OMP_NUM_THREADS", threads)
+        with pytest.raises(UserError, match=f"OMP_NUM_THREADS='{threads}' is no number from 1 up"):
+            ahead.spread(None)
 
 
 def test_the_child_may_start_processes_of_its_own_and_ends_with_the_block(tmp_path: Path) -> None:

@@ -1,6 +1,9 @@
 """The command line: its verbs on tiny notebooks and stand-in data, and its errors."""
 
 import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,8 +12,10 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
 import data_prep
-from spact_lib import ahead, cli, doctor, notebooks, reproduce
+from spact_lib import ahead, cli, crossval, doctor, notebooks, reproduce
+from spact_lib.errors import UserError
 from spact_lib.files import write_text
+from spact_lib.manifest import read_manifest
 from spact_lib.paths import committed_notebooks
 
 NEEDS = {"needs": ["ucf101"], "full": {"needs": ["phvu"]}}
@@ -124,6 +129,23 @@ def test_minutes_are_kept_of_first_undisturbed_runs_alone(site, capsys):
     assert status("reproduce", "--profile", "smoke") == 0 and kept_minutes(site) == {}
 
 
+def test_who_waits_for_anothers_run_keeps_no_minutes_of_it(site, monkeypatch):
+    @contextmanager
+    def waited(lock: Path) -> Iterator[None]:
+        write_text(site.runs / "notebooks" / "smoke" / "04_tiny.ipynb", "what the other one has executed")
+        yield
+
+    monkeypatch.setattr(notebooks, "FileLock", waited)
+    minutes, first = reproduce._run_in_order("smoke", [site.notebook])
+    assert list(minutes) == ["04_tiny.ipynb"] and first == []
+
+
+def test_damaged_minutes_are_named(site):
+    minutes = write_text(site.runs / "records" / "smoke" / "minutes.json", "<<<<<<< HEAD")
+    with pytest.raises(UserError, match=f"^{minutes} is damaged; restore or remove this file"):
+        reproduce.keep_minutes("smoke", {"data": 1.0}, "1 process")
+
+
 def test_the_list_of_full_names_notebooks_and_parameters_that_exist():
     for name, parameters in notebooks.FULL:
         (path,) = [path for path in committed_notebooks() if path.name.startswith(name)]
@@ -217,6 +239,32 @@ def test_errors_are_one_sentence_and_no_traceback(site, capsys, arguments, sente
     assert status(*arguments) == 2
     err = capsys.readouterr().err
     assert err.startswith("spact: error: ") and sentence in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["mini", "custom"])
+def test_what_is_in_the_way_of_a_prepared_dataset_is_named(name, tiny_csv, tmp_path, capsys):
+    given = ["--root", str(tiny_csv)] if name == "custom" else []
+    taken = tmp_path / "tiny" / "manifest.csv"
+    taken.mkdir(parents=True)
+    out = tmp_path if name == "custom" else write_text(tmp_path / "file", "")
+    assert status("prepare", name, *given, "--out", str(out)) == 2
+    said = "Is a directory" if name == "custom" else "File exists"
+    assert f"cannot use {taken if name == 'custom' else out}: {said}" in capsys.readouterr().err
+
+
+def test_two_folders_with_the_same_rows_are_screened_apart(tiny_csv, tmp_path, monkeypatch):
+    def stop(*_: object) -> None:
+        raise UserError("enough")
+
+    monkeypatch.setenv("SPACT_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setattr(crossval, "folds", stop)
+    for name in ("one", "other"):
+        shutil.copytree(tiny_csv.parent, tmp_path / name)
+        (tmp_path / name / "clips" / "00.avi").unlink()
+        given = ("--leave-out", "person", "--action", "action", "--privacy", "attributes", "--bad-files", "skip")
+        assert status("evaluate", str(tmp_path / name / "tiny.csv"), *given, "--profile", "smoke") == 2
+    kept = [read_manifest(path.parent) for path in (tmp_path / "runs" / "screened").glob("*/*/manifest.csv")]
+    assert {manifest.root for manifest in kept} == {tmp_path / "one", tmp_path / "other"}
 
 
 @pytest.mark.parametrize("verb", [("train",), ("submit", "--cluster", "local", "--jobs", "1")])

@@ -2,6 +2,8 @@
 
 import json
 import os
+import resource
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ import pytest
 from spact_lib import decode_cache
 from spact_lib.decode_cache import build_cache, convert_range, kept_frames
 from spact_lib.errors import UserError
+from spact_lib.files import DiskError, write_json
 from spact_lib.manifest import read_manifest, rows_set_aside
 from spact_lib.video import probe, read_frames, write_video
 
@@ -116,6 +119,22 @@ def test_killed_in_the_middle_it_continues_and_shows_no_manifest(own: Path, tmp_
     assert probe(out / "files" / "a.avi.mp4").frames == 20
 
 
+def test_a_full_disk_sets_no_rows_aside_and_the_same_command_continues(own: Path, tmp_path: Path) -> None:
+    out, whole = tmp_path / "copy", tmp_path / "undisturbed"
+    build_cache(own, whole, short_side=24)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))  # smaller than any of the videos
+    try:
+        with pytest.raises(DiskError, match="^cannot write .*a.avi.mp4: File too large; make room"):
+            build_cache(own, out, short_side=24)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not (out / "manifest.csv").exists() and not (out / "problems.csv").exists()
+    build_cache(own, out, short_side=24)
+    for path in ("manifest.csv", "problems.csv", "tasks.json", "files/a.avi.mp4", "files/sub/a.mp4.mp4"):
+        assert (out / path).read_bytes() == (whole / path).read_bytes(), path
+
+
 def test_a_copy_that_does_not_read_back_is_refused(own: Path, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(decode_cache, "iter_frames", lambda path, size=None: iter([np.zeros((24, 32, 3), np.uint8)]))
     with pytest.raises(UserError, match="no file of 'my' .* could be converted; first: .*40 frames were to be copied"):
@@ -144,9 +163,24 @@ def test_another_folder_and_a_damaged_note_are_refused(own: Path, tmp_path: Path
     with pytest.raises(UserError, match="is not empty and holds no copy"):
         build_cache(own, tmp_path, short_side=24)
     (tmp_path / "copy").mkdir()
-    (tmp_path / "copy" / "cache.json").write_text('{"source":')
-    with pytest.raises(UserError, match="cache.json is damaged"):
-        build_cache(own, tmp_path / "copy", short_side=24)
+    for text in ('{"source":', "[" * 100_000):
+        (tmp_path / "copy" / "cache.json").write_text(text)
+        with pytest.raises(UserError, match="cache.json is damaged"):
+            build_cache(own, tmp_path / "copy", short_side=24)
+
+
+def test_the_note_of_a_process_that_began_at_the_same_moment_is_no_foreign_file(
+    own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, listed = tmp_path / "copy", Path.iterdir
+
+    def just_after_the_other(folder: Path) -> Iterator[Path]:
+        write_json(out / "cache.json", {"source": str(tmp_path.resolve()), "short_side": 24, "fps": None})
+        return listed(folder)
+
+    out.mkdir()
+    monkeypatch.setattr(Path, "iterdir", just_after_the_other)
+    assert build_cache(own, out, short_side=24)["files"] == 2
 
 
 @pytest.mark.parametrize("theirs", [24, 32])

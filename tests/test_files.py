@@ -6,7 +6,7 @@ import pytest
 from safetensors import SafetensorError
 
 from spact_lib.errors import UserError
-from spact_lib.files import atomic_path, disk_errors, read_json, remove_leftovers, write_json, write_text
+from spact_lib.files import DiskError, atomic_path, disk_errors, read_json, remove_leftovers, write_json, write_text
 
 
 def test_a_file_appears_only_when_complete(tmp_path: Path) -> None:
@@ -69,11 +69,29 @@ def test_what_a_disk_refuses_is_one_sentence(tmp_path: Path, number: int) -> Non
 @pytest.mark.parametrize("raised", [FULL, RUST, TORCH])
 def test_a_full_disk_is_one_sentence_whoever_met_it(tmp_path: Path, raised: Exception) -> None:
     target = write_text(tmp_path / "a.txt", "old")
-    with pytest.raises(UserError, match=f"^cannot write {target}: No space left on device; make room"):
+    with pytest.raises(DiskError, match=f"^cannot write {target}: No space left on device; make room"):
         with atomic_path(target) as temporary:
             temporary.write_text("half")
             raise raised
     assert target.read_text() == "old" and list(tmp_path.iterdir()) == [target]
+
+
+def test_what_cannot_be_read_is_not_said_to_be_unwritable(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="^cannot use /.*xx: File name too long; correct its name"), disk_errors():
+        (tmp_path / ("x" * 300)).stat()
+    with pytest.raises(UserError, match="^cannot use /data/a.avi: Permission denied"), disk_errors(tmp_path / "store"):
+        raise PermissionError(errno.EACCES, "refused", "/data/a.avi")
+    with pytest.raises(DiskError, match=f"^cannot write {tmp_path}/store: Perm"), disk_errors(tmp_path / "store"):
+        raise PermissionError(errno.EACCES, "refused", f"{tmp_path}/.store.0123abcd.tmp")
+
+
+def test_a_folder_in_a_files_place_is_named_and_is_no_full_disk(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").mkdir()
+    with pytest.raises(UserError, match=f"^cannot write {tmp_path}/a.txt: Is a directory") as raised:
+        write_text(tmp_path / "a.txt", "")
+    assert not isinstance(raised.value, DiskError)
+    with pytest.raises(UserError, match=f"^cannot use {tmp_path}/a.txt: Is a directory"), disk_errors():
+        os.replace(write_text(tmp_path / "b.txt", ""), tmp_path / "a.txt")
 
 
 def test_other_errors_stay_what_they_are(tmp_path: Path) -> None:
@@ -91,10 +109,11 @@ def test_only_what_killed_writers_left_is_removed(tmp_path: Path) -> None:
     assert sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()) == sorted(kept)
 
 
-def test_a_damaged_file_of_ours_is_named(tmp_path: Path) -> None:
-    (tmp_path / "record.json").write_text('{"half": ')
-    with pytest.raises(UserError, match="record.json is damaged; remove .*, and the same command makes it again"):
-        read_json(tmp_path / "record.json")
+@pytest.mark.parametrize("text", ['{"half": ', "[" * 100_000])
+def test_a_damaged_file_of_ours_is_named_and_only_this_is_to_be_removed(tmp_path: Path, text: str) -> None:
+    (tmp_path / "data.json").write_text(text)
+    with pytest.raises(UserError, match=f"^{tmp_path}/data.json is damaged; restore or remove this file, and run"):
+        read_json(tmp_path / "data.json")
 
 
 def test_a_name_of_the_greatest_length_is_written(tmp_path: Path) -> None:

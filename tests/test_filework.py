@@ -1,13 +1,20 @@
 """One function over many files: in processes, resumed behind a torn line, past a file that kills its process."""
 
+import errno
 import json
 import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
+from test_ahead import alive
 
 from spact_lib import filework
 from spact_lib.errors import UserError
+from spact_lib.files import DiskError, disk_errors
 from spact_lib.filework import FEW, Record, work_through
 
 
@@ -20,6 +27,13 @@ def letters(path: str) -> Record:
 def deadly(path: str) -> Record:
     if path == "f07":
         os._exit(1)  # as a decoder that crashes
+    return letters(path)
+
+
+def full(path: str) -> Record:
+    if path == "f01":
+        with disk_errors(Path("copy")):
+            raise OSError(errno.ENOSPC, "full")
     return letters(path)
 
 
@@ -101,6 +115,42 @@ def test_failures_are_told_and_tried_again(root: Path, tmp_path: Path) -> None:
         table = work_through(letters, root, ["bad", "f00"], tmp_path / "log.jsonl", "letters")
         assert table["error"].tolist() == ["bad is bad; replace it", ""]
     assert table.attrs["new"] == 1
+
+
+@pytest.mark.parametrize("files", [3, FEW + 8])  # in this process; in others
+def test_a_full_disk_is_no_fault_of_the_file_and_ends_the_run(root: Path, tmp_path: Path, files: int) -> None:
+    log = tmp_path / "log.jsonl"
+    with pytest.raises(DiskError, match="cannot write copy: No space left on device"):
+        work_through(full, root, names(root)[:files], log, "full")
+    assert "f01" not in {json.loads(line)["path"] for line in log.read_text().splitlines()}
+    table = work_through(letters, root, names(root)[:files], log, "letters")
+    assert (table["letters"] == 3).all() and table.attrs["new"] >= 1
+
+
+def test_a_killed_run_leaves_no_process_behind(root: Path, tmp_path: Path) -> None:
+    script = tmp_path / "killed.py"
+    script.write_text(
+        "import os, sys, time\n"
+        "from pathlib import Path\n"
+        "from spact_lib.filework import work_through\n"
+        "def endless(path):\n"
+        "    print(os.getpid(), flush=True)\n"
+        "    time.sleep(600)\n"
+        "if __name__ == '__main__':\n"
+        "    paths = sorted(os.listdir(sys.argv[1]))\n"
+        "    work_through(endless, Path(sys.argv[1]), paths, Path('log.jsonl'), 'endless')\n"
+    )
+    command = [sys.executable, str(script), str(root)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=tmp_path) as parent:
+        worker = int(parent.stdout.readline())
+        assert alive(worker)
+        parent.send_signal(signal.SIGKILL)
+    for _ in range(600):
+        if not alive(worker):
+            return
+        time.sleep(0.1)
+    os.kill(worker, signal.SIGKILL)
+    pytest.fail("a process that decodes outlived its parent by a minute")
 
 
 def test_a_folder_that_cannot_be_written_to_is_named(root: Path, tmp_path: Path, monkeypatch) -> None:

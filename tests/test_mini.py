@@ -12,6 +12,7 @@ import pytest
 from data_prep import DATASETS, mini, vispr
 from data_prep import mini_world as world
 from spact_lib.errors import UserError
+from spact_lib.files import write_json, write_text
 from spact_lib.manifest import Manifest, missing_files, read_manifest
 from spact_lib.video import probe, read_frames
 
@@ -279,7 +280,7 @@ def test_a_finished_drawing_is_left_alone_and_another_version_drawn_anew(
     monkeypatch.setattr(mini, "VERSION", mini.VERSION + 1)
     with pytest.raises(Drawing):
         mini.draw(out, 0, "smoke")
-    assert not (out / "official").exists()
+    assert not (out / "official").exists() and not (out / "drawn.json").exists()
 
 
 def test_what_a_newer_version_has_drawn_is_not_removed(
@@ -290,6 +291,26 @@ def test_what_a_newer_version_has_drawn_is_not_removed(
     with pytest.raises(UserError, match="was drawn by a newer version of spact; update this one"):
         mini.draw(tmp_path / "new", 0, "smoke")
     assert (tmp_path / "new" / "official").exists()
+
+
+@pytest.mark.parametrize("name", ["ucf101/precious.avi", "notes.txt", ".a.0123abcd.tmp", "drawn.json"])
+def test_a_folder_that_holds_anything_else_is_refused_and_left_as_it_was(tmp_path: Path, name: str) -> None:
+    write_text(tmp_path / name, "{}")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(UserError, match="is not empty and holds no drawing of the mini data; choose another folder"):
+        mini.draw(tmp_path, 1, "smoke")
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(("draw", "scale"), [(1, "smoke"), (0, "mini")])
+def test_another_draw_or_scale_is_refused_and_nothing_removed(tmp_path: Path, draw: int, scale: str) -> None:
+    note = {"version": mini.VERSION, "draw": 0, "scale": "smoke"}
+    for name in ("begun.json", "drawn.json", "official/ucf101/a.avi"):
+        write_json(tmp_path / name, note)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(UserError, match=f"holds draw 0 of scale smoke, not draw {draw} of scale {scale}; choose"):
+        mini.draw(tmp_path, draw, scale)
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 @pytest.mark.parametrize(

@@ -45,8 +45,8 @@ def test_run_injects_parameters_and_works_in_the_notebooks_folder(write, tmp_pat
     code = "import os\nfound = [os.environ.get(f'SPACT_{k}') for k in ('RUNS', 'PROFILE')]\n"
     code += "print(STEPS, RATE, os.getcwd(), found)"
     path, output = write(PARAMETERS, code), tmp_path / "out" / "00_tiny.ipynb"
-    seconds = notebooks.run_notebook(path, output, {"STEPS": 7, "RATE": 1})
-    assert 0 < seconds < 60
+    run = notebooks.run_notebook(path, output, {"STEPS": 7, "RATE": 1})
+    assert 0 < run.seconds < 60 and run.first
     assert texts(output) == [f"7 1 {tmp_path} ['/store', None]\n"]
     assert os.environ["SPACT_PROFILE"] == "paper", "the caller's environment comes back"
     assert [p.name for p in output.parent.glob("[!.]*")] == ["00_tiny.ipynb"]

@@ -1,6 +1,5 @@
 """f_A, the anonymization function: a U-Net on frames (Sec. 3.2.1, [36] of the paper)."""
 
-import json
 from pathlib import Path
 
 import torch
@@ -10,6 +9,7 @@ from safetensors.torch import load_model
 from torch import Tensor, nn
 
 from spact_lib.errors import UserError
+from spact_lib.files import load_json
 from spact_lib.plain import layout
 
 # The files of an exported anonymizer (``apps.pretrained``), and the newest format that this version reads.
@@ -125,7 +125,7 @@ def read_config(folder: str | Path) -> dict:
     """
     path = Path(folder) / CONFIG
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = load_json(path)
     except FileNotFoundError:
         raise UserError(f"{folder} holds no {CONFIG}; give a folder that `spact export` made") from None
     except (OSError, ValueError) as error:
