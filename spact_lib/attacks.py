@@ -6,7 +6,7 @@ The paper has one attacker: a fresh network on the 8-bit frames. A privacy numbe
 
 import math
 from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Annotated, Literal
 
@@ -23,7 +23,7 @@ from spact_lib.baselines import SHRINKS
 from spact_lib.claims import t_interval
 from spact_lib.config import BaselineSpec, DataSpec, Method, ReconstructionSpec, ScoreSpec, TargetSpec, TestSpec
 from spact_lib.device import pick_device
-from spact_lib.errors import UserError, unknown_name
+from spact_lib.errors import UserError, missing_left_out, unknown_name
 from spact_lib.experiments import manifest_of
 from spact_lib.filework import cores
 from spact_lib.metrics import headline
@@ -243,7 +243,7 @@ def _steps(attack: Attack) -> float:
 
 def _left_out(study: Study) -> AbstractContextManager:
     """Within: where nothing is trained, what is not at hand is left out."""
-    return suppress(UserError) if study.store.read_only else nullcontext()
+    return missing_left_out() if study.store.read_only else nullcontext()
 
 
 COLUMNS = ["attack", "method", "replicate", "here", "chance", "val", "effort", "low", "high", "boxes"]
@@ -357,7 +357,7 @@ def inverted(study: Study, methods: Iterable[str]) -> dict[str, Method]:
     """For strips of frames: raw frames, then each method and what was reconstructed from it, as far as at hand."""
     found: dict[str, Method] = {}
     for name in (name for name in methods if exists("inverted", name)):
-        with suppress(UserError):
+        with missing_left_out():
             method = study.method(name)
             spec = inverse(study, method, study.protocol.targets["privacy"].learns)
             study.store.files(spec)
@@ -390,7 +390,7 @@ def replicated(
     """
     changes, found = {"target_seeds": tuple(target_seeds)} if target_seeds else {}, [tables.reading(study)]
     for draw, seed in replicates:
-        with suppress(UserError):
+        with missing_left_out():
             other = open_study(study.profile.name, draw=draw, seed=seed, protocol=protocol, **changes)
             found.append(tables.reading(other))
     return list({each.init_f_A.key(): each for each in found}.values())
@@ -406,7 +406,7 @@ def folds(profile: str, protocol: str, groups: Sequence[str], seed: int, *, trai
             where there is neither, the list is empty.
     """
     column, *values = groups
-    with nullcontext() if train else training_forbidden(), nullcontext() if train else suppress(UserError):
+    with nullcontext() if train else training_forbidden(), nullcontext() if train else missing_left_out():
         studies = [open_study(profile, protocol=protocol, seed=seed, leave_out=(column, value)) for value in values]
         for study in studies:
             study.data(study.protocol.action)

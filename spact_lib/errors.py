@@ -1,11 +1,29 @@
 """The one exception that a user can cause and read."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class UserError(Exception):
     """Bad input: one sentence that says what is wrong, where, and what to do about it.
 
     The command line prints only this sentence (exit status 2); notebooks show it as the last line of the traceback.
     """
+
+
+class DamagedError(UserError):
+    """A file of ours does not hold what we wrote: it is there, and never taken for one that is not."""
+
+
+@contextmanager
+def missing_left_out() -> Iterator[None]:
+    """Within: what is not there (data, records, weights) is left out; what is damaged is told."""
+    try:
+        yield
+    except DamagedError:
+        raise
+    except UserError:
+        pass
 
 
 def unknown_name(what: str, given: str, legal) -> UserError:

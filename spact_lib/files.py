@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from spact_lib.errors import UserError
+from spact_lib.errors import DamagedError, UserError
 
 FULL = [errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS]  # whoever reads never meets these
 REFUSED = [errno.EACCES, errno.EPERM, errno.EIO]
@@ -99,12 +99,12 @@ def read_json(path: Path) -> Any:
     """What a JSON file of ours holds.
 
     Raises:
-        UserError: it is damaged.
+        DamagedError: it is damaged.
     """
     try:
         return load_json(path)
     except ValueError:
-        raise UserError(f"{path} is damaged; restore or remove this file, and run the same command again") from None
+        raise DamagedError(f"{path} is damaged; restore or remove this file, and run the same command again") from None
 
 
 @contextmanager

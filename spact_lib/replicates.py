@@ -15,7 +15,7 @@ from spact_lib.ahead import whatever_is_free
 from spact_lib.claims import CLAIMS, Cell, Claim, Effect, Scores
 from spact_lib.config import Profile
 from spact_lib.config import profile as named_profile
-from spact_lib.errors import UserError
+from spact_lib.errors import UserError, missing_left_out
 from spact_lib.experiments import BusyError, NotTrainedError
 from spact_lib.metrics import headline
 from spact_lib.results import training_forbidden
@@ -67,7 +67,7 @@ def studies(profile: Profile, draw: int, seed: int, target_seeds: Iterable[int] 
     for setting, (protocol, _) in SETTINGS.items():
         others = {"target_f_T": profile.other_target_f_T, "target_f_B": profile.other_target_f_B}
         changes = others if setting == "other_targets" else {}
-        with suppress(UserError):
+        with missing_left_out():
             study = open_study(
                 profile.name, draw=draw, seed=seed, protocol=protocol, target_seeds=tuple(target_seeds), **changes
             )

@@ -5,7 +5,6 @@ the README.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from html import escape
 from pathlib import Path
@@ -15,7 +14,7 @@ import pandas as pd
 
 from spact_lib.claims import t_interval
 from spact_lib.config import AnonymizerSpec, Method, NoiseFeaturesSpec, Spec
-from spact_lib.errors import UserError, unknown_name
+from spact_lib.errors import missing_left_out, unknown_name
 from spact_lib.experiments import NotTrainedError, Store
 from spact_lib.files import atomic_path, write_text
 from spact_lib.metrics import headline, headline_name
@@ -241,11 +240,10 @@ def reading(study: Study, root: Path | None = None) -> Study:
 
 def is_at_hand(name: str, study: Study, **shown: Iterable[str]) -> bool:
     """Whether a table (of rows or columns, as for ``table``) needs no more training; ``study`` is only reading."""
-    try:
+    with missing_left_out():  # its data, too, may not be here
         table(name, study, **shown)
-    except UserError:  # its data, too, may not be here
-        return False
-    return True
+        return True
+    return False
 
 
 def at_hand(
@@ -261,7 +259,7 @@ def at_hand(
     """
     found = []
     for draw, seed in replicates:
-        with suppress(UserError):
+        with missing_left_out():
             found.append(reading(open_study(profile, draw=draw, seed=seed, protocol=protocol, **changes), root))
     return [study for study in found if is_at_hand(name, study, methods=methods)]
 

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, load_model
 from spact_lib import data, experiments, files, protocols, target, training
 from spact_lib.attacks import inverse
 from spact_lib.config import FramesSpec, Profile, Schedule, Spec, TargetSpec, View, profile
-from spact_lib.errors import UserError
+from spact_lib.errors import DamagedError, UserError, missing_left_out
 from spact_lib.experiments import Artifact, NotTrainedError, Store, anonymize_uint8, manifest_of, to_uint8, unfolded
 from spact_lib.losses import nt_xent_uninformative
 from spact_lib.manifest import Manifest
@@ -423,6 +423,17 @@ def test_read_only_never_trains(finished: tuple[Study, dict], tmp_path: Path, mo
     with pytest.raises(NotTrainedError, match=f"no record of target {spec.key()} in .*training is forbidden"):
         Store(tmp_path / "empty").run(spec)
     assert not (tmp_path / "empty").exists()
+
+
+def test_what_is_damaged_is_told_and_not_taken_for_untrained(finished: tuple[Study, dict], tmp_path: Path) -> None:
+    spec, store = specs(finished[0])["f_A"], Store(tmp_path, read_only=True)
+    with missing_left_out():
+        store.run(spec)
+    record = store.folder(spec) / "record.json"
+    record.parent.mkdir(parents=True)
+    record.write_text("{")
+    with pytest.raises(DamagedError, match="record.json is damaged"), missing_left_out():
+        store.run(spec)
 
 
 def test_a_table_comes_from_committed_records_without_data_or_training(
