@@ -151,6 +151,13 @@ def test_info_nce_equals_the_slow_version_whatever_the_norms_and_the_precision()
     assert loss.dtype == torch.float32 and loss.item() == pytest.approx(slow, rel=1e-5)
 
 
+def test_info_nce_of_bfloat16_projections_is_computed_in_float32() -> None:
+    q, k, negatives = (torch.randn(n, 16, generator=torch.Generator().manual_seed(n)).bfloat16() for n in (4, 4, 9))
+    k = k + q
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(info_nce(q, k, negatives), info_nce(q.float(), k.float(), negatives.float()))
+
+
 def test_triplets_by_hand() -> None:
     anchor = torch.zeros(2, 2)
     positive, negative = torch.tensor([[3.0, 4.0], [0.0, 1.0]]), torch.tensor([[0.0, 1.0], [5.0, 0.0]])
