@@ -4,6 +4,7 @@ A table is tidy: one row per (metric, method). ``printable`` makes text of it, f
 the README.
 """
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -326,6 +327,15 @@ def printable(table: pd.DataFrame) -> pd.DataFrame:
                 cells[column] = str(row[column])
         rows.append(cells)
     return pd.DataFrame(rows).set_index(["metric", "method"])
+
+
+def in_markdown(text: str, which: str = r"[^\w .,/+-]|\b_+|_+\b") -> str:
+    """A text from outside, such as a file's name, for Markdown: shown as it is, never HTML, a link or a picture.
+
+    Args:
+        which: pattern of what is written as character references, which are text to any reader of Markdown.
+    """
+    return re.sub(which, lambda found: "".join(f"&#{ord(letter)};" for letter in found[0]), text)
 
 
 def markdown(rows: list[list[str]]) -> list[str]:

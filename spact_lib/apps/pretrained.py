@@ -14,7 +14,7 @@ from spact_lib.experiments import Artifact
 from spact_lib.networks.anonymizer import CONFIG, FORMAT, WEIGHTS, Anonymizer
 from spact_lib.protocols import is_own
 from spact_lib.study import METHODS, Study
-from spact_lib.tables import label, printable, table
+from spact_lib.tables import in_markdown, label, printable, table
 
 
 def check(method: str, folder: Path) -> None:
@@ -107,13 +107,13 @@ def model_card(study: Study, method: str, spec: InitAnonymizerSpec | AnonymizerS
         "",
         "## Data and method",
         "",
-        f"- action: {start.action.name}, task {study.protocol.action.task}",
-        f"- privacy: {start.privacy.name}, task {study.protocol.privacy.task}",
+        f"- action: {in_markdown(start.action.name)}, task {in_markdown(study.protocol.action.task)}",
+        f"- privacy: {in_markdown(start.privacy.name)}, task {in_markdown(study.protocol.privacy.task)}",
         f"- initialised to the identity (Eq. 4): {start.schedule.steps} steps, seed {start.seed}",
     ]
     if isinstance(spec, AnonymizerSpec):
         branch = spec.f_B.branch
-        labels = f"with the labels of task {branch.task}" if branch.task else "without privacy labels"
+        labels = f"with the labels of task {in_markdown(branch.task)}" if branch.task else "without privacy labels"
         lines.append(
             f"- minimax game (Eq. 9): L_B {branch.loss} {labels}, omega {spec.omega:g}, {spec.schedule.steps} steps, "
             f"seed {spec.seed}"
