@@ -25,6 +25,7 @@ from spact_lib.device import pick_device
 from spact_lib.errors import UserError, unknown_name
 from spact_lib.experiments import manifest_of
 from spact_lib.filework import cores
+from spact_lib.footnotes import FAULTS, distinct, faults
 from spact_lib.metrics import headline
 from spact_lib.plan import learning
 from spact_lib.protocols import Role
@@ -240,7 +241,7 @@ def _left_out(study: Study) -> AbstractContextManager:
     return suppress(UserError) if study.store.read_only else nullcontext()
 
 
-COLUMNS = ["attack", "method", "replicate", "here", "chance", "val", "effort", "low", "high", "boxes"]
+COLUMNS = ["attack", "method", "replicate", "here", "chance", "val", "effort", "low", "high", "boxes", *FAULTS]
 
 
 def readings(*studies: Study, methods: Sequence[str] = METHODS, names: Sequence[str] = tuple(ATTACKS)) -> pd.DataFrame:
@@ -251,7 +252,8 @@ def readings(*studies: Study, methods: Sequence[str] = METHODS, names: Sequence[
         Columns: ``attack``, ``method``, ``replicate``, ``here`` (cMAP or top-1 in percent, mean over target seeds),
         ``chance`` (its line), ``val`` (the same on validation rows, NaN where none was looked at), ``effort`` (FLOP of
         training on the release, as a multiple of the tables' network and steps on the same frames; NaN for who learned
-        on raw data), ``low`` and ``high`` (NaN: one replicate has no interval), ``boxes``.
+        on raw data), ``low`` and ``high`` (NaN: one replicate has no interval), ``boxes``, those of
+        ``footnotes.faults``.
     """
     check(names)
     rows = []
@@ -293,6 +295,7 @@ def _reading(study: Study, attack: str, name: str, method: Method) -> dict | Non
         lines = [s.get("cmap_chance", s.get("top1_chance")) for s in of_seeds]
         val = [math.nan if s.get("val") is None else s["val"] for s in of_seeds]
         spec, effort = spec_of(study, attack, method, seeds[0]), math.nan
+        text = f"{tables.label(name)} of {_replicate(study)}"
         target = spec.target if isinstance(spec, TestSpec) else spec
         if ATTACKS[attack].prepared:
             effort = learning(target) / learning(study.target_spec(target.release.method, "privacy", seeds[0]))
@@ -300,6 +303,7 @@ def _reading(study: Study, attack: str, name: str, method: Method) -> dict | Non
             "attack": attack, "method": name, "replicate": _replicate(study),
             "here": np.mean([headline(s) for s in of_seeds]), "chance": np.mean(lines), "val": np.mean(val),
             "effort": effort, "low": math.nan, "high": math.nan, "boxes": getattr(method, "boxes", ""),
+            **faults(tables.parts_at_hand(study, [spec_of(study, attack, method, seed) for seed in seeds]), text),
         }  # fmt: skip
     return None
 
@@ -425,7 +429,7 @@ def fold_readings(studies: Sequence[Study], methods: Sequence[str], names: Seque
             interval = binomtest(round(here * n / 100), n).proportion_ci(0.95, method="exact")
             low, high = 100 * interval.low, 100 * interval.high
             together = {"replicate": "all folds", "here": here, "chance": chance, "low": low, "high": high, "n": n}
-            rows.append(found[0] | together)
+            rows.append(found[0] | together | {column: distinct(folds[column]) for column in FAULTS})
     return pd.DataFrame(rows, columns=[*COLUMNS, "n"])
 
 

@@ -189,7 +189,7 @@ def run(args: argparse.Namespace) -> int:
 
 def evaluate(args: argparse.Namespace) -> int:
     """One's own videos (a CSV manifest), every group left out in turn: what raw and anonymized data give away."""
-    from spact_lib import config, crossval, figures
+    from spact_lib import config, crossval, figures, footnotes
     from spact_lib.experiments import Store
     from spact_lib.manifest import read_manifest, rows_set_aside, write_manifest
     from spact_lib.protocols import protocol
@@ -215,6 +215,8 @@ def evaluate(args: argparse.Namespace) -> int:
     say("\n".join(csv_as_markdown(path)))
     if left_out:
         say(f"evaluate: {left_out:,} rows are left out, because their files are missing or cannot be used")
+    for sentence in footnotes.left_out(table):
+        say(f"evaluate: {sentence}")
     fig, _ = figures.frame_grid(crossval.released_frames(studies, methods))
     figures.save(fig, profile.name, name)
     say(f"evaluate: table {path}, figure {figures.place(profile.name, name)}")

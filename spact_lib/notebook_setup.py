@@ -25,6 +25,7 @@ from spact_lib.config import profile as named_profile
 from spact_lib.device import environment
 from spact_lib.errors import UserError
 from spact_lib.experiments import Artifact, snapshot_frames, uninformative_loss
+from spact_lib.footnotes import FAULTS, left_out
 from spact_lib.paths import mini_folder
 from spact_lib.protocols import TABLE_PROTOCOLS, Role, is_own
 from spact_lib.protocols import protocol as named_protocol
@@ -202,11 +203,11 @@ def show_omegas(study: Study, omegas: Iterable[float], name: str, *, train: bool
         print(f"omega not run, {minutes:.0f} minutes of training (spact reproduce --full):", *missing)
     records = tables.trained_records([study]).values()
     minutes, hardware = f"{tables.minutes_of(records):.1f}", tables.hardware_of(records)
-    text = curve.map("{:.1f}".format).assign(minutes=minutes, hardware=hardware)
+    text = curve.drop(columns=list(FAULTS)).map("{:.1f}".format).assign(minutes=minutes, hardware=hardware)
     note = f"One replicate; minutes of training of all omegas together: {minutes}. Hardware: {hardware}."
-    tables.save_text(text, study.profile.name, name, note)
+    tables.save_text(text, study.profile.name, name, note, left_out=left_out(curve))
     tables.keep_used(name, study)
-    print(text.drop(columns=["minutes", "hardware"]).to_string())
+    print("\n".join([text.drop(columns=["minutes", "hardware"]).to_string(), *left_out(curve)]))
     return curve
 
 

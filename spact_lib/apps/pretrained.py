@@ -11,6 +11,7 @@ from spact_lib.apps.anonymize import NOT_OFFERED
 from spact_lib.config import AnonymizerSpec, InitAnonymizerSpec
 from spact_lib.errors import UserError, unknown_name
 from spact_lib.experiments import Artifact
+from spact_lib.footnotes import left_out
 from spact_lib.networks.anonymizer import CONFIG, FORMAT, WEIGHTS, Anonymizer
 from spact_lib.protocols import is_own
 from spact_lib.study import METHODS, Study
@@ -137,6 +138,7 @@ def model_card(study: Study, method: str, spec: InitAnonymizerSpec | AnonymizerS
         lines.append(f"| {metric} | {here['here']} | {raw['here']} | {here['chance']} |")
     lines += [
         "",
+        *map(in_markdown, left_out(scores)),
         "One trained network, one set of attributes: another seed may move any number by points.",
         "",
         "## Intended use",
