@@ -192,6 +192,7 @@ def evaluate(args: argparse.Namespace) -> int:
     from spact_lib import config, crossval, figures, footnotes
     from spact_lib.experiments import Store
     from spact_lib.manifest import read_manifest, rows_set_aside, write_manifest
+    from spact_lib.notebooks import LONGEST_NAME, digest
     from spact_lib.protocols import protocol
     from spact_lib.tables import csv_as_markdown
 
@@ -207,7 +208,9 @@ def evaluate(args: argparse.Namespace) -> int:
     studies = crossval.folds(profile, named, args.leave_out, store, args.seed)
     say(f"evaluate: {len(studies)} folds by {args.leave_out!r}, profile {profile.name}, methods {args.methods}")
     methods = [name.strip() for name in args.methods.split(",")]
-    name = f"evaluate_{Path(args.manifest).stem}"
+    stem = args.manifest.stem.encode()[:LONGEST_NAME].decode(errors="ignore")
+    asked = (args.manifest.resolve(), args.action, args.privacy, args.leave_out, methods, args.seed)
+    name = f"evaluate_{stem}-{digest(*asked)}"
     left_out = sum(rows_set_aside(read_manifest(source)).values())
     table = crossval.cross_validate(studies, methods).round(1).assign(left_out=left_out)
     path = runs_root() / "tables" / profile.name / f"{name}.csv"

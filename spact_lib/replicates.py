@@ -19,6 +19,7 @@ from spact_lib.errors import UserError
 from spact_lib.experiments import BusyError, NotTrainedError
 from spact_lib.footnotes import FAULTS, distinct, faults
 from spact_lib.metrics import headline
+from spact_lib.notebooks import digest
 from spact_lib.results import training_forbidden
 from spact_lib.study import METHODS, Study, open_study
 from spact_lib.tables import keep_used, label, trained_parts
@@ -135,6 +136,12 @@ def keep(replicate: Mapping[str, Study]) -> Path | None:
     draw, seed = known.profile.draw, known.seed
     own = [draw, seed] in REPLICATES and known.profile.target_seeds == TARGET_SEEDS
     return keep_used(f"claims_draw{draw}" if own else f"claims-draw{draw}-seed{seed}", *replicate.values())
+
+
+def suffix(replicates: Sequence[Sequence[int]], target_seeds: Sequence[int]) -> str:
+    """As ``notebook_setup.suffix``, for notebook 12: nothing for the claims' own replicates and target seeds."""
+    own = [list(pair) for pair in replicates] == list(REPLICATES) and tuple(target_seeds) == TARGET_SEEDS
+    return "" if own else f"-{digest(replicates, target_seeds)}"
 
 
 def chosen(draws: Sequence[int]) -> list[list[int]]:
