@@ -386,12 +386,13 @@ def replicated(
         replicates: pairs (draw, seed).
         target_seeds: those that were asked for; empty: the profile's own.
     """
-    changes, found = {"target_seeds": tuple(target_seeds)} if target_seeds else {}, [tables.reading(study)]
+    changes = {"target_seeds": tuple(target_seeds)} if target_seeds else {}
+    found = {study.init_f_A.key(): tables.reading(study)}
     for draw, seed in replicates:
-        with suppress(UserError):
+        with suppress(UserError):  # read-only, only the key asks for its data
             other = open_study(study.profile.name, draw=draw, seed=seed, protocol=protocol, **changes)
-            found.append(tables.reading(other))
-    return list({each.init_f_A.key(): each for each in found}.values())
+            found.setdefault(other.init_f_A.key(), tables.reading(other))
+    return list(found.values())
 
 
 def folds(profile: str, protocol: str, groups: Sequence[str], seed: int, *, train: bool) -> list[Study]:

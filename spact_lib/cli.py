@@ -208,7 +208,7 @@ def evaluate(args: argparse.Namespace) -> int:
     studies = crossval.folds(profile, named, args.leave_out, store, args.seed)
     say(f"evaluate: {len(studies)} folds by {args.leave_out!r}, profile {profile.name}, methods {args.methods}")
     methods = [name.strip() for name in args.methods.split(",")]
-    stem = args.manifest.stem.encode()[:LONGEST_NAME].decode(errors="ignore")
+    stem = os.fsencode(args.manifest.stem)[:LONGEST_NAME].decode(errors="ignore")
     asked = (args.manifest.resolve(), args.action, args.privacy, args.leave_out, methods, args.seed)
     name = f"evaluate_{stem}-{digest(*asked)}"
     left_out = sum(rows_set_aside(read_manifest(source)).values())
