@@ -15,10 +15,11 @@ from spact_lib.attacks import ATTACKS, PANELS, exists, strongest, table, values
 from spact_lib.claims import t_interval
 from spact_lib.figures import DPI, REFERENCE, colour, marker
 from spact_lib.files import atomic_path, write_text
+from spact_lib.footnotes import left_out
 from spact_lib.paths import runs_root
 from spact_lib.reconstruction import QUALITIES
 from spact_lib.result_figures import READABLE
-from spact_lib.tables import label
+from spact_lib.tables import label, latex_note, with_note
 
 TICKS = {  # below a marker; an attacker that is not here is shown by its name
     "unprepared": "learned\non raw",
@@ -112,7 +113,7 @@ class Shown:
         counts = table(found)["replicates"]
         most = counts.max() if len(counts) else 0
         fewer = "" if (counts == most).all() else "; of a cell with fewer, their number is in brackets"
-        self.note = f"Replicates: {most:g}{fewer}. {NOTE}"
+        self.note = " ".join([f"Replicates: {most:g}{fewer}.", NOTE, *left_out(found)])
 
     def __repr__(self) -> str:
         return f"{self.note}\n{self.text.to_string()}"
@@ -127,9 +128,11 @@ class Shown:
 def save(found: pd.DataFrame, methods: Iterable[str], names: Iterable[str], profile: str, name: str) -> Path:
     """Write the printable table to ``tables/<profile>/<name>.csv`` of the store, and as LaTeX beside it."""
     path, text = runs_root() / "tables" / profile / f"{name}.csv", printable(found, methods, names)
+    said = left_out(found)
     with atomic_path(path) as temporary:
-        text.to_csv(temporary)
-    write_text(path.with_suffix(".tex"), text.reset_index().to_latex(index=False, escape=True))
+        with_note(text, said).to_csv(temporary)
+    body = text.reset_index().to_latex(index=False, escape=True)
+    write_text(path.with_suffix(".tex"), body + latex_note(" ".join(said)) * bool(said))
     return path
 
 

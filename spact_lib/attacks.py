@@ -26,6 +26,7 @@ from spact_lib.device import pick_device
 from spact_lib.errors import UserError, missing_left_out, unknown_name
 from spact_lib.experiments import manifest_of
 from spact_lib.filework import cores
+from spact_lib.footnotes import FAULTS, distinct, faults
 from spact_lib.metrics import headline
 from spact_lib.networks.privacy import ENCODERS
 from spact_lib.plan import learning
@@ -246,7 +247,7 @@ def _left_out(study: Study) -> AbstractContextManager:
     return missing_left_out() if study.store.read_only else nullcontext()
 
 
-COLUMNS = ["attack", "method", "replicate", "here", "chance", "val", "effort", "low", "high", "boxes"]
+COLUMNS = ["attack", "method", "replicate", "here", "chance", "val", "effort", "low", "high", "boxes", *FAULTS]
 
 
 def readings(*studies: Study, methods: Sequence[str] = METHODS, names: Sequence[str] = tuple(ATTACKS)) -> pd.DataFrame:
@@ -257,7 +258,8 @@ def readings(*studies: Study, methods: Sequence[str] = METHODS, names: Sequence[
         Columns: ``attack``, ``method``, ``replicate``, ``here`` (cMAP or top-1 in percent, mean over target seeds),
         ``chance`` (its line), ``val`` (the same on validation rows, NaN where none was looked at), ``effort`` (FLOP of
         training on the release, as a multiple of the tables' network and steps on the same frames; NaN for who learned
-        on raw data), ``low`` and ``high`` (NaN: one replicate has no interval), ``boxes``.
+        on raw data), ``low`` and ``high`` (NaN: one replicate has no interval), ``boxes``, those of
+        ``footnotes.faults``.
     """
     check(names)
     rows = []
@@ -299,6 +301,7 @@ def _reading(study: Study, attack: str, name: str, method: Method) -> dict | Non
         lines = [s.get("cmap_chance", s.get("top1_chance")) for s in of_seeds]
         val = [math.nan if s.get("val") is None else s["val"] for s in of_seeds]
         spec, effort = spec_of(study, attack, method, seeds[0]), math.nan
+        text = f"{tables.label(name)} of {_replicate(study)}"
         target = spec.target if isinstance(spec, TestSpec) else spec
         if ATTACKS[attack].prepared:
             effort = learning(target) / learning(study.target_spec(target.release.method, "privacy", seeds[0]))
@@ -306,6 +309,7 @@ def _reading(study: Study, attack: str, name: str, method: Method) -> dict | Non
             "attack": attack, "method": name, "replicate": _replicate(study),
             "here": np.mean([headline(s) for s in of_seeds]), "chance": np.mean(lines), "val": np.mean(val),
             "effort": effort, "low": math.nan, "high": math.nan, "boxes": getattr(method, "boxes", ""),
+            **faults(tables.parts_at_hand(study, [spec_of(study, attack, method, seed) for seed in seeds]), text),
         }  # fmt: skip
     return None
 
@@ -388,12 +392,13 @@ def replicated(
         replicates: pairs (draw, seed).
         target_seeds: those that were asked for; empty: the profile's own.
     """
-    changes, found = {"target_seeds": tuple(target_seeds)} if target_seeds else {}, [tables.reading(study)]
+    changes = {"target_seeds": tuple(target_seeds)} if target_seeds else {}
+    found = {study.init_f_A.key(): tables.reading(study)}
     for draw, seed in replicates:
-        with missing_left_out():
+        with missing_left_out():  # read-only, only the key asks for its data
             other = open_study(study.profile.name, draw=draw, seed=seed, protocol=protocol, **changes)
-            found.append(tables.reading(other))
-    return list({each.init_f_A.key(): each for each in found}.values())
+            found.setdefault(other.init_f_A.key(), tables.reading(other))
+    return list(found.values())
 
 
 def folds(profile: str, protocol: str, groups: Sequence[str], seed: int, *, train: bool) -> list[Study]:
@@ -431,7 +436,7 @@ def fold_readings(studies: Sequence[Study], methods: Sequence[str], names: Seque
             interval = binomtest(round(here * n / 100), n).proportion_ci(0.95, method="exact")
             low, high = 100 * interval.low, 100 * interval.high
             together = {"replicate": "all folds", "here": here, "chance": chance, "low": low, "high": high, "n": n}
-            rows.append(found[0] | together)
+            rows.append(found[0] | together | {column: distinct(folds[column]) for column in FAULTS})
     return pd.DataFrame(rows, columns=[*COLUMNS, "n"])
 
 

@@ -27,10 +27,12 @@ class Scores:
     """Numbers of one replicate, top-1 or cMAP in percent, means over targets.
 
     A setting is a protocol ("known", "novel", "scene_object"), or "other_targets": the known protocol, read by other
-    architectures of f'_T and f'_B.
+    architectures of f'_T and f'_B. ``set_aside`` and ``collapsed``: what ``footnotes.faults`` says of them.
     """
 
     cells: Mapping[Cell, float]
+    set_aside: str = ""
+    collapsed: str = ""
 
     def action(self, method: str, setting: str = "known") -> float:
         """a of a row."""

@@ -190,9 +190,10 @@ def run(args: argparse.Namespace) -> int:
 
 def evaluate(args: argparse.Namespace) -> int:
     """One's own videos (a CSV manifest), every group left out in turn: what raw and anonymized data give away."""
-    from spact_lib import config, crossval, figures
+    from spact_lib import config, crossval, figures, footnotes
     from spact_lib.experiments import Store
     from spact_lib.manifest import read_manifest, rows_set_aside, write_manifest
+    from spact_lib.notebooks import LONGEST_NAME, digest
     from spact_lib.protocols import protocol
     from spact_lib.tables import csv_as_markdown
 
@@ -210,7 +211,9 @@ def evaluate(args: argparse.Namespace) -> int:
     studies = crossval.folds(profile, named, args.leave_out, store, args.seed)
     say(f"evaluate: {len(studies)} folds by {args.leave_out!r}, profile {profile.name}, methods {args.methods}")
     methods = [name.strip() for name in args.methods.split(",")]
-    name = f"evaluate_{Path(args.manifest).stem}"
+    stem = os.fsencode(args.manifest.stem)[:LONGEST_NAME].decode(errors="ignore")
+    asked = (args.manifest.resolve(), args.action, args.privacy, args.leave_out, methods, args.seed)
+    name = f"evaluate_{stem}-{digest(*asked)}"
     left_out = sum(rows_set_aside(read_manifest(source)).values())
     table = crossval.cross_validate(studies, methods).round(1).assign(left_out=left_out)
     path = runs_root() / "tables" / profile.name / f"{name}.csv"
@@ -218,6 +221,8 @@ def evaluate(args: argparse.Namespace) -> int:
     say("\n".join(csv_as_markdown(path)))
     if left_out:
         say(f"evaluate: {left_out:,} rows are left out, because their files are missing or cannot be used")
+    for sentence in footnotes.left_out(table):
+        say(f"evaluate: {sentence}")
     fig, _ = figures.frame_grid(crossval.released_frames(studies, methods))
     figures.save(fig, profile.name, name)
     say(f"evaluate: table {path}, figure {figures.place(profile.name, name)}")

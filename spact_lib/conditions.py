@@ -8,8 +8,10 @@ far larger. The paper reports models retrained on anonymized data; here those an
 import pandas as pd
 
 from spact_lib.config import BaselineSpec
+from spact_lib.footnotes import faults, left_out
+from spact_lib.paper import relative_drop
 from spact_lib.study import Study
-from spact_lib.tables import METRICS, column_means, hardware_of, is_action, label, minutes_of, relative_drop, save_text
+from spact_lib.tables import METRICS, column_means, hardware_of, is_action, label, minutes_of, parts_at_hand, save_text
 
 NOTE = (
     "drop %: relative, from learned and tested on raw; loss: L_T or L_B of the test rows' predictions, in nats; "
@@ -24,19 +26,20 @@ def c1_c2(study: Study, name: str) -> pd.DataFrame:
         Index (metric, learned on, tested on), metrics as in ``tables.table``. Columns, means over the target seeds:
         ``here`` (top-1 and cMAP in percent, F1 in [0, 1]), ``chance``, ``drop`` (relative, from learned and tested on
         raw, in percent), ``loss`` (L_T or L_B of the predictions averaged over a row's test clips, in nats),
-        ``minutes`` and ``hardware`` of the target's test passes.
+        ``minutes`` and ``hardware`` of the target's test passes; those of ``footnotes.faults``.
     """
     methods = {"raw": BaselineSpec(name="raw"), name: study.method(name)}
     rows = {}
     for target, asked in study.protocol.targets.items():
-        records = {
+        specs = {
             (label(learned), label(tested)): [
-                study.store.run(study.score_spec(on, target, seed, tested=other)).record
-                for seed in study.profile.target_seeds
+                study.score_spec(on, target, seed, tested=other) for seed in study.profile.target_seeds
             ]
             for learned, on in methods.items()
             for tested, other in methods.items()
         }
+        records = {where: [study.store.run(spec).record for spec in of_seeds] for where, of_seeds in specs.items()}
+        said = faults(parts_at_hand(study, sum(specs.values(), [])), label(name))
         made = [record for of_seeds in records.values() for record in of_seeds]
         for where, of_seeds in records.items():
             for column, metric, means in column_means(asked, [record["metrics"]["scores"] for record in of_seeds]):
@@ -44,6 +47,7 @@ def c1_c2(study: Study, name: str) -> pd.DataFrame:
                     **means[["here", "chance", "loss"]],
                     "minutes": minutes_of(made),
                     "hardware": hardware_of(made),
+                    **said,
                 }
     found = pd.DataFrame.from_dict(rows, orient="index")
     found.index = pd.MultiIndex.from_tuples(rows, names=["metric", "learned on", "tested on"])
@@ -70,11 +74,12 @@ def printable(table: pd.DataFrame) -> pd.DataFrame:
 
 def save(table: pd.DataFrame, profile: str, name: str) -> None:
     """Write it as csv and LaTeX (``tables.save_text``)."""
-    save_text(printable(table), profile, name, f"{NOTE} Hardware: {table['hardware'].iloc[0]}.")
+    note = f"{NOTE} Hardware: {table['hardware'].iloc[0]}."
+    save_text(printable(table), profile, name, note, left_out=left_out(table))
 
 
 def sentences(table: pd.DataFrame, name: str) -> str:
-    """Both conditions in a line each, from the table alone."""
+    """Both conditions in a line each, from the table alone; then ``footnotes.left_out``."""
     lines, raw, other = [], label("raw"), label(name)
     for metric in table.index.unique("metric"):
         if metric.endswith("F1"):  # the same losses as cMAP's
@@ -87,4 +92,4 @@ def sentences(table: pd.DataFrame, name: str) -> str:
             f"{loss[raw, other]:.3f}); retrained on the release, {here[other, other]:.1f} (L_{letter} "
             f"{loss[other, other]:.3f})."
         )
-    return "\n".join(lines)
+    return "\n".join([*lines, *left_out(table)])

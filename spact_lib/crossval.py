@@ -10,9 +10,11 @@ from scipy.stats import binomtest
 from spact_lib.config import Profile
 from spact_lib.errors import UserError
 from spact_lib.experiments import Store, manifest_of, predictions
+from spact_lib.footnotes import distinct, faults
 from spact_lib.manifest import refuse_unlearned
 from spact_lib.protocols import Protocol, data_spec
 from spact_lib.study import Study, released, test_items
+from spact_lib.tables import label, parts_at_hand
 from spact_lib.video import letterbox
 
 
@@ -48,7 +50,7 @@ def cross_validate(studies: dict[str, Study], methods: Sequence[str]) -> pd.Data
 
     Returns:
         A row per method and role: ``correct``, ``n``, ``accuracy``, ``low``, ``high``, ``chance`` (percent; the rate
-        of the most frequent class).
+        of the most frequent class); ``collapsed`` (``footnotes.faults``) where an f_A did.
 
     Raises:
         UserError: a method that cannot be trained (``Study.check``), before anything is.
@@ -58,9 +60,12 @@ def cross_validate(studies: dict[str, Study], methods: Sequence[str]) -> pd.Data
     rows = []
     for method in methods:
         for role in ("action", "privacy"):
-            hits, targets = [], []
-            for study in studies.values():
-                probabilities, truth = predictions(study.target(study.method(method), role))
+            hits, targets, collapsed = [], [], []
+            for value, study in studies.items():
+                spec = study.target_spec(study.method(method), role)
+                probabilities, truth = predictions(study.store.run(spec))
+                said = faults(parts_at_hand(study, [spec]), f"{label(method)} without {value}")
+                collapsed.append(said["collapsed"])
                 hits.append(probabilities.argmax(1) == truth)
                 targets.append(truth)
             correct, truth = int(np.concatenate(hits).sum()), np.concatenate(targets)
@@ -75,9 +80,11 @@ def cross_validate(studies: dict[str, Study], methods: Sequence[str]) -> pd.Data
                     "low": 100 * interval.low,
                     "high": 100 * interval.high,
                     "chance": 100 * np.bincount(truth).max() / len(truth),
+                    "collapsed": distinct(collapsed),
                 }
             )
-    return pd.DataFrame(rows)
+    table = pd.DataFrame(rows)
+    return table if table["collapsed"].any() else table.drop(columns="collapsed")
 
 
 def released_frames(studies: dict[str, Study], methods: Sequence[str], per_fold: int = 3) -> dict[str, np.ndarray]:

@@ -3,7 +3,6 @@
 import io
 import json
 import os
-import re
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,8 +24,10 @@ from spact_lib.config import profile as named_profile
 from spact_lib.device import environment
 from spact_lib.errors import UserError
 from spact_lib.experiments import Artifact, snapshot_frames, uninformative_loss
+from spact_lib.footnotes import FAULTS, left_out
+from spact_lib.notebooks import in_name
 from spact_lib.paths import mini_folder
-from spact_lib.protocols import TABLE_PROTOCOLS, Role, is_own
+from spact_lib.protocols import PROTOCOLS, TABLE_PROTOCOLS, Role, is_own
 from spact_lib.protocols import protocol as named_protocol
 from spact_lib.study import METHODS, TABLES, LearnedMethod, Study, open_study, released, test_items
 from spact_lib.video import letterbox
@@ -75,7 +76,8 @@ def read_profile(profile: str, **changes: object) -> Profile:
 def suffix(study: Study, protocol: str = "ucf101_vispr1", default_protocol: str = "ucf101_vispr1") -> str:
     """What is added to the names of a run's tables, figures and records: nothing for the default run of a profile.
 
-    So a run with another draw, seed, protocol or other target seeds does not overwrite what is to be committed.
+    So a run with another draw, seed, protocol or other target seeds does not overwrite what is to be committed, nor
+    does one of ``spact run`` with another parameter (``notebooks.run_digest``).
 
     Args:
         protocol: of the run.
@@ -85,8 +87,9 @@ def suffix(study: Study, protocol: str = "ucf101_vispr1", default_protocol: str 
     parts = {
         f"draw{own.draw}": own.draw != default.draw,
         f"seed{study.seed}": study.seed != 0,
-        re.sub(r"[^A-Za-z0-9]+", "_", protocol).strip("_"): protocol != default_protocol,
+        in_name(protocol, "A-Za-z0-9_"): protocol != default_protocol,
         "targets" + "_".join(map(str, own.target_seeds)): own.target_seeds != default.target_seeds,
+        (digest := os.environ.get("SPACT_RUN_DIGEST", "")): bool(digest),
     }
     return "".join(f"-{part}" for part, differs in parts.items() if differs)
 
@@ -132,7 +135,7 @@ def further_columns(name: str, study: Study, protocols: Iterable[str], *, train:
     here = study if train else tables.reading(study)
     shown = [p for p in protocols if train or tables.is_at_hand(name, here, protocols=[p])]
     print("further columns:", ", ".join(shown) or "none is trained yet; spact reproduce --full trains them")
-    return _kept(name, here, "further", protocols=shown) if shown else None
+    return _kept(name, here, f"further{_suffix(study, 'ucf101_vispr1')}", protocols=shown) if shown else None
 
 
 def further_rows(
@@ -159,11 +162,19 @@ def further_rows(
             f"not run, {minutes:.0f} minutes of training at most (spact reproduce --full):",
             "; ".join(map(tables.label, missing)),
         )
+    kept += _suffix(study, TABLE_PROTOCOLS.get(name, ("ucf101_vispr1",))[0])
     return _kept(name, here, kept, methods=[*beside, *shown], metrics=metrics) if shown else None
 
 
+def _suffix(study: Study, default: str) -> str:
+    """``suffix`` by what the study itself knows of its protocol."""
+    own = study.protocol
+    names = [name for name, known in PROTOCOLS.items() if known == own]
+    return suffix(study, (names or [f"{own.action.dataset}:{own.action.task}/{own.privacy.task}"])[0], default)
+
+
 def _kept(name: str, study: Study, kept: str, **shown: object) -> pd.DataFrame:
-    table, file = tables.table(name, study, **shown), f"{name}_{kept}{suffix(study)}"
+    table, file = tables.table(name, study, **shown), f"{name}_{kept}"
     tables.save_table(table, study.profile.name, file)
     tables.keep_used(file, study)
     return table
@@ -202,11 +213,11 @@ def show_omegas(study: Study, omegas: Iterable[float], name: str, *, train: bool
         print(f"omega not run, {minutes:.0f} minutes of training (spact reproduce --full):", *missing)
     records = tables.trained_records([study]).values()
     minutes, hardware = f"{tables.minutes_of(records):.1f}", tables.hardware_of(records)
-    text = curve.map("{:.1f}".format).assign(minutes=minutes, hardware=hardware)
+    text = curve.drop(columns=list(FAULTS)).map("{:.1f}".format).assign(minutes=minutes, hardware=hardware)
     note = f"One replicate; minutes of training of all omegas together: {minutes}. Hardware: {hardware}."
-    tables.save_text(text, study.profile.name, name, note)
+    tables.save_text(text, study.profile.name, name, note, left_out=left_out(curve))
     tables.keep_used(name, study)
-    print(text.drop(columns=["minutes", "hardware"]).to_string())
+    print("\n".join([text.drop(columns=["minutes", "hardware"]).to_string(), *left_out(curve)]))
     return curve
 
 

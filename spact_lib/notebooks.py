@@ -28,6 +28,8 @@ from spact_lib.paths import NOTEBOOKS, REPOSITORY, committed_notebooks, official
 from spact_lib.protocols import absolute
 
 LONGEST_NAME = 180  # bytes; a file system takes 255, and a temporary name is longer
+PART_OF_NAME = 60  # characters of a text that loses some
+NAMED = ("PROFILE", "DRAW", "SEED", "PROTOCOL", "TARGET_SEEDS")
 SIZE_LIMIT = 500_000  # bytes of a committed notebook: git history cannot shrink again
 MACHINE_PATH = re.compile(r"(?<![\w.~-])(/(home|root|tmp|work|Users|mnt|opt|var)/|[A-Z]:\\)")
 
@@ -65,14 +67,34 @@ FITTING: dict[str, tuple[Callable[[Any], bool], str]] = {
 log = logging.getLogger(__name__)
 
 
+def digest(*parts: object) -> str:
+    """A few characters for names of files, others for other parts."""
+    return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()[:8]
+
+
+def in_name(text: str, legal: str = "A-Za-z0-9_.+-") -> str:
+    """A text as part of a file's name: other characters become "_", and a digest tells apart what loses any."""
+    plain = re.sub(f"[^{legal}]+", "_", text).strip("_")
+    return plain if plain == text else f"{plain[-PART_OF_NAME:]}_{digest(text)}"
+
+
 def named_copy(path: Path, parameters: dict[str, object]) -> str:
     """The name of an executed copy: the parameters are part of it, so that no run overwrites another."""
-    parts = (f"-{name}={re.sub(r'[^A-Za-z0-9_.+-]+', '_', str(value))}" for name, value in parameters.items())
+    parts = (f"-{name}={in_name(str(value))}" for name, value in parameters.items())
     copy = f"{path.stem}{''.join(parts)}"
     if len(copy.encode()) > LONGEST_NAME:
-        digest = hashlib.sha256(copy.encode()).hexdigest()[:12]
-        copy = f"{copy.encode()[:LONGEST_NAME].decode(errors='ignore')}-{digest}"
+        copy = f"{copy.encode()[:LONGEST_NAME].decode(errors='ignore')}-{digest(copy)}"
     return f"{copy}.ipynb"
+
+
+def run_digest(changed: dict[str, object]) -> str:
+    """Of the parameters with which a run shows something else than the notebook's own; "" where there are none.
+
+    ``notebook_setup.suffix`` puts it into names, beside draw, seed, protocol and target seeds, so that such a run
+    neither overwrites nor joins what is to be committed. What only trains more of the same is no other run.
+    """
+    others = {name: value for name, value in changed.items() if not name.startswith("TRAIN") and name not in NAMED}
+    return digest(sorted(others.items())) if others else ""
 
 
 def read_notebook(path: Path) -> NotebookNode:
@@ -200,11 +222,12 @@ def parse_parameters(path: Path, texts: dict[str, str]) -> dict[str, object]:
 
 
 @contextmanager
-def _kernel_environment() -> Iterator[None]:
+def _kernel_environment(changed: dict[str, object]) -> Iterator[None]:
     """What kernels inherit: they work in the notebook's folder, so paths must be absolute; SPACT_PROFILE
-    would overrule the parameter PROFILE; text progress bars are stored once per refresh."""
+    would overrule the parameter PROFILE; text progress bars are stored once per refresh; no cell sees its defaults."""
     before = dict(os.environ)
     os.environ.update(SPACT_RUNS=str(runs_root()), SPACT_DATA=str(official_folder()), TQDM_DISABLE="1")
+    os.environ["SPACT_RUN_DIGEST"] = run_digest(changed)
     os.environ.pop("SPACT_PROFILE", None)
     try:
         yield
@@ -248,7 +271,7 @@ def run_notebook(
     with FileLock(output.with_name(f".{output.stem}.lock")):
         start, error = time.perf_counter(), None
         first = not (output.exists() or failed.exists())
-        with _kernel_environment():
+        with _kernel_environment(changed):
             try:
                 executed = papermill.execute_notebook(
                     path.resolve(), failed, changed, cwd=path.resolve().parent, kernel_name="python3",

@@ -17,10 +17,12 @@ from spact_lib.config import Profile
 from spact_lib.config import profile as named_profile
 from spact_lib.errors import UserError, missing_left_out
 from spact_lib.experiments import BusyError, NotTrainedError
+from spact_lib.footnotes import FAULTS, distinct, faults
 from spact_lib.metrics import headline
+from spact_lib.notebooks import digest
 from spact_lib.results import training_forbidden
 from spact_lib.study import METHODS, Study, open_study
-from spact_lib.tables import keep_used, trained_parts
+from spact_lib.tables import keep_used, label, trained_parts
 
 log = logging.getLogger(__name__)
 
@@ -83,27 +85,32 @@ def score(replicate: Mapping[str, Study], cell: Cell) -> float:
     Raises:
         NotTrainedError: a record is missing where training is forbidden.
     """
+    return _read(replicate, cell)[0]
+
+
+def _read(replicate: Mapping[str, Study], cell: Cell) -> tuple[float, dict[str, str]]:
+    """The score, and what ``footnotes.faults`` says of it."""
     setting, name, role = cell
     study, known = replicate[setting], replicate["known"]
     # f_A* is learned, and its omega chosen, once: other targets and novel data are read through the same one.
     method = (known if study.init_f_A == known.init_f_A else study).method(name)
-    target, found = SETTINGS[setting][1][role], []
+    target, found, made = SETTINGS[setting][1][role], [], []
     for seed in study.profile.target_seeds:
         spec = study.target_spec(method, target, seed)
         found.append(headline(study.store.run(spec).metrics))
-        for part in trained_parts(spec).values():
-            study.store.run(part)
-    return float(np.mean(found))
+        made += [(part, study.store.run(part).metrics) for part in trained_parts(spec).values()]
+    return float(np.mean(found)), faults(made, f"{label(name)} of draw {study.profile.draw}, seed {study.seed}")
 
 
 def collect(replicate: Mapping[str, Study], asked: Iterable[Cell]) -> Scores:
     """The scores of one replicate of which there are records."""
-    found = {}
+    found, said = {}, []
     for cell in asked:
         if cell[0] in replicate and cell[1] in METHODS:
             with suppress(NotTrainedError):
-                found[cell] = score(replicate, cell)
-    return Scores(found)
+                found[cell], faults_of_cell = _read(replicate, cell)
+                said.append(faults_of_cell)
+    return Scores(found, **{column: distinct(each[column] for each in said) for column in FAULTS})
 
 
 def gather(
@@ -129,6 +136,12 @@ def keep(replicate: Mapping[str, Study]) -> Path | None:
     draw, seed = known.profile.draw, known.seed
     own = [draw, seed] in REPLICATES and known.profile.target_seeds == TARGET_SEEDS
     return keep_used(f"claims_draw{draw}" if own else f"claims-draw{draw}-seed{seed}", *replicate.values())
+
+
+def suffix(replicates: Sequence[Sequence[int]], target_seeds: Sequence[int]) -> str:
+    """As ``notebook_setup.suffix``, for notebook 12: nothing for the claims' own replicates and target seeds."""
+    own = [list(pair) for pair in replicates] == list(REPLICATES) and tuple(target_seeds) == TARGET_SEEDS
+    return "" if own else f"-{digest(replicates, target_seeds)}"
 
 
 def chosen(draws: Sequence[int]) -> list[list[int]]:

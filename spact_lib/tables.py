@@ -4,7 +4,9 @@ A table is tidy: one row per (metric, method). ``printable`` makes text of it, f
 the README.
 """
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from html import escape
 from pathlib import Path
@@ -17,6 +19,7 @@ from spact_lib.config import AnonymizerSpec, Method, NoiseFeaturesSpec, Spec
 from spact_lib.errors import missing_left_out, unknown_name
 from spact_lib.experiments import NotTrainedError, Store
 from spact_lib.files import atomic_path, write_text
+from spact_lib.footnotes import FAULTS, distinct, faults, left_out
 from spact_lib.metrics import headline, headline_name
 from spact_lib.paper import relative_drop, reported, reported_drop
 from spact_lib.paths import runs_root
@@ -61,7 +64,7 @@ WITH_OFFICIAL_F1 = METRICS | {"f1_official": "raw-logit F1"}  # the official cod
 ENDS = ("low", "high")  # of an interval
 LATEX = {letter: f"\\{letter}" for letter in "&%$#_{}"}
 LATEX |= {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-SAID_BELOW = ["boxes", "set_aside", "collapsed"]  # columns that no table prints
+SAID_BELOW = ["boxes", *FAULTS]  # columns that no table prints
 # Kinds of specs that cost minutes.
 TRAINED = ("init_f_A", "init_f_T", "init_f_B", "anonymizer", "noise_features", "reconstruction", "target", "test")
 
@@ -138,11 +141,6 @@ def table(
     return means.loc[order, [*columns, "omega", "seeds", "replicates", "minutes", "hardware", *SAID_BELOW]]
 
 
-def distinct(texts: Iterable[str]) -> str:
-    """The parts of texts joined by "; ", each once."""
-    return "; ".join(sorted({part for text in texts for part in text.split("; ") if part}))
-
-
 def _paper_row(lookup: Callable[..., float | None], table: str, method: str, *column: str) -> float | None:
     row = (TABLES[table] | TABLE_EXTRAS.get(table, {})).get(method, "")
     return lookup(table, row, *column) if row else None
@@ -183,28 +181,17 @@ def _method_rows(table: str, study: Study, name: str, metrics: Mapping[str, str]
                 "paper": _paper_row(reported, table, name, column.paper, metric),
                 "paper drop": _paper_row(reported_drop, table, name, column.paper, metric),
             }
-    records = [study.store.run(spec).record for spec in specs.values()]
+    records = {key: study.store.run(spec).record for key, spec in specs.items()}
     found = pd.DataFrame.from_dict(rows, orient="index", dtype=float)
     found.index = pd.MultiIndex.from_tuples(rows, names=["metric", "method"])
     return found.assign(
         omega=_strength(method),
         seeds=" ".join(map(str, seeds)),
         boxes=getattr(method, "boxes", ""),
-        set_aside=distinct(
-            f"{data} {rows} {split}"
-            for spec in specs.values()
-            for data, away in _set_aside(spec, study.store.run(spec).metrics).items()
-            for split, rows in away.items()
-        ),
-        collapsed=label(name) if any(record["metrics"].get("collapsed") for record in records) else "",
-        minutes=minutes_of(records),
-        hardware=hardware_of(records),
+        minutes=minutes_of(records.values()),
+        hardware=hardware_of(records.values()),
+        **faults(((spec, records[key]["metrics"]) for key, spec in specs.items()), label(name)),
     )
-
-
-def _set_aside(spec: Spec, metrics: dict) -> dict[str, dict[str, int]]:
-    """Dataset -> split -> rows that a score, or f_A's initialisation, was made without."""
-    return {spec.data.name: metrics["set_aside"]} if "set_aside" in metrics else metrics.get("set_aside_of", {})
 
 
 def minutes_of(records: Iterable[dict]) -> float:
@@ -230,6 +217,16 @@ def trained_parts(spec: Spec) -> dict[str, Spec]:
         value = getattr(spec, name)
         if isinstance(value, Spec):
             found |= trained_parts(value)
+    return found
+
+
+def parts_at_hand(study: Study, specs: Iterable[Spec]) -> list[tuple[Spec, dict]]:
+    """Of ``trained_parts`` of several specs those with records, and their metrics; they are kept like what is used."""
+    here, found = reading(study).store, []
+    for part in {key: part for spec in specs for key, part in trained_parts(spec).items()}.values():
+        with suppress(NotTrainedError):
+            found.append((part, here.run(part).metrics))
+    study.store.used |= here.used
     return found
 
 
@@ -273,7 +270,7 @@ def omega_curve(study: Study, omegas: Iterable[float], *, train: bool = False, m
 
     Returns:
         Index ``omega``, from small to large. Columns ``action`` and ``privacy``: top-1 or cMAP in percent;
-        ``action chance`` and ``privacy chance``.
+        ``action chance`` and ``privacy chance``; those of ``footnotes.faults``.
 
     Raises:
         NotTrainedError: a record of the grid is missing where training is forbidden.
@@ -283,12 +280,13 @@ def omega_curve(study: Study, omegas: Iterable[float], *, train: bool = False, m
         from_store = study if train or omega in grid else other
         spec = study.anonymizer(method, omega)
         try:
-            scores = {
-                role: [from_store.target(spec, role, seed).metrics for seed in study.profile.target_seeds]
+            asked = {
+                role: [from_store.target_spec(spec, role, seed) for seed in study.profile.target_seeds]
                 for role in ("action", "privacy")
             }
-            for part in trained_parts(spec).values():  # to be kept, for its minutes
-                from_store.store.run(part)
+            scores = {role: [from_store.store.run(each).metrics for each in targets] for role, targets in asked.items()}
+            parts = {key: part for each in sum(asked.values(), []) for key, part in trained_parts(each).items()}
+            made = [(part, from_store.store.run(part).metrics) for part in parts.values()]  # kept, for their minutes
         except NotTrainedError:
             if from_store is study:
                 raise
@@ -298,6 +296,7 @@ def omega_curve(study: Study, omegas: Iterable[float], *, train: bool = False, m
             f"{role} chance": np.mean([metrics[f"{headline_name(metrics)}_chance"] for metrics in of_seeds])
             for role, of_seeds in scores.items()
         }
+        found[omega] |= faults(made, f"{label(method)}, omega {omega:g}")
     study.store.used |= other.store.used
     return pd.DataFrame.from_dict(found, orient="index").rename_axis("omega")
 
@@ -326,6 +325,15 @@ def printable(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows).set_index(["metric", "method"])
 
 
+def in_markdown(text: str, which: str = r"[^\w .,/+-]|\b_+|_+\b") -> str:
+    """A text from outside, such as a file's name, for Markdown: shown as it is, never HTML, a link or a picture.
+
+    Args:
+        which: pattern of what is written as character references, which are text to any reader of Markdown.
+    """
+    return re.sub(which, lambda found: "".join(f"&#{ord(letter)};" for letter in found[0]), text)
+
+
 def markdown(rows: list[list[str]]) -> list[str]:
     """The lines of a table, its first row the header, with aligned columns: readable as text, too."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
@@ -343,23 +351,30 @@ def save_table(table: pd.DataFrame, profile: str, name: str) -> Path:
     """``save_text`` of the printable table; the LaTeX says hardware and replicates below it, for the sake of width."""
     text, columns = printable(table), ["seeds", "replicates", "hardware"]
     said = [f"{column}: {distinct(text[column])}" for column in columns]
-    return save_text(text, profile, name, f"{'; '.join(said)}. {NOTE}", columns)
+    return save_text(text, profile, name, f"{'; '.join(said)}. {NOTE}", columns, left_out(table))
 
 
 def save_text(
-    text: pd.DataFrame, profile: str, name: str, note: str, said: Sequence[str] = ("minutes", "hardware")
-) -> Path:
+    text: pd.DataFrame, profile: str, name: str, note: str, said: Sequence[str] = ("minutes", "hardware"),
+    left_out: Sequence[str] = (),
+) -> Path:  # fmt: skip
     """Write a table of texts to ``tables/<profile>/<name>`` of the store: ``.csv`` (returned) and ``.tex``.
 
     Args:
         note: below the LaTeX table.
         said: columns that only the csv has, because the note says them.
+        left_out: sentences of ``footnotes.left_out``; a column of the csv where there are any.
     """
     path = runs_root() / "tables" / profile / f"{name}.csv"
     with atomic_path(path) as temporary:
-        text.to_csv(temporary)
-    write_text(path.with_suffix(".tex"), latex(text.drop(columns=list(said)), note))
+        with_note(text, left_out).to_csv(temporary)
+    write_text(path.with_suffix(".tex"), latex(text.drop(columns=list(said)), " ".join([note, *left_out])))
     return path
+
+
+def with_note(text: pd.DataFrame, left_out: Sequence[str]) -> pd.DataFrame:
+    """The table as a csv has it: with a column ``note`` where there is anything to be said (``footnotes.left_out``)."""
+    return text.assign(note=" ".join(left_out)) if left_out else text
 
 
 def latex(text: pd.DataFrame, note: str) -> str:
@@ -369,8 +384,13 @@ def latex(text: pd.DataFrame, note: str) -> str:
         hrules=True, clines="skip-last;data", column_format="l" * text.index.nlevels + "r" * text.shape[1],
         convert_css=True,
     )  # fmt: skip
+    return f"% needs \\usepackage{{booktabs, multirow}}\n{body}{latex_note(note)}"
+
+
+def latex_note(note: str) -> str:
+    """A note below a LaTeX table."""
     escaped = "".join(LATEX.get(letter, letter) for letter in note)
-    return f"% needs \\usepackage{{booktabs, multirow}}\n{body}\n\\par\\footnotesize {escaped}\n"
+    return f"\n\\par\\footnotesize {escaped}\n"
 
 
 def _mark_spact(row: pd.Series) -> list[str]:
@@ -394,7 +414,7 @@ class Shown:
 
     def __init__(self, table: pd.DataFrame):
         self.text = printable(table).drop(columns=["hardware"])
-        self.note = f"Hardware: {distinct(table['hardware'])}. " + NOTE
+        self.note = " ".join([f"Hardware: {distinct(table['hardware'])}.", NOTE, *left_out(table)])
 
     def __repr__(self) -> str:
         return f"{self.note}\n{self.text.to_string()}"
@@ -462,11 +482,7 @@ def gap(table: pd.DataFrame) -> str:
         if (metric, "identity") in table.index:
             own = spact["drop"] - table.loc[(metric, "identity"), "drop"]
             lines.append(f"SPAct's drop of {metric} less the identity row's: {_signed(own)} points, the game's part.")
-    if left_out := distinct(table.get("set_aside", ())):
-        lines.append(f"Rows left out, because their files are missing or cannot be used: {left_out}.")
-    if collapsed := distinct(table.get("collapsed", ())):
-        lines.append(f"Not a result: f_A has collapsed to one picture, which hides the action too: {collapsed}.")
-    return "\n".join(lines)
+    return "\n".join([*lines, *left_out(table)])
 
 
 def _signed(value: float, digits: int = 1) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from spact_lib.claims import CLAIMS, HOLM, LEVEL, Cell, Scores, claim_verdict, holm, measure, t_interval
+from spact_lib.footnotes import FAULTS, distinct, left_out
 from spact_lib.paper import reported
 from spact_lib.replicates import cells
 from spact_lib.study import METHODS, TABLES
@@ -43,7 +44,7 @@ def verdicts(replicates: Sequence[Scores]) -> pd.DataFrame:
         distance from the margin would have been inconclusive; ``n`` of ``needed`` replicates; ``condition verdict``
         and ``verdict`` of the claim ("too few replicates" with fewer than the needed ones, "not run" with none);
         ``holm``, Holm's adjusted one-sided p of the claim, below ``LEVEL`` / 2 where it holds (K1 to K6; a claim
-        without a verdict counts as p = 1).
+        without a verdict counts as p = 1); those of ``footnotes.faults``, of all replicates together.
     """
     paper, rows, results = paper_scores(), {}, {}
     for name, claim in CLAIMS.items():
@@ -73,7 +74,7 @@ def verdicts(replicates: Sequence[Scores]) -> pd.DataFrame:
         row["verdict"] = "inconclusive" if verdict == "holds" and row["holm"] >= LEVEL / 2 else verdict
     table = pd.DataFrame.from_dict(rows, orient="index")
     table.index = pd.MultiIndex.from_tuples(rows, names=["claim", "condition"])
-    return table
+    return table.assign(**{name: distinct(getattr(scores, name) for scores in replicates) for name in FAULTS})
 
 
 def printable(table: pd.DataFrame) -> pd.DataFrame:
@@ -111,12 +112,13 @@ def save(table: pd.DataFrame, records: Sequence[dict], profile: str, name: str) 
     """
     minutes, hardware = f"{minutes_of(records):.0f}", hardware_of(records)
     said = f"Minutes of training, all replicates: {minutes}. Hardware: {hardware or 'none yet'}."
-    save_text(printable(table).assign(minutes=minutes, hardware=hardware), profile, name, f"{NOTE} {said}")
+    text = printable(table).assign(minutes=minutes, hardware=hardware)
+    save_text(text, profile, name, f"{NOTE} {said}", left_out=left_out(table))
     return said
 
 
 def sentences(table: pd.DataFrame) -> str:
-    """A line for each claim: its verdict, and what it was given for."""
+    """A line for each claim: its verdict, and what it was given for; then ``footnotes.left_out``."""
     lines = []
     for claim, rows in table.groupby(level="claim", sort=False):
         parts = []
@@ -129,7 +131,7 @@ def sentences(table: pd.DataFrame) -> str:
         missing = f" ({rows['n'].min()} of {needed} replicates)" if verdict in (NOT_RUN, TOO_FEW) else ""
         missing += ", no verdict" * (verdict == TOO_FEW)
         lines.append(f"{claim} {text}: {verdict}{missing}. {'; '.join(parts)}.")
-    return "\n".join(lines)
+    return "\n".join([*lines, *left_out(table)])
 
 
 # Okabe and Ito's palette; the word stands in the cell too.
@@ -153,11 +155,12 @@ class Shown:
 
     def __init__(self, table: pd.DataFrame):
         self.text = printable(table)
+        self.note = " ".join([NOTE, *left_out(table)])
 
     def __repr__(self) -> str:
-        return f"{NOTE}\n{self.text.to_string()}"
+        return f"{self.note}\n{self.text.to_string()}"
 
     def _repr_html_(self) -> str:
         styler = self.text.style.format(escape="html").set_uuid("claims")
         styler = styler.map(lambda verdict: f"border-left: 6px solid {VERDICT_COLOURS[verdict]};", subset=["claim is"])
-        return f"{styler.to_html()}<p>{escape(NOTE)}</p>"
+        return f"{styler.to_html()}<p>{escape(self.note)}</p>"

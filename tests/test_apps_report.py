@@ -125,6 +125,31 @@ def test_the_page_has_no_code_no_script_and_fetches_nothing(tmp_path: Path) -> N
     assert page.index("Content-Security-Policy") < page.index("<title>")
 
 
+EVIL = [  # of a card: each line, and all of them as a name
+    '<meta http-equiv="refresh" content="0;url=https://evil.example">',
+    '<form action="https://evil.example"><button>x</button></form> <img src=x> &lt;b>',
+    "![a picture of this machine](own.png) ![again][r] [a link](https://evil.example) <https://evil.example>",
+    "[r]: own.png",
+]
+
+
+def test_what_a_card_or_a_name_from_outside_holds_is_shown_and_nothing_else(study: Study, tmp_path: Path) -> None:
+    (tmp_path / "own.png").write_bytes(b"private")
+    role = replace(study.protocol.action, dataset=f"{tmp_path}/" + " _x_ `y` *z* ".join(EVIL).replace("/", "") + ".csv")
+    own = replace(study, store=Store(tmp_path, read_only=True), protocol=replace(study.protocol, action=role))
+    clip = write_video(tmp_path / "a.mp4", np.zeros((3, 20, 20, 3), np.uint8), 25)
+    here = case(own, clip, clip, card="# Card\n\n**bold**\n\n" + "\n\n".join(EVIL))
+    nameless = replace(here, card="", name=EVIL[0])
+    markdown = [report.caveat(here), report.model_card(here), report.model_card(nameless)]
+    outputs = [new_output("display_data", {"text/markdown": text.data}) for text in markdown]
+    nbformat.write(new_notebook(cells=[new_code_cell("x", outputs=outputs)]), tmp_path / "a.ipynb")
+    body = report.html_page(tmp_path / "a.ipynb", "t").partition("<body")[2]
+    assert re.findall(r"<(?:meta|form|button|img|a href)[^>]*>", body) == [] and "cHJpdmF0ZQ" not in body
+    assert "<strong>bold</strong>" in body and re.search("<h3[^>]*>Card", body)
+    assert body.count("&lt;meta http-equiv") == 3 and "_x_ `y` *z*" in body and "&amp;lt;b&gt;" in body
+    assert "form-action 'none'; base-uri 'none'" in report.POLICY
+
+
 def test_what_cannot_be_reported_is_told_before_the_notebook_runs(tmp_path: Path, capsys) -> None:
     def status(*arguments: str) -> int:
         with pytest.raises(SystemExit) as stop:

@@ -1,5 +1,6 @@
 """Attackers: each is the network, on the frames, that its row says; what it is scored by; what is said about it."""
 
+import json
 import math
 from collections.abc import Iterator
 from dataclasses import replace
@@ -285,6 +286,40 @@ def test_what_is_at_hand_is_read_and_nothing_trained(one: Study, found: pd.DataF
     assert {"reconstruction", "anonymizer", "target", "test"} <= kinds  # so that their records are kept
 
 
+def test_what_was_left_out_or_collapsed_stands_below_the_attackers(
+    one: Study, found: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SPACT_RUNS", str(tmp_path))
+    shown = ["raw", "spact"], ["own", "inverted"]
+
+    def everywhere(table: pd.DataFrame) -> list[str]:
+        text, csv = attack_report.Shown(table, *shown), attack_report.save(table, *shown, "smoke", "attacks")
+        return [repr(text), text._repr_html_(), csv.read_text(), csv.with_suffix(".tex").read_text()]
+
+    said = ("Not a result", "Rows left out", ",note")
+    assert not any(part in text for text in everywhere(found) for part in said)
+    start, game = (one.store.files(spec) / "record.json" for spec in (one.init_f_A, one.method("spact")))
+    records = {path: path.read_text() for path in (start, game)}
+    for path, further in ((start, {"set_aside_of": {"tiny": {"train": 2}}}), (game, {"collapsed": True})):
+        content = json.loads(records[path])
+        path.write_text(json.dumps(content | {"metrics": content["metrics"] | further}))
+    table = attacks.readings(tables.reading(one), methods=shown[0], names=shown[1])
+    for path, text in records.items():
+        path.write_text(text)
+    for text in everywhere(table):
+        assert "cannot be used: tiny 2 train." in text
+        assert f"hides the action too: SPAct of draw {one.profile.draw}, seed 0." in text
+
+
+def test_a_replicate_whose_data_are_not_here_is_left_out_where_nothing_is_trained(
+    one: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SPACT_RUNS", str(tmp_path))
+    monkeypatch.setenv("SPACT_READ_ONLY", "1")
+    (alone,) = attacks.replicated(one, "ucf101_vispr1", [[7, 0]], [])
+    assert alone.init_f_A == one.init_f_A and alone.store.read_only
+
+
 def test_replicates_are_averaged_with_an_interval(one: Study, found: pd.DataFrame) -> None:
     other = replace(one, seed=1)
     methods, names = ["raw"], ["own", "unprepared"]
@@ -504,7 +539,7 @@ def long_frame(cells: dict[tuple[str, str], list[float]]) -> pd.DataFrame:
     rows = [
         {"attack": attack, "method": method, "replicate": f"draw {k}, seed {k}", "here": here, "chance": 25.0,
          "val": math.nan if attack == "unprepared" else VAL.get((attack, method), here + 1), "effort": 1.0,
-         "low": math.nan, "high": math.nan, "boxes": ""}
+         "low": math.nan, "high": math.nan, "boxes": "", "set_aside": "", "collapsed": ""}
         for (attack, method), each in cells.items() for k, here in enumerate(each)
     ]  # fmt: skip
     return pd.DataFrame(rows, columns=attacks.COLUMNS)

@@ -66,6 +66,25 @@ def test_what_is_said_is_read_from_the_table(found: tuple[Study, pd.DataFrame], 
     assert "Hardware: " in (tmp_path / "tables" / "smoke" / "c1_c2.tex").read_text()
 
 
+def test_a_collapsed_f_A_is_said_below_both_conditions(
+    found: tuple[Study, pd.DataFrame], tmp_path, monkeypatch
+) -> None:
+    one, before = found
+    record = one.store.files(one.method("spact")) / "record.json"
+    text = record.read_text()
+    record.write_text(text.replace('"collapsed": false', '"collapsed": true'))
+    table = c1_c2(one, "spact")
+    record.write_text(text)
+    assert "Not a result" not in conditions.sentences(before, "spact")
+    assert conditions.sentences(table, "spact").endswith(f"which hides the action too: {label('spact')}.")
+    monkeypatch.setenv("SPACT_RUNS", str(tmp_path))
+    conditions.save(table, "smoke", "c1_c2")
+    for suffix in ("csv", "tex"):
+        assert "Not a result: f_A has" in (tmp_path / "tables" / "smoke" / f"c1_c2.{suffix}").read_text().replace(
+            "\\_", "_"
+        )
+
+
 def test_an_unprepared_model_sees_the_release(found: tuple[Study, pd.DataFrame]) -> None:
     one, table = found
     spec = one.target_spec(one.method("raw"), "action")

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +65,10 @@ def test_every_row_is_predicted_once_by_networks_that_never_saw_its_take(takes: 
     assert frames["raw"].shape == frames["spact"].shape == (6, 40, 40, 3)  # one size to look at, the rest is white
     assert [(frame[:4] == 255).all() or (frame[:, :4] == 255).all() for frame in frames["spact"]] == [True] * 6
     study = studies["0"]
+    record = store.files(study.method("spact")) / "record.json"
+    record.write_text(record.read_text().replace('"collapsed": false', '"collapsed": true'))
+    said = crossval.cross_validate(studies, ["raw", "spact"])
+    assert "collapsed" not in table and list(said["collapsed"]) == ["", "", *["SPAct without 0"] * 2]
     shown = notebook_setup.strips(study, study.method("spact"))
     assert [name for name in shown] == ["raw", "iteration 1", "iteration 2"]
     assert {row.shape for row in shown.values()} == {(4, 40, 40, 3)}
@@ -83,14 +88,33 @@ def test_the_command_writes_a_table_and_a_figure(
         assert stop.value.code == status
         said = capsys.readouterr()
         assert "cut.avi is cut off after" in (said.err if policy == "stop" else said.out)
-    table = pd.read_csv(tmp_path / "tables" / "smoke" / f"evaluate_{AWKWARD}.csv")
+    (path,) = (tmp_path / "tables" / "smoke").iterdir()
+    assert path.name.startswith(f"evaluate_{AWKWARD}-") and path.suffix == ".csv" and f"table {path}" in said.out
+    table = pd.read_csv(path)
     assert list(table["method"]) == ["raw", "raw", "spact", "spact"] and set(table["n"]) == {12}
     assert set(table["left_out"]) == {1}
-    assert (tmp_path / "figures" / "smoke" / f"evaluate_{AWKWARD}.png").stat().st_size > 0
+    assert (tmp_path / "figures" / "smoke" / f"{path.stem}.png").stat().st_size > 0
     assert "| spact  | privacy |" in said.out and "1 rows are left out" in said.out
     records = [json.loads(path.read_text()) for path in (tmp_path / "store" / "target").glob("*/record.json")]
     assert records and all(record["metrics"]["set_aside"] == {"train": 1} for record in records)
     assert all(0 <= record["waited"] <= record["seconds"] + 0.1 for record in records)
+
+
+def test_two_evaluations_share_no_table(takes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPACT_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setattr(crossval, "folds", lambda *_: {})
+    monkeypatch.setattr(crossval, "cross_validate", lambda *_: pd.DataFrame({"method": ["raw"]}))
+    monkeypatch.setattr(crossval, "released_frames", lambda *_: {"raw": np.zeros((1, 8, 8, 3), np.uint8)})
+    copy = tmp_path / ("é" * 120 + ".csv")  # as long as a name may be
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        shutil.copy(takes, tmp_path / folder / copy.name)
+    first = [str(tmp_path / "a" / copy.name), "--action", "gesture", "--privacy", "person", "--leave-out", "take"]
+    for n, asked in enumerate((first, first, [str(tmp_path / "b" / copy.name), *first[1:]], [*first, "--seed", "1"])):
+        with pytest.raises(SystemExit) as stop:
+            cli.main(["evaluate", *asked, "--profile", "smoke"])
+        assert stop.value.code == 0
+        assert len([*(tmp_path / "runs" / "tables" / "smoke").glob("*.csv")]) == max(1, n)
 
 
 def test_what_cannot_be_left_out_is_said(takes: Path, tmp_path: Path) -> None:

@@ -87,6 +87,18 @@ def test_both_networks_go_down_the_gradient_of_L_T_plus_L1(tiny_csv: Path, tmp_p
     assert (f_A.to_rgb.weight != naive_A.to_rgb.weight).all()
 
 
+def test_a_collapse_is_said_and_recorded_as_of_the_game(
+    tiny_csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    one = study(tiny_csv, tmp_path)
+    healthy = one.store.run(one.noise_features(0.5)).metrics
+    assert healthy["collapsed"] is False and healthy["spread"] > 0.02 and not caplog.records
+    decode = Anonymizer.decode
+    monkeypatch.setattr(Anonymizer, "decode", lambda self, features: 0.5 + 1e-4 * decode(self, features))
+    assert one.store.run(one.noise_features(0.6)).metrics["collapsed"] is True
+    assert "f_A of noise features, sigma 0.6 has collapsed" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("raw", "found", "chosen"),
     [

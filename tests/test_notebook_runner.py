@@ -42,12 +42,13 @@ def test_run_injects_parameters_and_works_in_the_notebooks_folder(write, tmp_pat
     monkeypatch.setenv("SPACT_PROFILE", "paper")
     monkeypatch.setenv("SPACT_RUNS", "store")
     monkeypatch.chdir("/")
-    code = "import os\nfound = [os.environ.get(f'SPACT_{k}') for k in ('RUNS', 'PROFILE')]\n"
+    code = "import os\nfound = [os.environ.get(f'SPACT_{k}') for k in ('RUNS', 'PROFILE', 'RUN_DIGEST')]\n"
     code += "print(STEPS, RATE, os.getcwd(), found)"
     path, output = write(PARAMETERS, code), tmp_path / "out" / "00_tiny.ipynb"
-    run = notebooks.run_notebook(path, output, {"STEPS": 7, "RATE": 1})
+    given = {"STEPS": 7, "RATE": 1}
+    run = notebooks.run_notebook(path, output, given)
     assert 0 < run.seconds < 60 and run.first
-    assert texts(output) == [f"7 1 {tmp_path} ['/store', None]\n"]
+    assert texts(output) == [f"7 1 {tmp_path} ['/store', None, '{notebooks.run_digest(given)}']\n"]
     assert os.environ["SPACT_PROFILE"] == "paper", "the caller's environment comes back"
     assert [p.name for p in output.parent.glob("[!.]*")] == ["00_tiny.ipynb"]
 
@@ -231,4 +232,6 @@ def test_copies_of_long_parameters_have_names_that_fit_and_differ() -> None:
     long = [notebooks.named_copy(Path("04.ipynb"), {"METHODS": ["é" * 300, last]}) for last in ("a", "b")]
     assert long[0] != long[1] and all(len(name.encode()) < 220 and name.endswith(".ipynb") for name in long)
     assert notebooks.named_copy(Path("04.ipynb"), {"SEED": 1}) == "04-SEED=1.ipynb"
+    lost = {notebooks.named_copy(Path("04.ipynb"), {"PROTOCOL": f"/数据/{name}.csv:a/b"}) for name in "甲乙"}
+    assert len(lost) == 2 and all(name.isascii() for name in lost)
     assert len(notebooks.named_copy(Path("é" * 120 + ".ipynb"), {"SEED": 1}).encode()) < 220

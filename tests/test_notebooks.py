@@ -148,7 +148,10 @@ def test_smoke_run_of_the_attackers(smoke):
     asked = {"PROFILE": "smoke", "TRAIN": "True", "METHODS": '["raw", "spact"]'}
     answer = spact("run", "14", *(word for item in asked.items() for word in ("-p", *item)), store=store)
     assert answer.returncode == 0, answer.stdout[-2000:] + answer.stderr[-3000:]
-    table = pd.read_csv(store / "tables" / "smoke" / "attacks.csv", dtype=str)
+    (path,) = (store / "tables" / "smoke").glob("attacks-*.csv")  # a run of its own
+    assert "Supervised [41]" in pd.read_csv(path.with_name("attacks.csv"))
+    assert (store / "records" / "smoke" / f"{path.stem}.jsonl").exists()
+    table = pd.read_csv(path, dtype=str)
     assert list(table) == ["attacker", "effort", "chance", "Raw data", "SPAct"] and len(table) == len(ATTACKS)
     for method, column in (("raw", "Raw data"), ("spact", "SPAct")):
         numbers = table[column].str.fullmatch(r"[0-9.]+")

@@ -59,6 +59,12 @@ def test_a_replicate_without_data_or_records_has_no_study(tmp_path: Path, monkey
         replicates.chosen([101, 7])
 
 
+def test_only_the_claims_own_replicates_get_the_plain_name() -> None:
+    own = [*replicates.REPLICATES], [0, 1]
+    others = (own[0][:3], own[1]), (own[0], [0])
+    assert replicates.suffix(*own) == "" and len({"", *(replicates.suffix(*other) for other in others)}) == 3
+
+
 def test_one_draw_is_made_alone_and_its_records_are_a_file(
     tiny_csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -344,28 +344,51 @@ def test_reported_csv_is_complete():
     assert json.loads(rows.groupby("table").size().to_json()).keys() == {f"table{k}" for k in range(1, 7)}
 
 
-def test_rows_that_were_left_out_are_said_below_the_table(committed, tmp_path: Path, monkeypatch) -> None:
-    assert "left out" not in tables.gap(tables.table("table1", *committed))
-    folder, study = tmp_path / "records", committed[0]
+def change(folder: Path, changes: dict[str, dict]) -> None:
+    """Further metrics of committed records, by key."""
     kept = {record["key"]: record for record in map(json.loads, (folder / "table1.jsonl").read_text().splitlines())}
-    for seed in (0, 1):
-        key = study.target_spec(study.method("raw"), "action", seed).key()
-        kept[key]["metrics"]["set_aside"] = {"train": 3, "test": 1}
-    kept[study.init_f_A.key()]["metrics"]["set_aside_of"] = {"vispr1": {"train": 2}, "ucf101-1": {"train": 3}}
+    for key, metrics in changes.items():
+        kept[key]["metrics"] |= metrics
     results.keep_records(kept, folder, "table1")
-    table = tables.table("table1", *committed)
-    last = tables.gap(table).splitlines()[-1]
-    left_out = "ucf101-1 1 test; ucf101-1 3 train; vispr1 2 train."
-    assert last.startswith("Rows left out") and last.endswith(f"cannot be used: {left_out}")
-    assert "set_aside" not in tables.printable(table).columns and "ucf101-1" not in tables.printable(table).to_string()
 
 
-def test_a_collapsed_f_A_is_said_below_the_table(committed, tmp_path: Path) -> None:
-    assert "collapsed" not in tables.gap(tables.table("table1", *committed))
-    folder, study = tmp_path / "records", committed[0]
-    kept = {record["key"]: record for record in map(json.loads, (folder / "table1.jsonl").read_text().splitlines())}
-    kept[study.method("spact").key()]["metrics"]["collapsed"] = True
-    results.keep_records(kept, folder, "table1")
-    table = tables.table("table1", *committed)
-    assert tables.gap(table).splitlines()[-1].endswith(f"hides the action too: {tables.label('spact')}.")
-    assert "collapsed" not in tables.printable(table).columns
+LEFT_OUT = (
+    "Rows left out, because their files are missing or cannot be used: ucf101-1 1 test; ucf101-1 3 train; "
+    "vispr1 2 train."
+)
+COLLAPSED = "Not a result: f_A has collapsed to one picture, which hides the action too: SPAct"
+
+
+def test_rows_that_were_left_out_and_a_collapsed_f_A_are_said_wherever_the_table_is(
+    committed, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setenv("SPACT_RUNS", str(tmp_path))
+    study, path = committed[0], tmp_path / "tables" / "mini" / "table1.tex"
+
+    def everywhere() -> list[str]:
+        table = tables.table("table1", *committed)
+        csv, shown = tables.save_table(table, "mini", "table1").read_text(), tables.Shown(table)
+        return [tables.gap(table), csv, path.read_text(), repr(shown), shown._repr_html_()]
+
+    assert not any("left out" in text or "collapsed" in text or ",note" in text for text in everywhere())
+    away = {"set_aside": {"train": 3, "test": 1}}
+    scored = {study.target_spec(study.method("raw"), "action", seed).key(): away for seed in (0, 1)}
+    start = {"set_aside_of": {"vispr1": {"train": 2}, "ucf101-1": {"train": 3}}}
+    spact = study.method("spact").key()
+    change(tmp_path / "records", scored | {study.init_f_A.key(): start, spact: {"collapsed": True}})
+    for text in everywhere():
+        for sentence in (LEFT_OUT, f"{COLLAPSED}."):
+            assert sentence in text.replace("\\_", "_"), text
+    assert "ucf101-1" not in tables.printable(tables.table("table1", *committed)).to_string()
+
+
+def test_figure_4_says_which_omega_collapsed(committed, tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.setenv("SPACT_RUNS", str(tmp_path))
+    study, saved = committed[0], tmp_path / "tables" / "mini" / "figure4.csv"
+    notebook_setup.show_omegas(study, [], "figure4", train=False)
+    plain = (capsys.readouterr().out, saved.read_text())
+    change(tmp_path / "records", {study.anonymizer("spact", 0.5).key(): {"collapsed": True}})
+    notebook_setup.show_omegas(study, [], "figure4", train=False)
+    said = (capsys.readouterr().out, saved.read_text(), saved.with_suffix(".tex").read_text())
+    assert not any("collapsed" in text for text in plain) and said[0] == f"{plain[0]}{COLLAPSED}, omega 0.5.\n"
+    assert all(f"{COLLAPSED}, omega 0.5." in text.replace("\\_", "_") for text in said)

@@ -1,6 +1,8 @@
 """Verdicts: the paper's own numbers, made-up replicates, and replicates of which records are missing."""
 
 import re
+from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -77,6 +79,22 @@ def test_no_verdict_is_invented() -> None:
     text = verdicts.sentences(nothing)
     assert text.count("not run (0 of ") == 14 and "K1 action is kept: not run (0 of 5 replicates)." in text
     assert "not run" in verdicts.Shown(nothing)._repr_html_() and "nan" not in repr(verdicts.Shown(nothing))
+
+
+def test_what_was_left_out_or_collapsed_stands_below_the_verdicts(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("SPACT_RUNS", str(tmp_path))
+
+    def everywhere(some: list[Scores]) -> list[str]:
+        table = verdicts.verdicts(some)
+        verdicts.save(table, [], "mini", "claims")
+        files = [(tmp_path / "tables" / "mini" / f"claims.{suffix}").read_text() for suffix in ("csv", "tex")]
+        return [verdicts.sentences(table), repr(verdicts.Shown(table)), verdicts.Shown(table)._repr_html_(), *files]
+
+    some = made_up(5)
+    assert not any("left out" in text or "Not a result" in text for text in everywhere(some))
+    some[1:3] = [replace(some[1], set_aside="vispr 3 test"), replace(some[2], collapsed="SPAct of draw 103, seed 3")]
+    for text in everywhere(some):
+        assert "cannot be used: vispr 3 test." in text and "hides the action too: SPAct of draw 103, seed 3." in text
 
 
 def test_one_or_two_finished_draws_are_no_verdict() -> None:

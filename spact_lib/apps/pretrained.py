@@ -11,10 +11,11 @@ from spact_lib.apps.anonymize import NOT_OFFERED
 from spact_lib.config import AnonymizerSpec, InitAnonymizerSpec
 from spact_lib.errors import UserError, unknown_name
 from spact_lib.experiments import Artifact
+from spact_lib.footnotes import left_out
 from spact_lib.networks.anonymizer import CONFIG, FORMAT, WEIGHTS, Anonymizer
 from spact_lib.protocols import is_own
 from spact_lib.study import METHODS, Study
-from spact_lib.tables import label, printable, table
+from spact_lib.tables import in_markdown, label, printable, table
 
 
 def check(method: str, folder: Path) -> None:
@@ -107,13 +108,13 @@ def model_card(study: Study, method: str, spec: InitAnonymizerSpec | AnonymizerS
         "",
         "## Data and method",
         "",
-        f"- action: {start.action.name}, task {study.protocol.action.task}",
-        f"- privacy: {start.privacy.name}, task {study.protocol.privacy.task}",
+        f"- action: {in_markdown(start.action.name)}, task {in_markdown(study.protocol.action.task)}",
+        f"- privacy: {in_markdown(start.privacy.name)}, task {in_markdown(study.protocol.privacy.task)}",
         f"- initialised to the identity (Eq. 4): {start.schedule.steps} steps, seed {start.seed}",
     ]
     if isinstance(spec, AnonymizerSpec):
         branch = spec.f_B.branch
-        labels = f"with the labels of task {branch.task}" if branch.task else "without privacy labels"
+        labels = f"with the labels of task {in_markdown(branch.task)}" if branch.task else "without privacy labels"
         lines.append(
             f"- minimax game (Eq. 9): L_B {branch.loss} {labels}, omega {spec.omega:g}, {spec.schedule.steps} steps, "
             f"seed {spec.seed}"
@@ -137,6 +138,7 @@ def model_card(study: Study, method: str, spec: InitAnonymizerSpec | AnonymizerS
         lines.append(f"| {metric} | {here['here']} | {raw['here']} | {here['chance']} |")
     lines += [
         "",
+        *map(in_markdown, left_out(scores)),
         "One trained network, one set of attributes: another seed may move any number by points.",
         "",
         "## Intended use",

@@ -36,7 +36,7 @@ from spact_lib.notebooks import read_notebook, run_notebook
 from spact_lib.paths import NOTEBOOKS, runs_root
 from spact_lib.protocols import absolute
 from spact_lib.study import Study, test_items
-from spact_lib.tables import label
+from spact_lib.tables import in_markdown, label
 from spact_lib.target import build_target, predict
 from spact_lib.video import frame_count, read_frames
 
@@ -47,7 +47,9 @@ COMPARED_SIDE, COMPARED_FRAMES = 256, 32  # of PSNR and SSIM
 ASKED_FRAMES = 16  # of which a privacy classifier's answers are the mean
 SSIM_WINDOW = 11  # pixels; smaller frames have no SSIM
 CLASSES = 8  # rows of a classifier's table
-POLICY = "default-src 'none'; img-src data:; font-src data:; style-src 'unsafe-inline'"
+POLICY = (
+    "default-src 'none'; img-src data:; font-src data:; style-src 'unsafe-inline'; form-action 'none'; base-uri 'none'"
+)
 
 
 @dataclass(frozen=True)
@@ -183,7 +185,7 @@ def caveat(case: Case) -> Markdown:
             "name them: `spact report CLIP --protocol my.csv:gesture/person`."
         )
     elif case.own:
-        learned = ", ".join(dict.fromkeys(Path(role.dataset).stem for role in study.protocol.roles))
+        learned = ", ".join(dict.fromkeys(in_markdown(Path(role.dataset).stem) for role in study.protocol.roles))
         text = (
             f"They learned {learned}: of a clip that looks otherwise, they know less; if it is one of these, they may "
             "have learned it by heart."
@@ -297,9 +299,14 @@ def similarity(case: Case) -> pd.DataFrame:
 
 
 def model_card(case: Case) -> Markdown:
-    """The card of an exported anonymizer, its headings below those of the notebook."""
-    none = f"{label(case.name)} learns nothing, so nothing was measured for it alone; Table 1 has its row."
-    return Markdown(re.sub(r"^#", "###", case.card, flags=re.MULTILINE) or none)
+    """The card of an exported anonymizer, its headings below those of the notebook.
+
+    It may come from anybody: of Markdown it keeps what has neither HTML nor links nor pictures, which would be read
+    from this machine's disk.
+    """
+    none = f"{in_markdown(label(case.name))} learns nothing, so nothing was measured for it alone; Table 1 has its row."
+    card = in_markdown(case.card, r"[&<>\[\]]|:(?=//)")
+    return Markdown(re.sub(r"^#", "###", card, flags=re.MULTILINE) or none)
 
 
 def report_clip(clip: Path, output: Path, **parameters: object) -> Path:
