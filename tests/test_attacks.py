@@ -627,8 +627,7 @@ def test_the_figure_draws_these_numbers_and_the_chance_line(made_up: pd.DataFram
 def test_the_work_ahead_takes_another_task(monkeypatch: pytest.MonkeyPatch) -> None:
     done = []
     monkeypatch.setattr(ahead, "work", lambda profile: done.append(profile))
-    monkeypatch.setattr(ahead.multiprocessing, "parent_process", lambda: None)
-    monkeypatch.setattr(ahead.threading, "Thread", lambda **_: type("Idle", (), {"start": lambda self: None})())
+    monkeypatch.setattr(ahead, "begin_child", lambda: None)
     monkeypatch.setattr(ahead.signal, "signal", lambda *_: None)
     ahead._work_in_child("smoke", lambda: done.append("task"))
     ahead._work_in_child("smoke", None)
