@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -7,7 +8,7 @@ from torchvision.models.video import mc3_18, r2plus1d_18, r3d_18
 
 from spact_lib.errors import UserError
 from spact_lib.networks.action import ACTION_NETWORKS, build_action_network, normal_flow
-from spact_lib.networks.anonymizer import Anonymizer, anonymize_clips
+from spact_lib.networks.anonymizer import CONFIG, Anonymizer, anonymize_clips, read_config
 from spact_lib.networks.privacy import ENCODERS, PrivacyNetwork, projection_head
 
 
@@ -211,3 +212,9 @@ def test_slim_networks_see_motion(name: str) -> None:
         logits = f_T(clips)
         torch.testing.assert_close(f_T(clips[1:]), logits[1:])
         assert (f_T(clips.flip(1)) - logits).abs().max() > 1e-5  # the order of the frames counts
+
+
+def test_a_config_of_brackets_alone_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / CONFIG).write_text("[" * 100_000)
+    with pytest.raises(UserError, match=r"cannot be read as JSON \(its brackets are too deep\); copy the folder again"):
+        read_config(tmp_path)
