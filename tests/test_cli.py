@@ -96,7 +96,7 @@ def test_full_runs_the_list_and_then_the_notebooks_again(site, capsys, monkeypat
     assert status("reproduce", "--profile", "smoke", "--full") == 0
     assert "further run 1 of 1: 04_tiny.ipynb {'TABLE': 'method\\nlong\\n'}" in capsys.readouterr().out
     copies = sorted(path.name for path in (site.runs / "notebooks" / "run").glob("[!.]*"))
-    assert copies == ["04_tiny-PROFILE=smoke-TABLE=method_long_.ipynb"]
+    assert len(copies) == 1 and copies[0].startswith("04_tiny-PROFILE=smoke-TABLE=method_long_")
     assert claims == [("smoke", ())]
     # The last pass is the default one, so what is promoted is no further run.
     assert (site.runs / "tables" / "smoke" / "table1.csv").read_text() == TABLE
