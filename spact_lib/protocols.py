@@ -5,7 +5,6 @@ A protocol says what f_A learns from, and what fresh targets learn and are teste
 """
 
 import hashlib
-import json
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import Literal
 
 from spact_lib.config import DataSpec, Profile
 from spact_lib.errors import UserError, unknown_name
+from spact_lib.files import read_json
 from spact_lib.manifest import read_manifest
 from spact_lib.paths import NOTEBOOKS, data_folder
 
@@ -261,7 +261,7 @@ def data_spec(profile: Profile, name: str, leave_out: tuple[str, str] | None = N
     folder, label = dataset_folder(profile, name), data_label(profile, name)
     if os.environ.get("SPACT_READ_ONLY") == "1" and not folder.exists():
         catalogue = NOTEBOOKS / "records" / "data.json"
-        listed = json.loads(catalogue.read_text(encoding="utf-8")) if catalogue.exists() else {}
+        listed = read_json(catalogue) if catalogue.exists() else {}
         if label in listed:
             return DataSpec(name=label, folder=folder, fingerprint=listed[label], leave_out=leave_out)
     if not folder.exists():
