@@ -112,7 +112,8 @@ def dying(here: Callable[[list[str]], object]) -> Iterator[list[str]]:
         if here(seen):
             if (source := Path(source)).is_file():  # a half that stays where it was written
                 half = source.read_bytes()[: source.stat().st_size // 2]
-                source.with_name(f".half.0123abcd.tmp{source.suffix}").write_bytes(half)
+                stem = Path(target).stem  # as ``files.atomic_path`` names it
+                source.with_name(f".{stem}.0123abcd.tmp{source.suffix}").write_bytes(half)
             raise Killed
         real(source, target)
 
@@ -153,7 +154,7 @@ def test_records_survive_a_death_before_every_rename(finished: Study, tmp_path: 
     with dying(lambda seen: len(seen) > 1), pytest.raises(Killed):
         keep_records({}, tmp_path / "0", "04_table1")
     assert look(tmp_path / "0") == look(tmp_path / "undisturbed")  # what was there is there, whole
-    assert list((tmp_path / "0").glob(".half*.jsonl"))
+    assert list((tmp_path / "0").glob(".*.0123abcd.tmp.jsonl"))
     assert set(results._committed(tmp_path / "0")) == set(records)  # and is read; the half is not
 
 

@@ -92,7 +92,7 @@ def test_a_drawing_survives_a_death_before_and_after_every_kind_of_file(undistur
             assert {path: chunks[path] for path in finished} == finished, "what was finished was drawn again"
             finished = chunks
     assert deaths == 2 * len(KINDS) - 1  # after the last file it was done
-    assert drawing(out) == undisturbed and not list(out.rglob(".half*"))
+    assert drawing(out) == undisturbed and not list(out.rglob("*.0123abcd.tmp*"))
 
 
 def test_a_process_that_dies_while_it_draws_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
