@@ -319,6 +319,7 @@ def test_a_step_of_f_B_alone_moves_f_B_alone_down_the_gradient_of_L_B() -> None:
     nets, before = deepcopy(networks(game)), deepcopy(networks(game))
     for name, net in nets.items():
         net.train(name != "f_A")
+    game.f_B.eval()  # whoever had it before
     _, loss_B = naive_losses(*nets.values(), "nt_xent", batch)
     assert minimax.privacy_step(game, batch) == pytest.approx({"L_B": loss_B.item()}, rel=1e-5)
     assert_gradients(game.f_B, loss_B, nets["f_B"])
