@@ -141,9 +141,9 @@ def check(names: Iterable[str]) -> None:
     for name in names or ATTACKS:
         if name not in ATTACKS:
             raise unknown_name("attack", name, ATTACKS)
-        network, legal = ATTACKS[name].network, [*NETWORKS, *ENCODERS]
-        if any(part not in legal for part in network.split("+")):
-            raise unknown_name(f"network of attack {name!r}", network, legal)
+        network = ATTACKS[name].network
+        if network not in NETWORKS and any(part not in ENCODERS for part in network.split("+")):
+            raise unknown_name(f"network of attack {name!r}", network, [*NETWORKS, *ENCODERS])
 
 
 def videos(study: Study) -> Role:

@@ -203,7 +203,7 @@ def evaluate(args: argparse.Namespace) -> int:
     if args.bad_files:
         given = read_manifest(source)
         # Files of the same names elsewhere are others.
-        which = hashlib.sha256(f"{given.fingerprint}{given.root.resolve()}".encode()).hexdigest()
+        which = hashlib.sha256(given.fingerprint.encode() + os.fsencode(given.root.resolve())).hexdigest()
         folder = runs_root() / "screened" / which[:16]
         kept = screened(given, args.bad_files, folder)
         source = source if kept is given else write_manifest(kept, folder / source.stem).parent
@@ -212,9 +212,10 @@ def evaluate(args: argparse.Namespace) -> int:
     say(f"evaluate: {len(studies)} folds by {args.leave_out!r}, profile {profile.name}, methods {args.methods}")
     methods = [name.strip() for name in args.methods.split(",")]
     stem = os.fsencode(args.manifest.stem)[:LONGEST_NAME].decode(errors="ignore")
-    asked = (args.manifest.resolve(), args.action, args.privacy, args.leave_out, methods, args.seed)
+    data = read_manifest(source)
+    asked = (args.manifest.resolve(), data.fingerprint, args.action, args.privacy, args.leave_out, methods, args.seed)
     name = f"evaluate_{stem}-{digest(*asked)}"
-    left_out = sum(rows_set_aside(read_manifest(source)).values())
+    left_out = sum(rows_set_aside(data).values())
     table = crossval.cross_validate(studies, methods).round(1).assign(left_out=left_out)
     path = runs_root() / "tables" / profile.name / f"{name}.csv"
     write_text(path, table.to_csv(index=False))

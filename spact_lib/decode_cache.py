@@ -37,7 +37,8 @@ def build_cache(
         short_side: of the stored frames in pixels, even; smaller frames are not enlarged.
         fps: frames per second; None: each file keeps its own. A constant rate is assumed in the source; of a rate that
             cannot be (``PLAUSIBLE_RATES``), every frame is kept once.
-        stop: make no dataset where a file cannot be copied; what was copied stays for the next call.
+        stop: make no dataset where a file cannot be copied; what was copied stays for the next call, as does a dataset
+            that an earlier call has made.
 
     Files that are missing, unreadable or shorter than their row are listed in ``out/problems.csv`` and their rows
     become "unused".

@@ -11,16 +11,20 @@ class UserError(Exception):
     """
 
 
+class DiskError(UserError):
+    """A place that cannot be worked in: no fault of the file that was worked on, the next one meets it too."""
+
+
 class DamagedError(UserError):
     """A file of ours does not hold what we wrote: it is there, and never taken for one that is not."""
 
 
 @contextmanager
 def missing_left_out() -> Iterator[None]:
-    """Within: what is not there (data, records, weights) is left out; what is damaged is told."""
+    """Within: what is not there (data, records, weights) is left out; what is damaged or cannot be read is told."""
     try:
         yield
-    except DamagedError:
+    except (DamagedError, DiskError):
         raise
     except UserError:
         pass

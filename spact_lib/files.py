@@ -14,16 +14,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from spact_lib.errors import DamagedError, UserError
+from spact_lib.errors import DamagedError, DiskError, UserError
 
 FULL = [errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS]  # whoever reads never meets these
 REFUSED = [errno.EACCES, errno.EPERM, errno.EIO]
 NAMES = [errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ENAMETOOLONG]  # another name would do
 LEFTOVER = re.compile(r"\.(.*\.[0-9a-f]{8}\.tmp(\..*)?|tmp\w{6})")  # of atomic_path; of safetensors
-
-
-class DiskError(UserError):
-    """A place where nothing more can be written: no fault of the file that was worked on, the next one meets it too."""
 
 
 @contextmanager

@@ -22,8 +22,7 @@ import pandas as pd
 from filelock import FileLock
 from tqdm import tqdm
 
-from spact_lib.errors import UserError
-from spact_lib.files import DiskError
+from spact_lib.errors import DiskError, UserError
 
 log = logging.getLogger(__name__)
 

@@ -33,7 +33,7 @@ from spact_lib.files import load_json, utf8_lines, write_json
 SPLITS = ("train", "val", "test", "unused")
 KINDS = ("single", "multi")
 RESERVED = ("path", "split", "start", "end", "group")
-LEAVE_OUT = "; or leave out all such files: spact prepare ... --bad-files skip"
+LEAVE_OUT = "; or leave out all such files: --bad-files skip (of spact prepare, cache or evaluate)"
 
 
 @dataclass(frozen=True)

@@ -252,14 +252,14 @@ def data_label(profile: Profile, name: str) -> str:
 def data_spec(profile: Profile, name: str, leave_out: tuple[str, str] | None = None) -> DataSpec:
     """A prepared dataset as part of a spec.
 
-    Where training is forbidden and the data are not here, the committed catalogue gives the fingerprint, so that a
-    table can be shown from its records without any data.
+    Where training is forbidden, the committed catalogue gives the fingerprint (of one's own data if they are not here),
+    so that a table can be shown from its records without any data, or with data half made.
 
     Raises:
         UserError: not prepared.
     """
     folder, label = dataset_folder(profile, name), data_label(profile, name)
-    if os.environ.get("SPACT_READ_ONLY") == "1" and not folder.exists():
+    if os.environ.get("SPACT_READ_ONLY") == "1" and not (is_own(name) and folder.exists()):
         catalogue = NOTEBOOKS / "records" / "data.json"
         listed = read_json(catalogue) if catalogue.exists() else {}
         if label in listed:
@@ -284,11 +284,12 @@ def _fingerprint(folder: Path, own: bool, changed: int) -> str:
     # ``changed`` is only part of the key: a table edited beside a running notebook is read again.
     manifest = read_manifest(folder)
     digest = hashlib.sha256(manifest.fingerprint.encode())
+    used = set(manifest.rows.loc[manifest.rows["split"] != "unused", "path"]) if own else set()
     for path in manifest.rows["path"].unique():
         file = manifest.root / path
         size = file.stat().st_size if file.exists() else -1
         digest.update(f"{size},".encode())
-        if own and size > 0 and file.is_file():
+        if path in used and size > 0 and file.is_file():
             with open(file, "rb") as content:
                 digest.update(content.read(LOOKED_AT))
                 content.seek(max(0, size - LOOKED_AT))

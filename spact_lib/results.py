@@ -10,7 +10,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from spact_lib.config import Spec
-from spact_lib.errors import UserError
+from spact_lib.errors import DamagedError
 from spact_lib.files import disk_errors, read_json, write_json, write_text
 from spact_lib.paths import NOTEBOOKS
 
@@ -26,7 +26,7 @@ def _committed(folder: Path) -> dict[str, dict]:
                 record = json.loads(line)
                 records[record["key"]] = record
             except (ValueError, TypeError, KeyError, RecursionError):
-                raise UserError(f"{path}, line {number}: {line[:40]!r} is no record; restore the file") from None
+                raise DamagedError(f"{path}, line {number}: {line[:40]!r} is no record; restore the file") from None
     return records
 
 

@@ -200,8 +200,9 @@ def minutes_of(records: Iterable[dict]) -> float:
 
 
 def hardware_of(records: Iterable[dict]) -> str:
-    """On what these records were made."""
-    return distinct("{device}, threads: {threads}".format(**record["environment"]) for record in records)
+    """On what these records were made, the beginnings of interrupted runs too."""
+    places = [each for record in records for each in (record["environment"], *record.get("earlier_environments", ()))]
+    return distinct("{device}, threads: {threads}".format(**each) for each in places)
 
 
 def _strength(method: Method) -> str:

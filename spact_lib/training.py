@@ -109,7 +109,8 @@ class Run:
     @property
     def course(self) -> dict[str, object]:
         """``seconds`` of all parts of this run up to the last checkpoint, ``waited`` of them for data; ``elsewhere``,
-        where it was begun with another commit, library or device: their ``environment``."""
+        where it was begun with another commit, library, device or number of threads or processes: their
+        ``environment``."""
         times = {"seconds": self.seconds, "waited": self._waited + waited() - self._waited_before}
         return times | ({"elsewhere": self._environments[1:]} if self._environments[1:] else {})
 

@@ -138,13 +138,14 @@ def test_what_a_card_or_a_name_from_outside_holds_is_shown_and_nothing_else(stud
     role = replace(study.protocol.action, dataset=f"{tmp_path}/" + " _x_ `y` *z* ".join(EVIL).replace("/", "") + ".csv")
     own = replace(study, store=Store(tmp_path, read_only=True), protocol=replace(study.protocol, action=role))
     clip = write_video(tmp_path / "a.mp4", np.zeros((3, 20, 20, 3), np.uint8), 25)
-    here = case(own, clip, clip, card="# Card\n\n**bold**\n\n" + "\n\n".join(EVIL))
+    here = case(own, clip, clip, card="# Card\n\n**bold**\n\nour own&#58; note\n\n" + "\n\n".join(EVIL))
     nameless = replace(here, card="", name=EVIL[0])
     markdown = [report.caveat(here), report.model_card(here), report.model_card(nameless)]
     outputs = [new_output("display_data", {"text/markdown": text.data}) for text in markdown]
     nbformat.write(new_notebook(cells=[new_code_cell("x", outputs=outputs)]), tmp_path / "a.ipynb")
     body = report.html_page(tmp_path / "a.ipynb", "t").partition("<body")[2]
     assert re.findall(r"<(?:meta|form|button|img|a href)[^>]*>", body) == [] and "cHJpdmF0ZQ" not in body
+    assert "our own&#58; note" in body or "our own: note" in body
     assert "<strong>bold</strong>" in body and re.search("<h3[^>]*>Card", body)
     assert body.count("&lt;meta http-equiv") == 3 and "_x_ `y` *z*" in body and "&amp;lt;b&gt;" in body
     assert "form-action 'none'; base-uri 'none'" in report.POLICY

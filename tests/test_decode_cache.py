@@ -12,8 +12,8 @@ import pytest
 
 from spact_lib import decode_cache
 from spact_lib.decode_cache import build_cache, convert_range, kept_frames
-from spact_lib.errors import UserError
-from spact_lib.files import DiskError, write_json
+from spact_lib.errors import DiskError, UserError
+from spact_lib.files import write_json
 from spact_lib.manifest import read_manifest, rows_set_aside
 from spact_lib.video import probe, read_frames, write_video
 

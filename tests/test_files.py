@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from safetensors import SafetensorError
 
-from spact_lib.errors import UserError
-from spact_lib.files import DiskError, atomic_path, disk_errors, read_json, remove_leftovers, write_json, write_text
+from spact_lib.errors import DiskError, UserError
+from spact_lib.files import atomic_path, disk_errors, read_json, remove_leftovers, write_json, write_text
 
 
 def test_a_file_appears_only_when_complete(tmp_path: Path) -> None:

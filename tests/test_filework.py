@@ -13,8 +13,8 @@ import pytest
 from test_ahead import alive
 
 from spact_lib import filework
-from spact_lib.errors import UserError
-from spact_lib.files import DiskError, disk_errors
+from spact_lib.errors import DiskError, UserError
+from spact_lib.files import disk_errors
 from spact_lib.filework import FEW, Record, work_through
 
 

@@ -1,5 +1,6 @@
 """Protocols: every one from end to end on tiny stand-ins for its datasets; what they share; how targets are scored."""
 
+import builtins
 import json
 import os
 from collections.abc import Iterator
@@ -123,6 +124,27 @@ def test_the_catalogue_speaks_only_of_data_that_are_not_here(tmp_path: Path, mon
     monkeypatch.setenv("SPACT_READ_ONLY", "1")
     assert data_spec(profile("smoke"), f"{tmp_path}/gone/my.csv").fingerprint == "committed"
     assert data_spec(profile("smoke"), f"{tmp_path}/my.csv").fingerprint != "committed"
+
+
+def test_data_half_made_hide_no_committed_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    label = protocols.data_label(profile("smoke"), "ucf101")
+    (tmp_path / "records").mkdir()
+    (tmp_path / "records" / "data.json").write_text(json.dumps({label: "committed"}))
+    monkeypatch.setattr(protocols, "NOTEBOOKS", tmp_path)
+    monkeypatch.setenv("SPACT_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("SPACT_READ_ONLY", "1")
+    protocols.dataset_folder(profile("smoke"), "ucf101").mkdir(parents=True)
+    assert data_spec(profile("smoke"), "ucf101").fingerprint == "committed"
+
+
+def test_files_that_no_row_in_use_needs_are_not_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my.csv").write_text("path,split,g:single\n1.avi,train,p\n2.avi,unused,p\n")
+    for name in ("1.avi", "2.avi"):
+        (tmp_path / name).write_text("content")
+    opened, real = [], builtins.open
+    monkeypatch.setattr(builtins, "open", lambda path, *args, **kw: opened.append(str(path)) or real(path, *args, **kw))
+    fingerprint(tmp_path / "my.csv", own=True)
+    assert [path for path in opened if path.endswith(".avi")] == [str(tmp_path / "1.avi")]
 
 
 # --- every protocol, from end to end ---

@@ -20,7 +20,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from spact_lib.apps.transcode import Result, transcode
 from spact_lib.baselines import BASELINES
 from spact_lib.device import pick_device
-from spact_lib.errors import UserError, unknown_name
+from spact_lib.errors import DiskError, UserError, unknown_name
 from spact_lib.experiments import anonymize_uint8, to_tensor, to_uint8
 from spact_lib.files import disk_errors, write_text
 from spact_lib.networks.anonymizer import WEIGHTS, Anonymizer, read_config
@@ -222,7 +222,7 @@ def anonymize(
                 try:
                     result = future.result()
                 except UserError as error:
-                    if stop_at_first:
+                    if stop_at_first or isinstance(error, DiskError):
                         raise
                     failed[source] = str(error)
                     log.error("error: %s", error)

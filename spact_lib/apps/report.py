@@ -305,7 +305,7 @@ def model_card(case: Case) -> Markdown:
     from this machine's disk.
     """
     none = f"{in_markdown(label(case.name))} learns nothing, so nothing was measured for it alone; Table 1 has its row."
-    card = in_markdown(case.card, r"[&<>\[\]]|:(?=//)")
+    card = in_markdown(case.card, r"&(?!#\d+;)|[<>\[\]]|:(?=//)")  # references of ours stay
     return Markdown(re.sub(r"^#", "###", card, flags=re.MULTILINE) or none)
 
 
