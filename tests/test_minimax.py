@@ -255,8 +255,11 @@ def test_f_A_and_f_B_run_in_bfloat16_but_f_T_stays_in_float32_on_a_cpu() -> None
     for name, net in networks(game).items():
         first = next(module for module in net.modules() if isinstance(module, nn.Conv2d | nn.Conv3d))
         first.register_forward_hook(lambda module, given, out, name=name: seen.update({name: out.dtype}))
-    anonymizer_step(game, make_batch(0))
-    assert seen == {"f_A": torch.bfloat16, "f_T": torch.float32, "f_B": torch.bfloat16}
+    for step in (anonymizer_step, auxiliary_step, minimax.privacy_step):
+        seen.clear()
+        step(game, make_batch(0))
+        f_T = {} if step is minimax.privacy_step else {"f_T": torch.float32}
+        assert seen == {"f_A": torch.bfloat16, "f_B": torch.bfloat16} | f_T
 
 
 def test_an_ensemble_averages_its_losses() -> None:
