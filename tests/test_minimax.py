@@ -249,7 +249,7 @@ def test_all_frames_share_one_batch_norm_batch_of_f_A() -> None:
     assert clip.shape == (3, 4, 3, 16, 16) and budget.shape == (3, 2, 3, 16, 16)
 
 
-def test_f_A_and_f_B_run_in_bfloat16_but_f_T_stays_in_float32_on_a_cpu() -> None:
+def test_f_A_and_f_B_run_in_bfloat16_but_f_T_stays_in_float32_on_a_cpu_and_values_have_no_graph() -> None:
     game, seen = make_game("nt_xent"), {}
     game.precision = "bfloat16"
     for name, net in networks(game).items():
@@ -257,7 +257,7 @@ def test_f_A_and_f_B_run_in_bfloat16_but_f_T_stays_in_float32_on_a_cpu() -> None
         first.register_forward_hook(lambda module, given, out, name=name: seen.update({name: out.dtype}))
     for step in (anonymizer_step, auxiliary_step, minimax.privacy_step):
         seen.clear()
-        step(game, make_batch(0))
+        assert not any(value.requires_grad for value in step(game, make_batch(0)).values())  # no graph is kept alive
         f_T = {} if step is minimax.privacy_step else {"f_T": torch.float32}
         assert seen == {"f_A": torch.bfloat16, "f_B": torch.bfloat16} | f_T
 
