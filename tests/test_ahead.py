@@ -138,16 +138,23 @@ def test_a_killed_reproduction_leaves_no_process_behind(tmp_path: Path) -> None:
         "        print(child.pid, flush=True)\n"
         "        time.sleep(600)\n"
     )
-    with subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True) as parent:
+    assert child_ends_with(script), "the process that worked ahead outlived its parent by a minute"
+
+
+def child_ends_with(script: Path, *arguments: str) -> bool:
+    """Whether the process whose number ``script`` prints ends within a minute after that one was killed."""
+    command = [sys.executable, str(script), *arguments]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(command, **pipes, text=True, cwd=script.parent) as parent:
         child = int(parent.stdout.readline())
         assert alive(child)
         parent.send_signal(signal.SIGKILL)
     for _ in range(600):
         if not alive(child):
-            return
+            return True
         time.sleep(0.1)
     os.kill(child, signal.SIGKILL)
-    pytest.fail("the process that worked ahead outlived its parent by a minute")
+    return False
 
 
 def alive(process: int) -> bool:
