@@ -14,8 +14,8 @@ import pandas as pd
 from benchmarks.harness import Row, interleaved, rows
 from spact_lib.errors import UserError
 from spact_lib.files import read_json
-from spact_lib.notebooks import REPLICATES
 from spact_lib.paths import REPOSITORY, runs_root
+from spact_lib.replicates import REPLICATES
 from spact_lib.results import training_forbidden
 from spact_lib.tables import at_hand, label, table
 
@@ -65,7 +65,7 @@ def run() -> list[Row]:
     said["%_waiting"] = {name: waiting(name) for name in VARIANTS}
     case = f"Table 1 of {PROFILE}, from nothing"
     made = rows(case, seconds, "plain", unit="min", **said)
-    replicates = [(1, 0), *((each["DRAW"], each["SEED"]) for each in REPLICATES)]
+    replicates = [(1, 0), *REPLICATES]
     with training_forbidden():
         studies = at_hand("table1", PROFILE, PROTOCOL, replicates, methods=METHODS)
         here = [table("table1", study, methods=METHODS)["here"] for study in studies]

@@ -202,11 +202,12 @@ class BaselineSpec(Spec):
 
 
 class ObfuscationSpec(Spec):
-    """Persons blackened or blurred (``obfuscation.OBFUSCATIONS``); whose boxes: a COCO detector's, or stored ones."""
+    """Persons blackened or blurred (``obfuscation.OBFUSCATIONS``); whose boxes: a COCO
+    detector's, stored ones, or those that the table of one's own data marks."""
 
     kind: Literal["obfuscation"] = "obfuscation"
     name: str
-    boxes: Literal["oracle", "coco"]
+    boxes: Literal["oracle", "coco", "marked"]
 
 
 LearnedSpec = InitAnonymizerSpec | AnonymizerSpec | NoiseFeaturesSpec  # what has an f_A
@@ -291,6 +292,7 @@ class Profile(Frozen):
     smaller_f_B: str  # Table 6
     larger_f_B: str
     video_f_B: str  # the spatio-temporal one of Table 3
+    video_f_B_frames: AtLeast1  # of each of the two clips that it compares; "ours"
     temperature: float = Field(0.1, gt=0)  # tau of NT-Xent and MoCo
     both_directions: bool = True  # of NT-Xent; False: Z alone as anchor, as Eq. 5 is printed
     moco_queue: AtLeast1  # "ours", as its momentum
@@ -334,7 +336,7 @@ MINI = Profile(
     decode_once=True,
     action_view=_MINI_VIEW,
     privacy_view=_MINI_VIEW.frames(),
-    width=16,
+    width=8,  # with twice the width a reproduction takes longer than the 75 minutes it may
     f_T="r3d_slim_motion",
     r2plus1d_f_T="r2plus1d_slim_motion",
     mc3_f_T="mc3_slim_motion",
@@ -343,6 +345,7 @@ MINI = Profile(
     smaller_f_B="slim8",
     larger_f_B="slim32",
     video_f_B="r3d_slim",
+    video_f_B_frames=4,  # half of f_T's: two whole clips besides would be two thirds of what f_A computes
     moco_queue=256,
     moco_momentum=0.99,
     boxes="oracle",
@@ -351,13 +354,13 @@ MINI = Profile(
     other_target_f_T="r3d_slim",
     other_target_f_B="slim32",
     precision="bfloat16",
-    init_f_A=Schedule(steps=400, batch=64, lr=3e-3, one_cycle=True),
+    init_f_A=Schedule(steps=800, batch=64, lr=3e-3, one_cycle=True),
     init_f_T=Schedule(steps=300, batch=24, lr=1e-3),
     init_f_B=Schedule(steps=200, batch=24, lr=1e-3),
     minimax=Schedule(steps=500, batch=16, lr=1e-3),
     privacy_batch=64,
     target_action=Schedule(steps=500, batch=24, lr=4e-3, one_cycle=True),
-    target_privacy=Schedule(steps=600, batch=64, lr=2e-3, one_cycle=True),
+    target_privacy=Schedule(steps=800, batch=64, lr=2e-3, one_cycle=True),
     evaluations=4,
     th_A0=0.02,
     th_T0=0.0,
@@ -418,6 +421,7 @@ PAPER = Profile(
     smaller_f_B="mobilenet_v1",
     larger_f_B="resnet50+mobilenet_v1",
     video_f_B="r3d18",
+    video_f_B_frames=16,
     moco_queue=4096,
     moco_momentum=0.999,
     boxes="coco",

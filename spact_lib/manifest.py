@@ -3,9 +3,9 @@
 On disk: a folder with ``manifest.csv`` and, where the order of the classes matters, ``tasks.json``. Columns:
 ``path`` (relative to the root), ``split`` (train, val, test, unused), optional ``start`` and ``end`` (frames
 [start, end), empty = whole file) and ``group``; a task's column is headed ``NAME:single`` (one class name per
-cell) or ``NAME:multi`` (class names joined by ``|``, empty = none); all other columns are kept as extras. One of
-them has a meaning: ``missing_from`` is the split of a row that is "unused" only because its file was not on the disk
-or could not be read.
+cell) or ``NAME:multi`` (class names joined by ``|``, empty = none); all other columns are kept as extras. Two of
+them have a meaning: ``missing_from`` is the split of a row that is "unused" only because its file was not on the disk
+or could not be read, ``persons`` are boxes where persons are (``obfuscation.marked_persons``).
 In memory a task's column is plainly NAME. Training code knows manifests and tasks, never dataset names.
 """
 
@@ -32,6 +32,7 @@ from spact_lib.files import load_json, utf8_lines, write_json
 
 SPLITS = ("train", "val", "test", "unused")
 KINDS = ("single", "multi")
+PERSONS = "persons"
 RESERVED = ("path", "split", "start", "end", "group")
 LEAVE_OUT = "; or leave out all such files: --bad-files skip (of spact prepare, cache or evaluate)"
 
@@ -143,6 +144,11 @@ class Manifest:
             raise unknown_name(f"{column} to leave out", str(value), self.rows.loc[used, column].unique())
         split = np.where(chosen, "test", np.where(used, "train", "unused"))
         return replace(self, rows=self.rows.assign(split=split))
+
+    @property
+    def marks_persons(self) -> bool:
+        """Whether the rows say where persons are."""
+        return PERSONS in self.rows and PERSONS not in self.tasks
 
     @cached_property
     def fingerprint(self) -> str:

@@ -2,7 +2,8 @@
 
 A detector gives boxes (K, 4) of each frame: x0, y0, x1, y1 as fractions of width and height. "coco" is torchvision's
 Faster R-CNN with its official COCO weights (the paper: a COCO YOLO); "oracle" are the actor's boxes that the built-in
-data store, because a COCO detector knows no critters. Blur strengths, threshold and detector are "ours".
+data store, because a COCO detector knows no critters; "marked" are those that the table of one's own data names, for
+its whole row, as for a camera that does not move. Blur strengths, threshold and detector are "ours".
 """
 
 import os
@@ -22,7 +23,7 @@ from torchvision.transforms.v2 import functional as TF
 
 from spact_lib.device import pick_device
 from spact_lib.errors import UserError, unknown_name
-from spact_lib.manifest import Manifest
+from spact_lib.manifest import PERSONS, Manifest
 from spact_lib.video import probe
 
 STRONG, WEAK = 10 / 112, 3 / 112  # standard deviation of the blur, of the frame's short side
@@ -73,13 +74,39 @@ def detector(kind: str, folder: Path, manifest: Manifest) -> Detector:
     """(row, frame numbers within the row (n,), frames uint8 (n, h, w, 3)) -> the boxes of each frame.
 
     Args:
-        kind: "oracle" or "coco".
+        kind: "oracle", "coco" or "marked".
         folder: of the prepared dataset, with boxes.npz for "oracle".
 
     Raises:
-        UserError: the boxes are not stored, or the detector's weights are neither on this machine nor to be had.
+        UserError: the boxes are not stored, what is marked is no box, or the detector's weights are neither on this
+            machine nor to be had.
     """
+    if kind == "marked":
+        boxes = marked_persons(manifest)
+        return lambda row, indices, frames: [boxes[row]] * len(indices)
     return _oracle(folder, manifest) if kind == "oracle" else coco()
+
+
+def marked_persons(manifest: Manifest) -> list[np.ndarray]:
+    """The boxes (K, 4) of each row, by its column ``persons``: "x0 y0 x1 y1" as fractions of width and height, boxes
+    joined by "|", empty where nobody is.
+
+    Raises:
+        UserError: what is no box; names the row's file.
+    """
+    found = []
+    for path, cell in zip(manifest.rows["path"], manifest.rows[PERSONS].fillna(""), strict=True):
+        try:
+            boxes = np.array([part.split() for part in cell.split("|") if part.strip()], float).reshape(-1, 4)
+        except ValueError:
+            boxes = np.full((1, 4), np.nan)
+        if not ((0 <= boxes) & (boxes <= 1)).all() or not (boxes[:, :2] < boxes[:, 2:]).all():
+            raise UserError(
+                f"{PERSONS} of {path} in dataset {manifest.name!r} is {cell!r}; write boxes as x0 y0 x1 y1, from 0 "
+                '(left, top) to 1, joined by "|"'
+            )
+        found.append(boxes)
+    return found
 
 
 def _oracle(folder: Path, manifest: Manifest) -> Detector:

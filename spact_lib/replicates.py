@@ -21,7 +21,7 @@ from spact_lib.footnotes import FAULTS, distinct, faults
 from spact_lib.metrics import headline
 from spact_lib.notebooks import digest
 from spact_lib.results import training_forbidden
-from spact_lib.study import METHODS, Study, open_study
+from spact_lib.study import METHODS, TABLES, Study, open_study
 from spact_lib.tables import keep_used, label, trained_parts
 
 log = logging.getLogger(__name__)
@@ -34,6 +34,7 @@ SETTINGS: dict[str, tuple[str, dict[str, str]]] = {
     "other_targets": ("ucf101_vispr1", {"action": "action", "privacy": "privacy"}),
 }
 REPLICATES = ([101, 1], [102, 2], [103, 3], [104, 4], [105, 5])  # (draw, seed): never looked at while tuning
+ABLATIONS = 3  # of these run the ablations, too
 TARGET_SEEDS = (0, 1)  # averaged
 # The order in which verdicts are reached: first what costs least and serves the most.
 ORDER = ("K1", "K2", "K8", "K7", "K3", "K4", "K6", "K9", "K12", "K10", "K11", "K13", "K14", "K5")
@@ -52,15 +53,29 @@ def cells(condition: Effect) -> list[Cell]:
     return list(asked)
 
 
+def place(replicate: Sequence[int]) -> int:
+    """Of a replicate in ``REPLICATES``; any other one counts as the first."""
+    return REPLICATES.index(list(replicate)) if list(replicate) in REPLICATES else 0
+
+
 def asks(claim: Claim, replicate: Sequence[int]) -> list[Cell]:
     """The scores that a claim needs of a replicate: none of the fourth and fifth where three are enough."""
-    place = REPLICATES.index(list(replicate)) if list(replicate) in REPLICATES else 0
-    return [cell for each in claim.conditions.values() for cell in cells(each)] if place < claim.replicates else []
+    enough = place(replicate) >= claim.replicates
+    return [] if enough else [cell for each in claim.conditions.values() for cell in cells(each)]
+
+
+def shown(replicate: Sequence[int]) -> list[Cell]:
+    """All scores of Tables 1 to 6, which are averaged over the replicates that run the ablations."""
+    if place(replicate) >= ABLATIONS:
+        return []
+    settings = {name: "novel" if name == "table2" else "known" for name in TABLES}
+    return [(settings[name], row, role) for name in TABLES for row in TABLES[name] for role in ("action", "privacy")]
 
 
 def wanted(replicate: Sequence[int]) -> list[Cell]:
-    """The scores that all claims need of a replicate (draw, seed), in the order of ``ORDER``."""
-    return list(dict.fromkeys(cell for name in ORDER for cell in asks(CLAIMS[name], replicate)))
+    """The scores that all claims and the tables need of a replicate (draw, seed), in the order of ``ORDER``."""
+    asked = [cell for name in ORDER for cell in asks(CLAIMS[name], replicate)]
+    return list(dict.fromkeys([*asked, *shown(replicate)]))
 
 
 def studies(profile: Profile, draw: int, seed: int, target_seeds: Iterable[int] = TARGET_SEEDS) -> dict[str, Study]:
@@ -153,7 +168,7 @@ def chosen(draws: Sequence[int]) -> list[list[int]]:
 
 
 def make(profile_name: str, replicates: Sequence[Sequence[int]]) -> list[str]:
-    """Train what the claims ask of replicates: claim by claim in ``ORDER``, each over all replicates.
+    """Train what the claims ask of replicates: claim by claim in ``ORDER``, each over all replicates; then the tables.
 
     What another process is making is left for later.
 
@@ -162,6 +177,7 @@ def make(profile_name: str, replicates: Sequence[Sequence[int]]) -> list[str]:
     """
     opened = {tuple(pair): studies(named_profile(profile_name), *pair) for pair in replicates}
     asked = [(pair, cell) for name in ORDER for pair in opened for cell in asks(CLAIMS[name], pair)]
+    asked += [(pair, cell) for pair in opened for cell in shown(pair)]
     items = [(opened[pair][cell[0]], pair, cell) for pair, cell in dict.fromkeys(asked) if cell[0] in opened[pair]]
     failed = []
 

@@ -36,10 +36,10 @@ from spact_lib.experiments import Artifact, Store, manifest_of, unfolded
 from spact_lib.frame_sampling import FRAME_SAMPLERS
 from spact_lib.networks.action import refuse_unknown
 from spact_lib.networks.privacy import encoder_names
-from spact_lib.obfuscation import refuse_without_weights
+from spact_lib.obfuscation import marked_persons, refuse_without_weights
 from spact_lib.paths import runs_root
 from spact_lib.plain import plain
-from spact_lib.protocols import Protocol, Role, data_spec, is_own
+from spact_lib.protocols import MARKED, Protocol, Role, data_spec, is_own
 from spact_lib.protocols import protocol as named_protocol
 from spact_lib.video import letterbox
 
@@ -109,7 +109,7 @@ class LearnedMethod:
             sampler=self.sampler,
             task=study.protocol.privacy.task if BRANCHES[self.loss].needs_labels else None,
             batch=profile.privacy_batch,
-            n_frames=profile.action_view.n_frames if self.f_B == "video" else 1,
+            n_frames=profile.video_f_B_frames if self.f_B == "video" else 1,
             **settings.get(self.loss, {}),
         )
 
@@ -276,10 +276,13 @@ class Study:
         return self._data[role.dataset]
 
     @property
-    def boxes(self) -> Literal["oracle", "coco"]:
-        """Who says where persons are: the profile's choice; in one's own data, which store no boxes, the detector."""
-        own = any(is_own(role.dataset) for role in self.protocol.roles)
-        return "coco" if own else self.profile.boxes
+    def boxes(self) -> Literal["oracle", "coco", "marked"]:
+        """Who says where persons are: the profile's choice; in one's own data their table, where it does, else the
+        detector."""
+        own = [self.data(role) for role in self.protocol.roles if is_own(role.dataset)]
+        if not own:
+            return self.profile.boxes
+        return "marked" if all(data.fingerprint.endswith(MARKED) for data in own) else "coco"
 
     @cached_property
     def init_f_A(self) -> InitAnonymizerSpec:
@@ -301,15 +304,19 @@ class Study:
 
         Raises:
             UserError: an unknown method; an f_B that its loss cannot take; persons to be found without the detector's
-                weights.
+                weights; persons marked by what is no box.
         """
         for name in methods:
             if name not in METHODS:
                 raise unknown_name("method", name, METHODS)
             if isinstance(METHODS[name], LearnedMethod):
                 METHODS[name].check(self)
-            if METHODS[name] == "obfuscation" and self.boxes == "coco" and not self.store.read_only:
-                refuse_without_weights()
+            if METHODS[name] == "obfuscation" and not self.store.read_only:
+                if self.boxes == "coco":
+                    refuse_without_weights()
+                if self.boxes == "marked":
+                    for role in self.protocol.roles:
+                        marked_persons(manifest_of(self.data(role)))
 
     def _learned(self, name: str) -> LearnedMethod:
         learned = METHODS.get(name)

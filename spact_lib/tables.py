@@ -71,7 +71,7 @@ TRAINED = ("init_f_A", "init_f_T", "init_f_B", "anonymizer", "noise_features", "
 
 def label(method: str, boxes: str = "") -> str:
     """A method's name for readers; that persons were not found but known (``ObfuscationSpec.boxes``) is said."""
-    return LABELS.get(method, method) + " (oracle boxes)" * (boxes == "oracle")
+    return LABELS.get(method, method) + (f" ({boxes} boxes)" if boxes in ("oracle", "marked") else "")
 
 
 def labelled(study: Study, methods: Iterable[str]) -> dict[str, Method]:

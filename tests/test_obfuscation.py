@@ -109,6 +109,44 @@ def test_ones_own_videos_are_obfuscated_where_the_detector_sees_persons(
     assert (shown["black"][0, 5:15, 3:15] == 0).all() and np.array_equal(shown["black"][0, 15:], shown["raw"][0, 15:])
 
 
+def with_persons(tiny_csv: Path, *cells: str) -> Path:
+    """The table with persons marked in its first rows, and nobody in the others."""
+    header, *lines = tiny_csv.read_text().splitlines()
+    marks = [*cells, *[""] * (len(lines) - len(cells))]
+    table = tiny_csv.with_name("with_persons.csv")
+    table.write_text("\n".join([f"{header},persons", *(f"{a},{b}" for a, b in zip(lines, marks, strict=True))]) + "\n")
+    return table
+
+
+def test_ones_own_videos_are_obfuscated_where_their_table_marks_persons(tiny_csv: Path, tmp_path: Path) -> None:
+    table = with_persons(tiny_csv, "0.1 0.25 0.5 0.75 | 0.8 0 1 1")
+    quick = Schedule(steps=1, batch=2, lr=1e-3)
+    settings = profile("mini", target_action=quick, target_privacy=quick, evaluations=1)
+    study = Study(settings, protocol(f"{table}:action/attributes"), Store(tmp_path / "store", read_only=False))
+    method = study.method("obf_blackening")
+    assert method.boxes == "marked"
+    shown = released(study, {"raw": study.method("raw"), "black": method}, study.protocol.action, [0, 1])
+    raw, black = shown["raw"][0], shown["black"][0]
+    height, width = raw.shape[:2]
+    inside = mask([np.array([[0.1, 0.25, 0.5, 0.75], [0.8, 0, 1, 1]])], height, width)[0, 0].bool().numpy()
+    assert (black[inside] == 0).all() and np.array_equal(black[~inside], raw[~inside])
+    assert np.array_equal(shown["black"][1], shown["raw"][1])  # nobody is marked there
+    found = tables.table("table1", study, methods=["raw", "obf_blackening"])
+    assert list(found["boxes"]) == ["", "marked"] * 3
+    assert tables.label("obf_blackening", "marked") == "Obf-Blackening (marked boxes)"
+    # Where neither table nor videos are, the committed catalogue still tells whose boxes they were.
+    assert study.data(study.protocol.action).fingerprint.endswith("+persons")
+
+
+@pytest.mark.parametrize("cell", ["3", "0 0 1", "0 0 1 x", "0.5 0 0.4 1", "0 0 1 1.2", "nan 0 1 1"])
+def test_what_is_no_box_is_refused_before_anything_is_made(tiny_csv: Path, tmp_path: Path, cell: str) -> None:
+    store = Store(tmp_path / "store", read_only=False)
+    study = Study(profile("mini"), protocol(f"{with_persons(tiny_csv, cell)}:action/attributes"), store)
+    with pytest.raises(UserError, match=f"^persons of .* in dataset 'with_persons' is '{cell}'; write boxes as x0 y0"):
+        tables.table("table1", study, methods=["raw", "obf_blackening"])
+    assert not store.root.exists()
+
+
 def test_persons_of_a_detector_become_boxes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(obfuscation, "fasterrcnn_mobilenet_v3_large_320_fpn", lambda weights: Network())
     find = obfuscation.detector("coco", Path("nowhere"), None)

@@ -81,6 +81,7 @@ def test_one_draw_is_made_alone_and_its_records_are_a_file(
     known = protocol(own)
     monkeypatch.setattr(replicates, "SETTINGS", {"known": (own, {"action": "action", "privacy": "privacy"})})
     monkeypatch.setattr(replicates, "ORDER", ("K1", "K7"))
+    monkeypatch.setattr(replicates, "TABLES", {"table3": {"raw": "", "identity": ""}})
     monkeypatch.setattr(replicates, "open_study", opened)
     monkeypatch.setattr(reproduce, "draw_data", lambda *which: made.append(which))
     monkeypatch.setattr(reproduce, "run_notebook", lambda path, copy, *rest, **how: shown.append(copy))
@@ -92,10 +93,11 @@ def test_one_draw_is_made_alone_and_its_records_are_a_file(
         times.append([path.stat().st_mtime_ns for path in records])
     assert times[0] == times[1]
     assert made == [("smoke", 103)] * 2 and shown[0] == tmp_path / "notebooks" / "smoke" / "12_claims.ipynb"
-    # Two seeds: f'_T of raw and SPAct, the choice of omega among them; f'_B of identity and of the row without f_B.
-    assert len([path for path in records if path.parts[-3] == "target"]) == 8
+    # Two seeds: f'_T of raw and SPAct, the choice of omega among them; f'_B of identity and of the row without f_B; for
+    # the table, which shows both of a row, f'_B of raw and f'_T of identity.
+    assert len([path for path in records if path.parts[-3] == "target"]) == 12
     ((studies, scores),) = replicates.gather(TINY, [[103, 3]])
-    assert set(scores.cells) == set(replicates.wanted([103, 3])) and len(scores.cells) == 4
+    assert set(scores.cells) == set(replicates.wanted([103, 3])) and len(scores.cells) == 6
     for condition in (each for name in ("K1", "K7") for each in CLAIMS[name].conditions.values()):
         assert isinstance(condition.effect(scores), float)
     kept = replicates.keep(studies)
