@@ -31,18 +31,21 @@ PAUSE = 1.0  # seconds, while others are making everything that is left
 ENDING = 10.0  # seconds that a process has to end itself
 
 
-def rows() -> list[tuple[str, str]]:
-    """(protocol, method) of the tables that the committed notebooks train by default: of the first table, so that it is
-    there soon; then from the last one on, towards the notebooks, which come from the front. Of each table the learned
-    rows, which take longest, before the others.
-
-    ``spact.trains`` in the notebooks' metadata: table -> protocols.
-    """
+def tables() -> list[tuple[str, str]]:
+    """(table, protocol) that the committed notebooks train by default: ``spact.trains`` in their metadata."""
     shown = [item for path in committed_notebooks() for item in about(path).get("trains", {}).items()]
+    return [(table, protocol) for table, protocols in shown for protocol in protocols]
+
+
+def rows() -> list[tuple[str, str]]:
+    """(protocol, method) of these tables: of the first one, so that it is there soon; then from the last one on,
+    towards the notebooks, which come from the front. Of each table the learned rows, which take longest, before the
+    others."""
+    shown = tables()
     found: dict[tuple[str, str], None] = {}
-    for table, protocols in (*shown[:1], *reversed(shown[1:])):
+    for table, protocol in (*shown[:1], *reversed(shown[1:])):
         learned_first = sorted(TABLES[table], key=lambda row: not isinstance(METHODS[row], LearnedMethod))
-        found |= dict.fromkeys((protocol, row) for protocol in protocols for row in learned_first)
+        found |= dict.fromkeys((protocol, row) for row in learned_first)
     return list(found)
 
 

@@ -118,7 +118,10 @@ class Claim:
     expected: str = ""  # what is known beforehand about testing it on mini
 
 
-LABEL_FREE = ("identity", "downsample_2x", "downsample_4x", "obf_blackening", "obf_strong_blur", "obf_weak_blur")
+LABEL_FREE = (
+    "identity", "downsample_2x", "downsample_4x", "obf_blackening", "obf_strong_blur", "obf_weak_blur",
+    "noise_features",
+)  # fmt: skip
 ORDERED = ("raw", "identity", "downsample_2x", "downsample_4x", "supervised", "spact")  # whose order K14 compares
 TIE = 2.0  # points
 

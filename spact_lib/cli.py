@@ -144,8 +144,8 @@ def cache(args: argparse.Namespace) -> int:
 def reproduce(args: argparse.Namespace) -> int:
     """Data, all notebooks in order, summary. What is finished is found in the store, not computed again.
 
-    With --full, then the sweeps and replicates of ``notebooks.FULL`` and the claims' runs, for hours, and the notebooks
-    once more over them.
+    With --full, then what ``notebooks.FULL`` lists and the claims' runs, for hours, and the notebooks once more over
+    them.
     """
     from spact_lib import config
     from spact_lib.reproduce import run_all
@@ -472,7 +472,7 @@ def parser() -> argparse.ArgumentParser:
             verb.add_argument("--draw", type=int, nargs="*", default=[], help="101 to 105 (default: all of them)")
         if function is reproduce:
             verb.add_argument(
-                "--full", action="store_true", help="then also sweeps, replicates, the claims' runs: hours"
+                "--full", action="store_true", help="then also sweeps, further rows, the claims' runs: hours"
             )
             verb.add_argument("--until", metavar="NOTEBOOK", help="stop after it: 04 has the first table")
             verb.add_argument("--plan", action="store_true", help="train nothing: list all runs, cost, what is missing")

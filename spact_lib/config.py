@@ -352,7 +352,7 @@ MINI = Profile(
     target_f_T="r3d_slim_motion",
     target_f_B="slim16",
     other_target_f_T="r3d_slim",
-    other_target_f_B="slim32",
+    other_target_f_B="slim8",  # smaller, as on paper
     precision="bfloat16",
     init_f_A=Schedule(steps=800, batch=64, lr=3e-3, one_cycle=True),
     init_f_T=Schedule(steps=300, batch=24, lr=1e-3),
@@ -386,6 +386,7 @@ SMOKE = MINI.model_copy(
         "smaller_f_B": "slim4",
         "larger_f_B": "slim16",
         "target_f_B": "slim8",
+        "other_target_f_B": "slim16",
         "init_f_A": Schedule(steps=6, batch=16, lr=1e-3),
         "init_f_T": Schedule(steps=4, batch=8, lr=1e-3),
         "init_f_B": Schedule(steps=4, batch=8, lr=1e-3),

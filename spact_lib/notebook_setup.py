@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -22,7 +23,7 @@ from spact_lib.attention import attention
 from spact_lib.config import AnonymizerSpec, Profile
 from spact_lib.config import profile as named_profile
 from spact_lib.device import environment
-from spact_lib.errors import UserError
+from spact_lib.errors import UserError, missing_left_out
 from spact_lib.experiments import Artifact, snapshot_frames, uninformative_loss
 from spact_lib.footnotes import FAULTS, left_out
 from spact_lib.notebooks import in_name
@@ -164,6 +165,23 @@ def further_rows(
         )
     kept += _suffix(study, TABLE_PROTOCOLS.get(name, ("ucf101_vispr1",))[0])
     return _kept(name, here, kept, methods=[*beside, *shown], metrics=metrics) if shown else None
+
+
+def other_targets(name: str, study: Study, *, train: bool) -> pd.DataFrame | None:
+    """A table as the profile's other f'_T and f'_B read it (claim K14), of the same anonymizers; written and kept like
+    ``replicated_table``.
+
+    Args:
+        train: also train what is missing; else None is returned where something is.
+    """
+    p, here = study.profile, study if train else tables.reading(study)
+    with nullcontext() if train else missing_left_out():
+        other = here.read_by(p.other_target_f_T, p.other_target_f_B, TABLES[name])
+        found = _kept(name, other, f"other_targets{_suffix(study, 'ucf101_vispr1')}")
+        print(f"f'_T: {p.other_target_f_T} in place of {p.target_f_T}; f'_B: {p.other_target_f_B}, not {p.target_f_B}")
+        return found
+    print("not run: targets of other architectures (spact reproduce --full)")
+    return None
 
 
 def _suffix(study: Study, default: str) -> str:

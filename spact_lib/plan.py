@@ -15,6 +15,8 @@ import pandas as pd
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from spact_lib.action_losses import ACTION_LOSSES
+from spact_lib.ahead import tables
 from spact_lib.branches import BRANCHES
 from spact_lib.config import (
     AnonymizerSpec,
@@ -25,6 +27,7 @@ from spact_lib.config import (
     InitAnonymizerSpec,
     InitPrivacySpec,
     Method,
+    NoiseFeaturesSpec,
     ObfuscationSpec,
     Profile,
     ReleaseSpec,
@@ -122,12 +125,17 @@ def cost(spec: Spec) -> float | None:
     if isinstance(spec, AnonymizerSpec):
         videos = spec.schedule.batch
         frames, f_B = _privacy_branch(spec.f_B, videos)
-        f_A = (videos * spec.f_A.view.n_frames + frames) * _f_A(spec.f_A)
-        auxiliary = videos * _f_T(spec.f_T) + f_B
-        step1, step2 = 3 * f_A + 2 * auxiliary, f_A + (3 if spec.update_f_B else 1) * f_B + 3 * (auxiliary - f_B)
-        return spec.schedule.steps * (step1 + step2)
+        clips = videos * (1 + len(ACTION_LOSSES[spec.action_loss.loss].further))
+        of_frames, f_T = frames * _f_A(spec.f_A), clips * _f_T(spec.f_T)
+        f_A = clips * spec.f_A.view.n_frames * _f_A(spec.f_A) + of_frames
+        step1 = 3 * f_A + 2 * (f_T + f_B)
+        step2 = f_A + 3 * f_T + (3 if spec.update_f_B else 1) * f_B
+        return spec.schedule.steps * (step1 + step2 + (spec.f_B_steps - 1) * (of_frames + 3 * f_B))
+    if isinstance(spec, NoiseFeaturesSpec):
+        once = spec.f_A.view.n_frames * _f_A(spec.f_A) + _f_T(spec.f_T)
+        return 3 * spec.schedule.steps * spec.schedule.batch * once
     if isinstance(spec, ReleaseSpec):
-        if not isinstance(spec.method, InitAnonymizerSpec | AnonymizerSpec):
+        if not isinstance(spec.method, InitAnonymizerSpec | AnonymizerSpec | NoiseFeaturesSpec):
             return 0.0
         start = spec.method if isinstance(spec.method, InitAnonymizerSpec) else spec.method.f_A
         side, frames = spec.frames.stored_side, _frames(spec.frames.data)
@@ -200,29 +208,39 @@ def plan(profile: Profile, full: bool = False) -> tuple[list[PlannedRun], list[s
     planned, because what they are is only known after training.
 
     Args:
-        full: with the further rows that notebooks 04 and 05 train with ``--full``.
+        full: with the further columns and rows that notebooks 04 and 05 train with ``--full``.
     """
     runs: dict[str, PlannedRun] = {}
     unknown: dict[str, None] = {}
+    for table, protocol, methods in planned_rows(full):
+        study = _planned_study(profile, named_protocol(protocol))
+        for method in methods:
+            try:
+                specs = list(asked(study, method))
+            except NotTrainedError:
+                unknown[f"{table}, {protocol}: {method}"] = None
+                continue
+            for spec in (part for whole in specs for part in _parts(whole)):
+                if _makes_nothing(spec, profile):
+                    continue
+                if spec.key() not in runs:
+                    done = (study.store.folder(spec) / "record.json").exists()
+                    runs[spec.key()] = PlannedRun(spec, method, cost(spec), done)
+                if table not in runs[spec.key()].tables:
+                    runs[spec.key()].tables.append(table)
+    return list(runs.values()), list(unknown)
+
+
+def planned_rows(full: bool) -> list[tuple[str, str, list[str]]]:
+    """(table, protocol, methods) that a reproduction trains, or with ``full`` that it trains for the tables."""
+    if not full:
+        return [(table, protocol, list(TABLES[table])) for table, protocol in tables()]
+    found = []
     for table, methods in TABLES.items():
         further = TABLE_EXTRAS.get(table, {}) | (CHOICES if table == "table1" else {})
         for k, protocol in enumerate(TABLE_PROTOCOLS.get(table, ("ucf101_vispr1",))):
-            study = _planned_study(profile, named_protocol(protocol))
-            for method in [*methods, *(further if full and k == 0 else ())]:
-                try:
-                    specs = list(asked(study, method))
-                except NotTrainedError:
-                    unknown[f"{table}, {protocol}: {method}"] = None
-                    continue
-                for spec in (part for whole in specs for part in _parts(whole)):
-                    if _makes_nothing(spec, profile):
-                        continue
-                    if spec.key() not in runs:
-                        done = (study.store.folder(spec) / "record.json").exists()
-                        runs[spec.key()] = PlannedRun(spec, method, cost(spec), done)
-                    if table not in runs[spec.key()].tables:
-                        runs[spec.key()].tables.append(table)
-    return list(runs.values()), list(unknown)
+            found.append((table, protocol, [*methods, *(further if k == 0 else ())]))
+    return found
 
 
 def asked(study: Study, method: str) -> Iterator[Spec]:
@@ -354,7 +372,12 @@ def text(profile: Profile, full: bool = False) -> tuple[str, pd.DataFrame]:
         f"# Plan of profile {profile.name}: {len(runs)} runs, {len(runs) - len(todo)} of them done",
         "",
         "One seed (and draw) of every table. Upper bound: omega is chosen by training, so the whole grid is listed, "
-        "and the smallest omega stands for the chosen one. A run is listed once, whatever tables share it.",
+        "and the smallest omega stands for the chosen one. A run is listed once, whatever tables share it. "
+        + (
+            "Not listed: Figure 4's further omegas, other architectures, attackers, the claims' replicates."
+            if full
+            else "With --full, also the tables' further columns and rows."
+        ),
         "",
         *markdown([list(table.columns), *table.to_numpy().tolist()]),
         "",

@@ -55,7 +55,7 @@ def notebook_map() -> str:
         rows.append([item, link, f"`spact run {notebook.stem[:2]}`", notebook.name, hardware])
     rows.append(["", "drawing the data", "`spact prepare mini --draw 1`", "data", hardware])
     rows.append(["", "**everything, in order**", "`make reproduce`", "total", hardware])
-    rows.append(["", "then sweeps, further replicates, the claims' runs", "`spact reproduce --full`", "full", hardware])
+    rows.append(["", "then sweeps, further rows, the claims' replicates", "`spact reproduce --full`", "full", hardware])
     for row in rows[1:]:
         row[3:] = [f"{minutes[row[3]]:.1f}", hardware] if row[3] in minutes else ["not measured yet", ""]
     return "\n".join(markdown(rows))

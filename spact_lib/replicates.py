@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from spact_lib.ahead import whatever_is_free
+from spact_lib.ahead import tables, train, whatever_is_free
 from spact_lib.claims import CLAIMS, Cell, Claim, Effect, Scores
 from spact_lib.config import Profile
 from spact_lib.config import profile as named_profile
@@ -22,7 +22,7 @@ from spact_lib.metrics import headline
 from spact_lib.notebooks import digest
 from spact_lib.results import training_forbidden
 from spact_lib.study import METHODS, TABLES, Study, open_study
-from spact_lib.tables import keep_used, label, trained_parts
+from spact_lib.tables import keep_used, label, table, trained_parts
 
 log = logging.getLogger(__name__)
 
@@ -64,18 +64,19 @@ def asks(claim: Claim, replicate: Sequence[int]) -> list[Cell]:
     return [] if enough else [cell for each in claim.conditions.values() for cell in cells(each)]
 
 
-def shown(replicate: Sequence[int]) -> list[Cell]:
-    """All scores of Tables 1 to 6, which are averaged over the replicates that run the ablations."""
-    if place(replicate) >= ABLATIONS:
-        return []
-    settings = {name: "novel" if name == "table2" else "known" for name in TABLES}
-    return [(settings[name], row, role) for name in TABLES for row in TABLES[name] for role in ("action", "privacy")]
-
-
 def wanted(replicate: Sequence[int]) -> list[Cell]:
-    """The scores that all claims and the tables need of a replicate (draw, seed), in the order of ``ORDER``."""
-    asked = [cell for name in ORDER for cell in asks(CLAIMS[name], replicate)]
-    return list(dict.fromkeys([*asked, *shown(replicate)]))
+    """The scores that all claims need of a replicate (draw, seed), in the order of ``ORDER``."""
+    return list(dict.fromkeys(cell for name in ORDER for cell in asks(CLAIMS[name], replicate)))
+
+
+def table_studies(profile: Profile, draw: int, seed: int) -> dict[str, Study]:
+    """Table -> study, with the profile's own target seeds, for the tables that notebooks train by default: these are
+    averaged over the replicates that run the ablations. As ``studies`` leaves out what is not at hand."""
+    found = {}
+    for name, protocol in tables() if place((draw, seed)) < ABLATIONS else ():
+        with missing_left_out():
+            found[name] = open_study(profile.name, draw=draw, seed=seed, protocol=protocol)
+    return found
 
 
 def studies(profile: Profile, draw: int, seed: int, target_seeds: Iterable[int] = TARGET_SEEDS) -> dict[str, Study]:
@@ -131,12 +132,20 @@ def collect(replicate: Mapping[str, Study], asked: Iterable[Cell]) -> Scores:
 def gather(
     profile: Profile, replicates: Iterable[Sequence[int]] = REPLICATES, target_seeds: Iterable[int] = TARGET_SEEDS
 ) -> list[tuple[dict[str, Study], Scores]]:
-    """The studies and scores of each replicate (draw, seed), from finished or committed records: nothing is trained."""
+    """The studies and scores of each replicate (draw, seed), from finished or committed records: nothing is trained.
+
+    The studies of ``table_studies`` are among them, so that the records of their tables are kept, too.
+    """
     with training_forbidden():
         found = []
         for draw, seed in replicates:
             replicate = studies(profile, draw, seed, target_seeds)
-            found.append((replicate, collect(replicate, wanted((draw, seed)))))
+            scores = collect(replicate, wanted((draw, seed)))
+            of_tables = table_studies(profile, draw, seed)
+            for name, study in of_tables.items():
+                with missing_left_out():
+                    table(name, study)
+            found.append((replicate | of_tables, scores))
         return found
 
 
@@ -175,15 +184,24 @@ def make(profile_name: str, replicates: Sequence[Sequence[int]]) -> list[str]:
     Returns:
         What failed, a sentence each; all else is made.
     """
-    opened = {tuple(pair): studies(named_profile(profile_name), *pair) for pair in replicates}
+    profile = named_profile(profile_name)
+    opened = {tuple(pair): studies(profile, *pair) for pair in replicates}
     asked = [(pair, cell) for name in ORDER for pair in opened for cell in asks(CLAIMS[name], pair)]
-    asked += [(pair, cell) for pair in opened for cell in shown(pair)]
     items = [(opened[pair][cell[0]], pair, cell) for pair, cell in dict.fromkeys(asked) if cell[0] in opened[pair]]
+    for pair in opened:
+        items += [
+            (study, pair, (name, row, target))
+            for name, study in table_studies(profile, *pair).items()
+            for row in TABLES[name]
+            for target in study.protocol.targets
+        ]
     failed = []
 
     def one(item: tuple[Study, tuple[int, int], Cell]) -> None:
-        _, pair, cell = item
+        study, pair, cell = item
         try:
+            if cell[0] in TABLES:
+                return train((study, *cell[1:]))
             value = score(opened[pair], cell)
             if multiprocessing.parent_process() is None:  # what others made is found here, too, and told once
                 log.info("claims: draw %d, seed %d, %s: %.1f", *pair, " ".join(cell), value)

@@ -392,6 +392,14 @@ class Study:
             )
         return self._omegas[method]
 
+    def read_by(self, f_T: str, f_B: str, methods: Iterable[str]) -> "Study":
+        """The same anonymizers of ``methods``, their omegas chosen as here, read by targets of other architectures."""
+        other = replace(self, profile=self.profile.model_copy(update={"target_f_T": f_T, "target_f_B": f_B}))
+        for name in methods:
+            if isinstance(METHODS[name], LearnedMethod):
+                other._omegas[name] = self.choose_omega(name)[0], {}
+        return other
+
     def choose_sigma(self) -> tuple[NoiseFeaturesSpec, dict[float, float]]:
         """Noise-features with the sigma that the rule of ``choose_omega`` takes, and what was tried."""
         return self._strongest(self.profile.sigmas, self.noise_features)

@@ -24,7 +24,7 @@ from spact_lib.metrics import headline, headline_name
 from spact_lib.paper import relative_drop, reported, reported_drop
 from spact_lib.paths import runs_root
 from spact_lib.protocols import Column, Target
-from spact_lib.results import keep_records
+from spact_lib.results import keep_records, training_forbidden
 from spact_lib.study import METHODS, TABLE_EXTRAS, TABLES, LearnedMethod, Study, open_study
 
 LABELS = {
@@ -165,9 +165,10 @@ def column_means(
 def _method_rows(table: str, study: Study, name: str, metrics: Mapping[str, str]) -> pd.DataFrame:
     """The rows of one method in one replicate, without drops."""
     method, seeds = study.method(name), study.profile.target_seeds
+    tried: dict[str, Spec] = {}
+    for candidate in study.tried(name):  # what choosing omega cost belongs to the row, a collapse of another omega not
+        tried |= trained_parts(study.choice_spec(candidate))
     specs: dict[str, Spec] = {}
-    for candidate in study.tried(name):  # what choosing omega cost belongs to the row
-        specs |= trained_parts(study.choice_spec(candidate))
     rows = {}
     for target, asked in study.protocol.targets.items():
         for seed in seeds:
@@ -181,7 +182,7 @@ def _method_rows(table: str, study: Study, name: str, metrics: Mapping[str, str]
                 "paper": _paper_row(reported, table, name, column.paper, metric),
                 "paper drop": _paper_row(reported_drop, table, name, column.paper, metric),
             }
-    records = {key: study.store.run(spec).record for key, spec in specs.items()}
+    records = {key: study.store.run(spec).record for key, spec in (tried | specs).items()}
     found = pd.DataFrame.from_dict(rows, orient="index", dtype=float)
     found.index = pd.MultiIndex.from_tuples(rows, names=["metric", "method"])
     return found.assign(
@@ -256,10 +257,11 @@ def at_hand(
         changes: as for ``open_study``.
     """
     found = []
-    for draw, seed in replicates:
-        with missing_left_out():
-            found.append(reading(open_study(profile, draw=draw, seed=seed, protocol=protocol, **changes), root))
-    return [study for study in found if is_at_hand(name, study, methods=methods)]
+    with training_forbidden():  # so that committed records do where a replicate's data are not
+        for draw, seed in replicates:
+            with missing_left_out():
+                found.append(reading(open_study(profile, draw=draw, seed=seed, protocol=protocol, **changes), root))
+        return [study for study in found if is_at_hand(name, study, methods=methods)]
 
 
 def omega_curve(study: Study, omegas: Iterable[float], *, train: bool = False, method: str = "spact") -> pd.DataFrame:

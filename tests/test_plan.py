@@ -58,6 +58,7 @@ def test_the_plan_is_what_a_run_makes(tiny_csv: Path, place: Path, monkeypatch: 
     name = f"{tiny_csv}:action/attributes"
     monkeypatch.setattr(plan, "TABLES", {"table1": ROWS})
     monkeypatch.setattr(plan, "TABLE_PROTOCOLS", {"table1": (name,)})
+    monkeypatch.setattr(plan, "tables", lambda: [("table1", name)])
     runs, unknown = plan.plan(TINY)
     assert not place.exists() and unknown == []  # nothing was made
     assert all(run.flop is not None and not run.done for run in runs)
@@ -72,13 +73,15 @@ def test_the_plan_is_what_a_run_makes(tiny_csv: Path, place: Path, monkeypatch: 
     assert all(run.done for run in plan.plan(TINY)[0])
     further = [run for run in plan.plan(TINY, full=True)[0] if not run.done]
     assert {run.method for run in further} == set(TABLE_EXTRAS["table1"]) | set(CHOICES)
-    assert all(run.flop is not None for run in further)
+    free = {"frames", "init_f_A", "init_f_T", "baseline"}
+    learned = [run for run in further if run.spec.kind not in ("release", *free)]
+    assert all(run.flop > 0 for run in learned) and all(run.flop is not None for run in further)
     assert "0 EFLOP" in plan.text(TINY)[0]
 
 
 def test_nothing_is_there(place: Path, capsys: pytest.CaptureFixture) -> None:
     with pytest.raises(SystemExit) as stop:
-        cli.main(["reproduce", "--profile", "paper", "--plan"])
+        cli.main(["reproduce", "--profile", "paper", "--plan", "--full"])
     out = capsys.readouterr().out
     assert stop.value.code == 0 and [path.name for path in place.iterdir()] == ["plan-paper.csv"]
     for part in (
@@ -98,6 +101,7 @@ def test_nothing_is_there(place: Path, capsys: pytest.CaptureFixture) -> None:
 def test_annotations_without_media(shared_data: Path, place: Path) -> None:
     paper = profile("paper")
     before = {run.spec.key() for run in plan.plan(paper)[0]}
+    assert {data.name for run in plan.plan(paper)[0] for data in plan._data(run.spec)} == {"ucf101", "vispr", "hmdb51"}
     folder = shared_data / "annotations" / "ucf101"
     data_prep.prepare("ucf101", place / "empty", place / "data" / "official", lists=folder)
     runs = plan.plan(paper)[0]

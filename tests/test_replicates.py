@@ -11,11 +11,12 @@ from spact_lib.config import Schedule, profile
 from spact_lib.errors import UserError
 from spact_lib.experiments import Artifact, NotTrainedError, Store
 from spact_lib.protocols import protocol
-from spact_lib.study import Study
+from spact_lib.study import TABLES, Study
+from spact_lib.tables import table
 
 QUICK = Schedule(steps=2, batch=4, lr=1e-3)
 TINY = profile(
-    "smoke", target_seeds=(0, 1), evaluations=1,
+    "smoke", target_seeds=(0, 1), evaluations=1, omegas=(0.5, 0.25),
     **dict.fromkeys(("init_f_A", "init_f_T", "init_f_B", "minimax", "target_action", "target_privacy"), QUICK),
 )  # fmt: skip
 
@@ -39,7 +40,7 @@ def test_scores_are_read_through_one_anonymizer(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setattr(Store, "run", canned)
     monkeypatch.setenv("SPACT_READ_ONLY", "1")
     found = replicates.studies(profile("mini"), 1, 0)
-    assert found["other_targets"].profile.target_f_B == "slim32"
+    assert found["other_targets"].profile.target_f_B == "slim8"
     settings = ("known", "other_targets", "none")
     asked = [(s, m, role) for s in settings for m in ("spact", "supervised") for role in ("action", "privacy")]
     assert replicates.collect(found, asked).cells == {
@@ -71,7 +72,7 @@ def test_one_draw_is_made_alone_and_its_records_are_a_file(
     """Claims K1 and K7 on tiny data, as ``spact claims --draw 103`` makes them; a second time nothing is made."""
     monkeypatch.setenv("SPACT_RUNS", str(tmp_path))
     own = f"{tiny_csv}:action/attributes"
-    made, shown = [], []
+    made, executed = [], []
 
     def opened(name: str, *, draw: int, seed: int, protocol: str, **changes: object) -> Study:
         assert (draw, seed) == (103, 3) and protocol == own
@@ -81,10 +82,12 @@ def test_one_draw_is_made_alone_and_its_records_are_a_file(
     known = protocol(own)
     monkeypatch.setattr(replicates, "SETTINGS", {"known": (own, {"action": "action", "privacy": "privacy"})})
     monkeypatch.setattr(replicates, "ORDER", ("K1", "K7"))
-    monkeypatch.setattr(replicates, "TABLES", {"table3": {"raw": "", "identity": ""}})
+    monkeypatch.setattr(replicates, "tables", lambda: [("table3", own)])
+    monkeypatch.setitem(TABLES, "table3", {"raw": "", "spact": ""})
+    monkeypatch.setattr("spact_lib.study.KEEP_ACTION", -1000)  # no omega keeps that much: all are tried
     monkeypatch.setattr(replicates, "open_study", opened)
     monkeypatch.setattr(reproduce, "draw_data", lambda *which: made.append(which))
-    monkeypatch.setattr(reproduce, "run_notebook", lambda path, copy, *rest, **how: shown.append(copy))
+    monkeypatch.setattr(reproduce, "run_notebook", lambda path, copy, *rest, **how: executed.append(copy))
     monkeypatch.setattr(ahead, "rows", lambda: [])
     times = []
     for _ in range(2):
@@ -92,12 +95,12 @@ def test_one_draw_is_made_alone_and_its_records_are_a_file(
         records = sorted((tmp_path / "store").glob("*/*/record.json"))
         times.append([path.stat().st_mtime_ns for path in records])
     assert times[0] == times[1]
-    assert made == [("smoke", 103)] * 2 and shown[0] == tmp_path / "notebooks" / "smoke" / "12_claims.ipynb"
-    # Two seeds: f'_T of raw and SPAct, the choice of omega among them; f'_B of identity and of the row without f_B; for
-    # the table, which shows both of a row, f'_B of raw and f'_T of identity.
-    assert len([path for path in records if path.parts[-3] == "target"]) == 12
+    assert made == [("smoke", 103)] * 2 and executed[0] == tmp_path / "notebooks" / "smoke" / "12_claims.ipynb"
+    # Two seeds: f'_T of raw and SPAct, the choice of an omega among them; f'_B of identity and of the row without f_B.
+    # For the table, which shows both of a row: f'_B of raw and SPAct. One: f'_T of the omega that was not chosen.
+    assert len([path for path in records if path.parts[-3] == "target"]) == 13
     ((studies, scores),) = replicates.gather(TINY, [[103, 3]])
-    assert set(scores.cells) == set(replicates.wanted([103, 3])) and len(scores.cells) == 6
+    assert set(scores.cells) == set(replicates.wanted([103, 3])) and len(scores.cells) == 4
     for condition in (each for name in ("K1", "K7") for each in CLAIMS[name].conditions.values()):
         assert isinstance(condition.effect(scores), float)
     kept = replicates.keep(studies)
@@ -106,3 +109,5 @@ def test_one_draw_is_made_alone_and_its_records_are_a_file(
     monkeypatch.setattr("spact_lib.experiments.find_committed", lambda spec: results.find_committed(spec, kept.parent))
     elsewhere = {name: replace(s, store=Store(tmp_path / "none", read_only=True)) for name, s in studies.items()}
     assert replicates.collect(elsewhere, replicates.wanted([103, 3])).cells == scores.cells
+    shown = table("table3", elsewhere["table3"])  # which counts the game of the other omega, too
+    assert set(shown.index.get_level_values("method")) == {"raw", "spact"} and set(shown["omega"]) == {"", "0.25"}
