@@ -169,14 +169,16 @@ def spec_of(study: Study, name: str, method: Method, seed: int) -> TargetSpec | 
     seen = inverse(study, method, role) if attack.inverts else _enlarged(method) if attack.enlarges else method
     learned = seen if attack.prepared else RAW
     target = study.fresh(learned, role, "action" if on_clips else "privacy", seed, network)
-    release = study.release(learned, of_frames).model_copy(update={"channel": attack.channel, "crf": attack.crf})
+    sent = {"channel": attack.channel, "crf": attack.crf}
+    release = study.release(learned, of_frames).model_copy(update=sent)
     schedule = target.schedule.model_copy(update={"steps": max(1, round(attack.length * target.schedule.steps))})
     target = target.model_copy(update={"release": release, "schedule": schedule})
     if attack.prepared and attack.per == "row":
         return target
     pers = ("row",) if attack.per == "row" else ("frame", "video")  # both from one pass over all frames
     scores = tuple(ScoreSpec(task=role.task, per=per, without=()) for per in pers)
-    return TestSpec(target=target, release=study.release(seen, of_frames), data=study.data(role), scores=scores)
+    tested = study.release(seen, of_frames).model_copy(update=sent)
+    return TestSpec(target=target, release=tested, data=study.data(role), scores=scores)
 
 
 def _enlarged(method: Method) -> Method:

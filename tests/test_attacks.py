@@ -179,6 +179,19 @@ def test_each_attacker_differs_from_that_of_the_tables_by_what_its_row_says(one:
     assert relearned == own.model_copy(update={"release": inverted.release})  # learns on what g makes of the release
 
 
+def test_a_release_is_tested_as_it_is_sent(one: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where it is not what the attacker learned on: learned on raw data, or scored per frame and per video."""
+    method = one.method("identity")
+    for changes in ({"prepared": False}, {"of_videos": True, "per": "video"}, {"of_videos": True, "per": "frame"}):
+        monkeypatch.setitem(attacks.ATTACKS, "bad_video", Attack("an attacker", channel="h264", crf=40, **changes))
+        spec = attacks.spec_of(one, "bad_video", method, 0)
+        for release in (spec.release, spec.target.release):
+            assert (release.channel, release.crf) == ("h264", 40)
+        monkeypatch.setitem(attacks.ATTACKS, "plain", Attack("an attacker", **changes))
+        plain = attacks.spec_of(one, "plain", method, 0)
+        assert plain.release.key() == one.release(method, one.protocol.privacy).key() != spec.release.key()
+
+
 def test_who_enlarges_reads_small_frames_at_their_size_before(one: Study) -> None:
     """By all but the tables' attacker; what inverts enlarges by itself, and frames of full size are left alone."""
     small, up = one.method("downsample_2x"), config.BaselineSpec(name="downsample_2x_up")
