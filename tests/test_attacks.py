@@ -637,6 +637,16 @@ def test_the_figure_draws_these_numbers_and_the_chance_line(made_up: pd.DataFram
     assert (low, high) == pytest.approx(tuple(attacks.table(many).iloc[0][["low", "high"]]))
 
 
+def test_the_figure_draws_an_attacker_of_ones_own(made_up: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(attacks.ATTACKS, "bad_video", Attack("larger, on H.264", network="larger", channel="h264"))
+    mine = long_frame({("bad_video", "spact"): [33.0, 35.0]})
+    for found, names in ((mine, ["bad_video"]), (pd.concat([made_up, mine]), ["long", "bad_video"])):
+        panel, *_ = attack_report.curves(found).axes
+        ticks = [tick.get_text().split("\n")[0] for tick in panel.get_xticklabels()]
+        assert ticks[-len(names) :] == names
+        assert 34 in [line.get_ydata()[0] for line in panel.lines if line.get_marker() == "*" and len(line.get_ydata())]
+
+
 def test_the_work_ahead_takes_another_task(monkeypatch: pytest.MonkeyPatch) -> None:
     done = []
     monkeypatch.setattr(ahead, "work", lambda profile: done.append(profile))
