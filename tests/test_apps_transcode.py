@@ -1,5 +1,7 @@
 """Streams of frames with sound, odd times and odd shapes, through a function and back."""
 
+import errno
+import resource
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,8 +13,8 @@ import numpy as np
 import pytest
 from av.video.reformatter import ColorTrc
 
-from spact_lib.apps.transcode import Steady, flicker, survey, transcode
-from spact_lib.errors import UserError
+from spact_lib.apps.transcode import Steady, _Output, flicker, survey, transcode
+from spact_lib.errors import DiskError, UserError
 from spact_lib.video import open_video, read_frames, write_video
 
 N = 40
@@ -256,6 +258,51 @@ def test_an_interruption_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         transcode(source, tmp_path / "b.mp4", inverted, on_frames=stop)
     assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
+
+
+def test_a_full_disk_is_no_fault_of_the_video(tmp_path: Path) -> None:
+    """Neither where a frame is written, nor a packet of sound, nor what the encoder still held."""
+    noise = np.random.default_rng(0).integers(0, 256, (90, 96, 128, 3), dtype=np.uint8)
+    for source, keep_audio in (
+        (write_video(tmp_path / "a.mp4", noise, 25, quality=30), False),
+        (write_video(tmp_path / "b.mp4", noise[:2], 25), False),
+        (encode(tmp_path / "c.mov", sound="pcm_s16le"), True),
+    ):
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+        try:
+            with pytest.raises(DiskError, match="^cannot write .*out.mp4: File too large; make room"):
+                transcode(source, tmp_path / "out.mp4", inverted, keep_audio=keep_audio)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert {path.name for path in tmp_path.iterdir()} == {"a.mp4", "b.mp4", "c.mov"}
+
+
+@pytest.mark.parametrize("kind", ["video", "audio"])
+def test_a_disk_that_was_full_for_a_moment_stops_everything_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """Then the file can be closed, and the packet's error is the only one."""
+
+    class Full:
+        def __init__(self, container: av.container.OutputContainer) -> None:
+            self.add_stream = container.add_stream
+
+        def mux(self, packets: object) -> None:
+            raise av.error.OSError(errno.ENOSPC, "No space left on device")
+
+    method = "write" if kind == "video" else "write_audio"
+    write = getattr(_Output, method)
+
+    def full(self: _Output, *given: object) -> None:
+        self._container = Full(self._container)
+        write(self, *given)
+
+    monkeypatch.setattr(_Output, method, full)
+    source = encode(tmp_path / "a.mov", sound="pcm_s16le")
+    with pytest.raises(DiskError, match="^cannot write .*out.mp4: No space left on device; make room"):
+        transcode(source, tmp_path / "out.mp4", inverted, keep_audio=kind == "audio")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.mov"]
 
 
 def test_bad_input_is_refused_in_one_sentence(tmp_path: Path) -> None:

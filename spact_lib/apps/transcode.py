@@ -18,7 +18,7 @@ from av.codec.context import Flags
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, VideoReformatter
 
 from spact_lib.errors import UserError
-from spact_lib.files import atomic_path
+from spact_lib.files import atomic_path, disk_errors
 from spact_lib.video import CODECS, SCALING, Converter, open_video, quarter_turns, refuse_cut, stores_times
 
 COPIED_AUDIO = ("aac", "flac", "mp3", "opus")  # browsers play these in MP4; anything else is re-encoded as AAC
@@ -276,7 +276,8 @@ class _Changes:
 @contextmanager
 def _writing(path: Path) -> Iterator[None]:
     try:
-        yield
+        with disk_errors(path):  # a full disk is no fault of this video
+            yield
     except (av.error.FFmpegError, OSError) as error:
         raise UserError(f"cannot write {path} ({error.strerror}); choose another place or name") from error
 
