@@ -350,6 +350,21 @@ def test_wrong_names_are_refused_before_anything_is_trained(one: Study) -> None:
             attacks.train([one], methods, names)
 
 
+def test_a_protocol_that_names_nothing_to_read_is_refused(one: Study) -> None:
+    """Also where what is not at hand is left out: it is no result that is missing."""
+    targets = {name: one.protocol.targets["privacy"] for name in ("object", "scene")}
+    other = replace(one, protocol=replace(one.protocol, targets=targets))
+    for refused in (
+        lambda: attacks.train([other], ["raw"], ["own"]),
+        lambda: attacks.readings(tables.reading(other), methods=["raw"], names=["frame"]),
+        lambda: attacks.reconstructions(tables.reading(other), methods=["identity"]),
+        lambda: attacks.inverted(tables.reading(other), ["identity"]),
+        lambda: attacks.spec_of(other, "own", attacks.RAW, 0),
+    ):
+        with pytest.raises(UserError, match="'privacy' learns, but the targets of this one are object, scene; choose"):
+            refused()
+
+
 def test_a_method_that_cannot_be_trained_here_is_named(
     one: Study, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
