@@ -4,8 +4,10 @@ import errno
 import resource
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import av
@@ -172,6 +174,73 @@ def test_any_size_becomes_an_even_one(tmp_path: Path, size: tuple[int, int]) -> 
     assert max(result.processed) == round(max(size) * 32 / min(size))
     result = transcode(source, tmp_path / "b.mp4", lambda frames: frames[:, ::4, ::4], short_side=32, keep_size=False)
     assert min(result.released) == 8 and survey(tmp_path / "b.mp4").width == result.released[0]
+
+
+class Without:
+    """An object, but for what else it is to be."""
+
+    def __init__(self, real: object, **changes: object) -> None:
+        self._real = real
+        vars(self).update(changes)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._real, name)
+
+
+def test_a_frame_that_lost_its_time_follows_on_the_one_before_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = encode(tmp_path / "a.mp4", times=lambda i: i * 3600, time_base=Fraction(1, 90000))
+
+    def decode(packet: av.Packet) -> list[av.VideoFrame]:
+        frames = packet.decode()
+        for frame in frames:
+            frame.pts = None if frame.pts in (0, 5 * 3600, 6 * 3600, (N - 1) * 3600) else frame.pts
+        return frames
+
+    def demux(container: av.container.InputContainer, *streams: object) -> Iterator[Without]:
+        for packet in container.demux(*streams):
+            yield Without(packet, decode=partial(decode, packet))
+
+    @contextmanager
+    def opened(path: Path) -> Iterator[tuple[Without, av.VideoStream]]:
+        with open_video(path) as (container, stream):
+            yield Without(container, demux=partial(demux, container)), stream
+
+    monkeypatch.setattr("spact_lib.apps.transcode.open_video", opened)
+    result = transcode(source, tmp_path / "out.mp4", inverted)
+    assert seconds(tmp_path / "out.mp4") == pytest.approx([i / 25 for i in range(N + 1)])
+    assert result.duration_s == pytest.approx(N / 25)
+
+
+def test_a_packet_of_sound_without_a_time_is_heard_when_it_is_stored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_audio = _Output.write_audio
+
+    def untimed(self: _Output, packet: av.Packet, origin: Fraction) -> None:
+        packet.pts = None
+        write_audio(self, packet, origin)
+
+    source = encode(tmp_path / "a.ts", sound="aac")
+    transcode(source, tmp_path / "b.mp4", inverted, keep_audio=True)
+    monkeypatch.setattr(_Output, "write_audio", untimed)
+    transcode(source, tmp_path / "c.mp4", inverted, keep_audio=True)
+    assert (tmp_path / "c.mp4").read_bytes() == (tmp_path / "b.mp4").read_bytes()
+
+
+def test_a_clip_stored_in_portrait_keeps_size_and_times(tmp_path: Path) -> None:
+    steps = np.random.default_rng(0).integers(1000, 9000, N).cumsum().tolist()
+    source = encode(
+        tmp_path / "a.mp4", times=lambda i: steps[i] - steps[0], time_base=Fraction(1, 90000), size=(48, 80)
+    )
+    result = transcode(source, tmp_path / "b.mp4", inverted, short_side=24)
+    assert (result.frames, result.size, result.processed, result.released) == (N, (48, 80), (24, 40), (48, 80))
+    info = survey(tmp_path / "b.mp4")
+    assert (info.width, info.height, info.pixel) == (48, 80, 1)
+    assert seconds(tmp_path / "b.mp4")[:-1] == seconds(source)[:-1]
+    dark = read_frames(tmp_path / "b.mp4", [0])[0].mean((0, 2))
+    assert dark[:16] == pytest.approx(255 - 40, abs=12) and dark[-16:] == pytest.approx(255 - 200, abs=12)
 
 
 def test_flicker_is_what_the_input_does_not_explain() -> None:
