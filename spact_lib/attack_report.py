@@ -147,10 +147,14 @@ def curves(found: pd.DataFrame, metric: str = "cMAP") -> Figure:
 
     A line joins neighbours of a chain that were run in the same replicates; hollow: in fewer than others. Bars: 95 %
     intervals; of few replicates each is a small mark instead. Shaded: below chance. All but the first panel have the
-    methods with two attackers or more there. ``metric`` is what ``here`` counts.
+    methods with two attackers or more there; the first also has the attackers of one's own, each a chain of one.
+    ``metric`` is what ``here`` counts.
     """
     panels, shown = {}, {}
-    for title, chains in PANELS.items():
+    placed = {name for chains in PANELS.values() for chain in chains for name in chain}
+    own = tuple((name,) for name in found["attack"].unique() if name not in placed)
+    for at, (title, chains) in enumerate(PANELS.items()):
+        chains += own if at == 0 else ()
         here = found[found["attack"].isin(sum(chains, ()))]
         if any(panels.values()):
             here = here[here.groupby("method")["attack"].transform("nunique") > 1]

@@ -136,14 +136,31 @@ def asked(methods: Iterable[str], names: Sequence[str] = ()) -> list[tuple[str, 
     return [(m, name) for m in methods for name in names or GRID.get(m, _STILLS) if exists(name, m)]
 
 
-def check(names: Iterable[str]) -> None:
-    """Raise UserError for an unknown attacker, or one with an unknown network."""
+def check(names: Iterable[str], studies: Iterable[Study] = ()) -> None:
+    """Raise UserError for an unknown attacker, one with an unknown network, or a study that names nothing to read."""
     for name in names or ATTACKS:
         if name not in ATTACKS:
             raise unknown_name("attack", name, ATTACKS)
         network = ATTACKS[name].network
         if network not in NETWORKS and any(part not in ENCODERS for part in network.split("+")):
             raise unknown_name(f"network of attack {name!r}", network, [*NETWORKS, *ENCODERS])
+    for study in studies:
+        stills(study)
+
+
+def stills(study: Study) -> Role:
+    """What is read from single frames.
+
+    Raises:
+        UserError: the protocol has no target "privacy".
+    """
+    targets = study.protocol.targets
+    if "privacy" not in targets:
+        raise UserError(
+            "attackers learn what a protocol's target 'privacy' learns, but the targets of this one are "
+            f"{', '.join(targets)}; choose another protocol, such as ucf101_vispr1"
+        )
+    return targets["privacy"].learns
 
 
 def videos(study: Study) -> Role:
@@ -160,7 +177,7 @@ def spec_of(study: Study, name: str, method: Method, seed: int) -> TargetSpec | 
         UserError: the videos' labels are of another list of videos than their release.
     """
     attack, p = ATTACKS[name], study.profile
-    role = videos(study) if attack.of_videos else study.protocol.targets["privacy"].learns
+    role = videos(study) if attack.of_videos else stills(study)
     of_frames = study.protocol.action if attack.of_videos else role
     if attack.of_videos and not study.store.read_only:
         _refuse_other_rows(study.data(role), study.data(of_frames))
@@ -169,14 +186,16 @@ def spec_of(study: Study, name: str, method: Method, seed: int) -> TargetSpec | 
     seen = inverse(study, method, role) if attack.inverts else _enlarged(method) if attack.enlarges else method
     learned = seen if attack.prepared else RAW
     target = study.fresh(learned, role, "action" if on_clips else "privacy", seed, network)
-    release = study.release(learned, of_frames).model_copy(update={"channel": attack.channel, "crf": attack.crf})
+    sent = {"channel": attack.channel, "crf": attack.crf}
+    release = study.release(learned, of_frames).model_copy(update=sent)
     schedule = target.schedule.model_copy(update={"steps": max(1, round(attack.length * target.schedule.steps))})
     target = target.model_copy(update={"release": release, "schedule": schedule})
     if attack.prepared and attack.per == "row":
         return target
     pers = ("row",) if attack.per == "row" else ("frame", "video")  # both from one pass over all frames
     scores = tuple(ScoreSpec(task=role.task, per=per, without=()) for per in pers)
-    return TestSpec(target=target, release=study.release(seen, of_frames), data=study.data(role), scores=scores)
+    tested = study.release(seen, of_frames).model_copy(update=sent)
+    return TestSpec(target=target, release=tested, data=study.data(role), scores=scores)
 
 
 def _enlarged(method: Method) -> Method:
@@ -223,9 +242,9 @@ def train(studies: Sequence[Study], methods: Sequence[str], names: Sequence[str]
     """Make the attackers of all methods (``asked``): on a CPU in as many processes as its threads leave cores for.
 
     Raises:
-        UserError: an unknown name, or a method that cannot be trained, before anything is.
+        UserError: an unknown name, a method that cannot be trained, or as ``stills``, before anything is.
     """
-    check(names)
+    check(names, studies)
     for study in studies:
         study.check(methods)
     # What takes longest first, so that no process is left alone with it.
@@ -260,8 +279,11 @@ def readings(*studies: Study, methods: Sequence[str] = METHODS, names: Sequence[
         training on the release, as a multiple of the tables' network and steps on the same frames; NaN for who learned
         on raw data), ``low`` and ``high`` (NaN: one replicate has no interval), ``boxes``, those of
         ``footnotes.faults``.
+
+    Raises:
+        UserError: an unknown name, or as ``stills``.
     """
-    check(names)
+    check(names, studies)
     rows = []
     for study in {study.init_f_A.key(): study for study in studies}.values():
         for name in methods:
@@ -349,9 +371,10 @@ def reconstructions(*studies: Study, methods: Sequence[str] = METHODS) -> pd.Dat
     """
     rows = []
     for study in {study.init_f_A.key(): study for study in studies}.values():
+        role = stills(study)
         for name in (name for name in methods if exists("inverted", name)):
             with _left_out(study):
-                spec = inverse(study, study.method(name), study.protocol.targets["privacy"].learns)
+                spec = inverse(study, study.method(name), role)
                 metrics = study.store.run(spec).metrics
                 rows.append({"method": name, "replicate": _replicate(study)} | metrics)
     return pd.DataFrame(rows, columns=["method", "replicate", *QUALITIES])
@@ -360,10 +383,11 @@ def reconstructions(*studies: Study, methods: Sequence[str] = METHODS) -> pd.Dat
 def inverted(study: Study, methods: Iterable[str]) -> dict[str, Method]:
     """For strips of frames: raw frames, then each method and what was reconstructed from it, as far as at hand."""
     found: dict[str, Method] = {}
+    role = stills(study)
     for name in (name for name in methods if exists("inverted", name)):
         with missing_left_out():
             method = study.method(name)
-            spec = inverse(study, method, study.protocol.targets["privacy"].learns)
+            spec = inverse(study, method, role)
             study.store.files(spec)
             text = tables.label(name, getattr(method, "boxes", ""))
             found |= {text: method, f"{text}, inverted": spec}

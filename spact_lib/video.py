@@ -1,6 +1,6 @@
 """Frames out of video and image files, and videos written, with PyAV.
 
-A frame is uint8 RGB (H, W, 3), turned upright as the file asks; numbers count from 0 in the order shown.
+A frame is uint8 RGB (H, W, 3), turned upright and mirrored as the file asks; numbers count from 0 in the order shown.
 Only what is needed gets decoded: reading starts at the keyframe before a wanted frame, leaves out what no other frame
 refers to, and ends with the last wanted one.
 """
@@ -209,14 +209,15 @@ class Converter:
         self._reformatter = VideoReformatter()
 
     def __call__(self, frame: av.VideoFrame) -> np.ndarray:
-        turns = quarter_turns(frame)
+        turns, upside_down = quarter_turns(frame), mirrored(frame)  # the scaled frame may have lost its matrix
         width, height = (self.height, self.width) if turns % 2 else (self.width, self.height)
         # Where rows become fewer, or an even number stays, swscale makes the same numbers in planes, in half the time.
         as_is = (width, height) == (frame.width, frame.height) and height % 2 == 0
         planes = frame.format.name in ("yuv420p", "yuvj420p") and (as_is or 10 * height <= 9 * frame.height)
         format = "gbrp" if planes else "rgb24"
         frame = self._reformatter.reformat(frame, width, height, format, interpolation=SCALING, threads=1)
-        return np.ascontiguousarray(np.rot90(frame.to_ndarray(), turns))
+        array = frame.to_ndarray()
+        return np.ascontiguousarray(np.rot90(array[::-1] if upside_down else array, turns))
 
 
 @contextmanager
@@ -428,6 +429,19 @@ def _decode_times(
 
 
 def quarter_turns(frame: av.VideoFrame) -> int:
-    """Quarter turns counterclockwise that put a frame upright."""
+    """Quarter turns counterclockwise that put a frame upright; a ``mirrored`` one is turned upside down before."""
     turned = frame.rotation  # of a matrix that is no rotation, PyAV gives the smallest integer
     return round(turned / 90) % 4 if abs(turned) <= 180 else 0
+
+
+def mirrored(frame: av.VideoFrame) -> bool:
+    """Whether a video asks for a mirror image, as some front cameras do; PyAV tells the rotation alone."""
+    try:
+        stored = frame.side_data.get("DISPLAYMATRIX")
+    except ValueError:  # PyAV shows none where it does not know one of them, as the EXIF of a picture
+        return False
+    if stored is None:
+        return False
+    # Row vectors: the axis to the right goes to (a, b), that downwards to (c, d).
+    (a, b, _), (c, d, _), _ = np.frombuffer(stored, np.int32).reshape(3, 3).tolist()
+    return a * d < b * c

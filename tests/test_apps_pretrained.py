@@ -205,6 +205,7 @@ class Trap:
         ({"format": None}, "not the config of an exported anonymizer"),
         ({"width": "2"}, "not the config of an exported anonymizer"),
         ({"width": 10**9}, "not the config of an exported anonymizer"),
+        ({"short_side": 15}, "config.json says frames with a short side of 15 pixels, but f_A takes at least 16; give"),
         ({"precision": "float8"}, "not the config of an exported anonymizer"),
     ],
 )

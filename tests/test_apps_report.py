@@ -18,6 +18,7 @@ from spact_lib import cli
 from spact_lib.apps import report
 from spact_lib.apps.transcode import Result
 from spact_lib.config import BaselineSpec
+from spact_lib.data import rows_of
 from spact_lib.errors import UserError
 from spact_lib.experiments import Store, manifest_of, predictions
 from spact_lib.protocols import PROTOCOLS
@@ -63,6 +64,24 @@ def test_a_report_of_a_test_video_asks_the_studys_own_classifiers(study: Study) 
     assert "know only" not in report.caveat(here).data
     assert report.model_card(here).data.startswith("### SPAct anonymizer")
     assert report.demonstration(study) == report.demonstration(study)  # exported once
+
+
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_a_study_of_few_test_videos_shows_one_of_them(study: Study, monkeypatch: pytest.MonkeyPatch, n: int) -> None:
+    tested = rows_of(manifest_of(study.data(study.protocol.action)), "test")
+    monkeypatch.setattr("spact_lib.study.rows_of", lambda manifest, split: tested[:n])
+    manifest = manifest_of(study.data(study.protocol.action))
+    here = report.open_case(study, anonymizer="downsample_2x")
+    assert here.source == manifest.root / manifest.rows["path"].iloc[tested[n // 2]]
+
+
+def test_a_demonstration_has_the_scores_of_its_own_protocol(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report, "export", lambda study, method, folder: folder)
+    targets = {"action": study.protocol.targets["action"]}
+    other = replace(study, protocol=replace(study.protocol, targets=targets))
+    assert other.method("spact") == study.method("spact")
+    seeds = replace(study, profile=study.profile.model_copy(update={"target_seeds": (5,)}))
+    assert len({report.demonstration(each) for each in (study, other, seeds, replace(study))}) == 3
 
 
 def test_what_the_store_has_no_classifier_for_is_said(study: Study, tmp_path: Path, capsys) -> None:

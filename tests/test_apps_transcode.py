@@ -1,9 +1,13 @@
 """Streams of frames with sound, odd times and odd shapes, through a function and back."""
 
+import errno
+import resource
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import av
@@ -11,8 +15,8 @@ import numpy as np
 import pytest
 from av.video.reformatter import ColorTrc
 
-from spact_lib.apps.transcode import Steady, flicker, survey, transcode
-from spact_lib.errors import UserError
+from spact_lib.apps.transcode import Steady, _Output, flicker, survey, transcode
+from spact_lib.errors import DiskError, UserError
 from spact_lib.video import open_video, read_frames, write_video
 
 N = 40
@@ -172,6 +176,73 @@ def test_any_size_becomes_an_even_one(tmp_path: Path, size: tuple[int, int]) -> 
     assert min(result.released) == 8 and survey(tmp_path / "b.mp4").width == result.released[0]
 
 
+class Without:
+    """An object, but for what else it is to be."""
+
+    def __init__(self, real: object, **changes: object) -> None:
+        self._real = real
+        vars(self).update(changes)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._real, name)
+
+
+def test_a_frame_that_lost_its_time_follows_on_the_one_before_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = encode(tmp_path / "a.mp4", times=lambda i: i * 3600, time_base=Fraction(1, 90000))
+
+    def decode(packet: av.Packet) -> list[av.VideoFrame]:
+        frames = packet.decode()
+        for frame in frames:
+            frame.pts = None if frame.pts in (0, 5 * 3600, 6 * 3600, (N - 1) * 3600) else frame.pts
+        return frames
+
+    def demux(container: av.container.InputContainer, *streams: object) -> Iterator[Without]:
+        for packet in container.demux(*streams):
+            yield Without(packet, decode=partial(decode, packet))
+
+    @contextmanager
+    def opened(path: Path) -> Iterator[tuple[Without, av.VideoStream]]:
+        with open_video(path) as (container, stream):
+            yield Without(container, demux=partial(demux, container)), stream
+
+    monkeypatch.setattr("spact_lib.apps.transcode.open_video", opened)
+    result = transcode(source, tmp_path / "out.mp4", inverted)
+    assert seconds(tmp_path / "out.mp4") == pytest.approx([i / 25 for i in range(N + 1)])
+    assert result.duration_s == pytest.approx(N / 25)
+
+
+def test_a_packet_of_sound_without_a_time_is_heard_when_it_is_stored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_audio = _Output.write_audio
+
+    def untimed(self: _Output, packet: av.Packet, origin: Fraction) -> None:
+        packet.pts = None
+        write_audio(self, packet, origin)
+
+    source = encode(tmp_path / "a.ts", sound="aac")
+    transcode(source, tmp_path / "b.mp4", inverted, keep_audio=True)
+    monkeypatch.setattr(_Output, "write_audio", untimed)
+    transcode(source, tmp_path / "c.mp4", inverted, keep_audio=True)
+    assert (tmp_path / "c.mp4").read_bytes() == (tmp_path / "b.mp4").read_bytes()
+
+
+def test_a_clip_stored_in_portrait_keeps_size_and_times(tmp_path: Path) -> None:
+    steps = np.random.default_rng(0).integers(1000, 9000, N).cumsum().tolist()
+    source = encode(
+        tmp_path / "a.mp4", times=lambda i: steps[i] - steps[0], time_base=Fraction(1, 90000), size=(48, 80)
+    )
+    result = transcode(source, tmp_path / "b.mp4", inverted, short_side=24)
+    assert (result.frames, result.size, result.processed, result.released) == (N, (48, 80), (24, 40), (48, 80))
+    info = survey(tmp_path / "b.mp4")
+    assert (info.width, info.height, info.pixel) == (48, 80, 1)
+    assert seconds(tmp_path / "b.mp4")[:-1] == seconds(source)[:-1]
+    dark = read_frames(tmp_path / "b.mp4", [0])[0].mean((0, 2))
+    assert dark[:16] == pytest.approx(255 - 40, abs=12) and dark[-16:] == pytest.approx(255 - 200, abs=12)
+
+
 def test_flicker_is_what_the_input_does_not_explain() -> None:
     still = np.full((5, 8, 8, 3), 100, np.uint8)
     moving = np.random.default_rng(0).integers(0, 256, still.shape, dtype=np.uint8)
@@ -256,6 +327,51 @@ def test_an_interruption_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         transcode(source, tmp_path / "b.mp4", inverted, on_frames=stop)
     assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
+
+
+def test_a_full_disk_is_no_fault_of_the_video(tmp_path: Path) -> None:
+    """Neither where a frame is written, nor a packet of sound, nor what the encoder still held."""
+    noise = np.random.default_rng(0).integers(0, 256, (90, 96, 128, 3), dtype=np.uint8)
+    for source, keep_audio in (
+        (write_video(tmp_path / "a.mp4", noise, 25, quality=30), False),
+        (write_video(tmp_path / "b.mp4", noise[:2], 25), False),
+        (encode(tmp_path / "c.mov", sound="pcm_s16le"), True),
+    ):
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+        try:
+            with pytest.raises(DiskError, match="^cannot write .*out.mp4: File too large; make room"):
+                transcode(source, tmp_path / "out.mp4", inverted, keep_audio=keep_audio)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert {path.name for path in tmp_path.iterdir()} == {"a.mp4", "b.mp4", "c.mov"}
+
+
+@pytest.mark.parametrize("kind", ["video", "audio"])
+def test_a_disk_that_was_full_for_a_moment_stops_everything_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """Then the file can be closed, and the packet's error is the only one."""
+
+    class Full:
+        def __init__(self, container: av.container.OutputContainer) -> None:
+            self.add_stream = container.add_stream
+
+        def mux(self, packets: object) -> None:
+            raise av.error.OSError(errno.ENOSPC, "No space left on device")
+
+    method = "write" if kind == "video" else "write_audio"
+    write = getattr(_Output, method)
+
+    def full(self: _Output, *given: object) -> None:
+        self._container = Full(self._container)
+        write(self, *given)
+
+    monkeypatch.setattr(_Output, method, full)
+    source = encode(tmp_path / "a.mov", sound="pcm_s16le")
+    with pytest.raises(DiskError, match="^cannot write .*out.mp4: No space left on device; make room"):
+        transcode(source, tmp_path / "out.mp4", inverted, keep_audio=kind == "audio")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.mov"]
 
 
 def test_bad_input_is_refused_in_one_sentence(tmp_path: Path) -> None:

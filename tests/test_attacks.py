@@ -179,6 +179,19 @@ def test_each_attacker_differs_from_that_of_the_tables_by_what_its_row_says(one:
     assert relearned == own.model_copy(update={"release": inverted.release})  # learns on what g makes of the release
 
 
+def test_a_release_is_tested_as_it_is_sent(one: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where it is not what the attacker learned on: learned on raw data, or scored per frame and per video."""
+    method = one.method("identity")
+    for changes in ({"prepared": False}, {"of_videos": True, "per": "video"}, {"of_videos": True, "per": "frame"}):
+        monkeypatch.setitem(attacks.ATTACKS, "bad_video", Attack("an attacker", channel="h264", crf=40, **changes))
+        spec = attacks.spec_of(one, "bad_video", method, 0)
+        for release in (spec.release, spec.target.release):
+            assert (release.channel, release.crf) == ("h264", 40)
+        monkeypatch.setitem(attacks.ATTACKS, "plain", Attack("an attacker", **changes))
+        plain = attacks.spec_of(one, "plain", method, 0)
+        assert plain.release.key() == one.release(method, one.protocol.privacy).key() != spec.release.key()
+
+
 def test_who_enlarges_reads_small_frames_at_their_size_before(one: Study) -> None:
     """By all but the tables' attacker; what inverts enlarges by itself, and frames of full size are left alone."""
     small, up = one.method("downsample_2x"), config.BaselineSpec(name="downsample_2x_up")
@@ -335,6 +348,21 @@ def test_wrong_names_are_refused_before_anything_is_trained(one: Study) -> None:
     for methods, names, sentence in ((["raw"], ["owm"], "attack 'owm'"), (["spakt"], ["own"], "method 'spakt'")):
         with pytest.raises(UserError, match=f"unknown {sentence}; choose one of: "):
             attacks.train([one], methods, names)
+
+
+def test_a_protocol_that_names_nothing_to_read_is_refused(one: Study) -> None:
+    """Also where what is not at hand is left out: it is no result that is missing."""
+    targets = {name: one.protocol.targets["privacy"] for name in ("object", "scene")}
+    other = replace(one, protocol=replace(one.protocol, targets=targets))
+    for refused in (
+        lambda: attacks.train([other], ["raw"], ["own"]),
+        lambda: attacks.readings(tables.reading(other), methods=["raw"], names=["frame"]),
+        lambda: attacks.reconstructions(tables.reading(other), methods=["identity"]),
+        lambda: attacks.inverted(tables.reading(other), ["identity"]),
+        lambda: attacks.spec_of(other, "own", attacks.RAW, 0),
+    ):
+        with pytest.raises(UserError, match="'privacy' learns, but the targets of this one are object, scene; choose"):
+            refused()
 
 
 def test_a_method_that_cannot_be_trained_here_is_named(
@@ -622,6 +650,16 @@ def test_the_figure_draws_these_numbers_and_the_chance_line(made_up: pd.DataFram
     (bars,) = [c for c in attack_report.curves(many).axes[0].collections if len(c.get_paths()[0].vertices) == 2]
     low, high = bars.get_paths()[0].vertices[:, 1]
     assert (low, high) == pytest.approx(tuple(attacks.table(many).iloc[0][["low", "high"]]))
+
+
+def test_the_figure_draws_an_attacker_of_ones_own(made_up: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(attacks.ATTACKS, "bad_video", Attack("larger, on H.264", network="larger", channel="h264"))
+    mine = long_frame({("bad_video", "spact"): [33.0, 35.0]})
+    for found, names in ((mine, ["bad_video"]), (pd.concat([made_up, mine]), ["long", "bad_video"])):
+        panel, *_ = attack_report.curves(found).axes
+        ticks = [tick.get_text().split("\n")[0] for tick in panel.get_xticklabels()]
+        assert ticks[-len(names) :] == names
+        assert 34 in [line.get_ydata()[0] for line in panel.lines if line.get_marker() == "*" and len(line.get_ydata())]
 
 
 def test_the_work_ahead_takes_another_task(monkeypatch: pytest.MonkeyPatch) -> None:

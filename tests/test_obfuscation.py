@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torchvision.transforms.v2 import functional as TF
 
 from spact_lib import obfuscation, tables
 from spact_lib.config import DataSpec, FramesSpec, ObfuscationSpec, ReleaseSpec, Schedule, profile
@@ -50,6 +51,37 @@ def test_strength() -> None:
     for side in (8, 31):
         flat = torch.full((1, 3, side, side), 0.4)
         assert torch.allclose(OBFUSCATIONS["obf_strong_blur"](flat, torch.ones(1, 1, side, side)), flat)
+
+
+@pytest.mark.parametrize("strength", [obfuscation.STRONG, obfuscation.WEAK])
+def test_a_blur_in_rows_and_columns_is_the_dense_one(strength: float) -> None:
+    for height, width in ((32, 32), (20, 45), (7, 5), (1, 3)):
+        frames = torch.rand(2, 3, height, width, generator=torch.Generator().manual_seed(1))
+        sigma = strength * min(height, width)
+        taps = 2 * min(int(3 * sigma + 0.5), min(height, width) - 1) + 1
+        dense = TF.gaussian_blur(frames, [taps, taps], [sigma, sigma])
+        out = obfuscation.blur(frames, torch.ones(2, 1, height, width), strength)
+        assert torch.allclose(out, dense, rtol=0, atol=1e-5)
+
+
+def test_a_blur_works_in_proportion_to_the_side_and_on_frames_with_persons_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gaussian_blur, work = TF.gaussian_blur, []
+
+    def counting(frames: torch.Tensor, kernel: list[int], sigma: list[float]) -> torch.Tensor:
+        work.append(frames.numel() * kernel[0] * kernel[1])
+        return gaussian_blur(frames, kernel, sigma)
+
+    monkeypatch.setattr(TF, "gaussian_blur", counting)
+    frames, persons = torch.rand(5, 3, 60, 80), torch.zeros(5, 1, 60, 80)
+    assert torch.equal(obfuscation.blur(frames, persons, obfuscation.STRONG), frames) and not work
+    persons[3, :, 10:30, 20:40] = 1
+    out = obfuscation.blur(frames, persons, obfuscation.STRONG)
+    assert sum(work) == 3 * 60 * 80 * 2 * 33
+    alone = obfuscation.blur(frames[3:4], persons[3:4], obfuscation.STRONG)
+    assert torch.equal(out[3:4], alone) and not torch.equal(alone, frames[3:4])
+    assert torch.equal(out[[0, 1, 2, 4]], frames[[0, 1, 2, 4]])
 
 
 def test_a_release_follows_the_stored_boxes_frame_by_frame(tiny_csv: Path, tmp_path: Path) -> None:

@@ -318,6 +318,34 @@ def test_turned_videos_are_read_upright(tmp_path: Path, turns: int) -> None:
         assert np.array_equal(list(iter_frames(path, size))[37], expected[0])
 
 
+# Of front cameras: to be shown as in a mirror, or standing on its head, or with rows as columns (both ways).
+MIRRORS = {
+    "left-right": ([-65536, 0, 0, 0, 65536, 0, 0, 0, 1 << 30], lambda frames: frames[:, :, ::-1]),
+    "upside down": ([65536, 0, 0, 0, -65536, 0, 0, 0, 1 << 30], lambda frames: frames[:, ::-1]),
+    "transposed": ([0, 65536, 0, 65536, 0, 0, 0, 0, 1 << 30], lambda frames: frames.swapaxes(1, 2)),
+    "the other way": ([0, -65536, 0, -65536, 0, 0, 0, 0, 1 << 30], lambda frames: frames[:, ::-1, ::-1].swapaxes(1, 2)),
+}
+
+
+@pytest.mark.parametrize("name", MIRRORS)
+def test_mirrored_videos_are_read_as_they_are_shown(tmp_path: Path, name: str) -> None:
+    matrix, expected = MIRRORS[name]
+    frames = np.random.default_rng(0).integers(0, 256, (5, 48, 64, 3), dtype=np.uint8)
+    path, plain = tmp_path / "a.mp4", write_video(tmp_path / "b.mp4", frames, 25)
+    with av.open(str(plain)) as source, av.open(str(path), "w") as copy:
+        stream = copy.add_stream_from_template(source.streams.video[0])
+        stream.set_display_matrix(matrix)
+        for packet in source.demux(video=0):
+            if packet.size:
+                packet.stream = stream
+                copy.mux(packet)
+    for size in (None, 48, 24):
+        shown = expected(read_frames(plain, [4, 1], size))
+        assert np.array_equal(read_frames(path, [4, 1], size), shown)
+        assert np.array_equal(list(iter_frames(path, size))[4], shown[0])
+    assert (probe(path).height, probe(path).width) == expected(frames).shape[1:3]
+
+
 @pytest.mark.parametrize("matrix", [[0] * 9, [0, 0, 0, 0, 0, 0, 0, 0, 1 << 30]])
 def test_a_matrix_that_is_no_rotation_turns_nothing(tmp_path: Path, matrix: list[int]) -> None:
     path = encode(tmp_path / "a.mp4", "libx264", matrix=matrix, frames=3)

@@ -23,7 +23,7 @@ from spact_lib.device import pick_device
 from spact_lib.errors import DiskError, UserError, unknown_name
 from spact_lib.experiments import anonymize_uint8, to_tensor, to_uint8
 from spact_lib.files import disk_errors, write_text
-from spact_lib.networks.anonymizer import WEIGHTS, Anonymizer, read_config
+from spact_lib.networks.anonymizer import SMALLEST, WEIGHTS, Anonymizer, read_config
 from spact_lib.obfuscation import OBFUSCATIONS, coco, mask, obfuscation
 from spact_lib.paths import runs_root
 from spact_lib.study import METHODS
@@ -34,7 +34,6 @@ SUFFIXES = frozenset(
     ".3g2 .3gp .asf .avi .divx .dv .f4v .flv .gif .h264 .hevc .m2ts .m2v .m4v .mjpeg .mkv .mov .mp4 .mpeg .mpg .mts "
     ".mxf .ogg .ogv .rm .rmvb .ts .vob .webm .wmv .y4m".split()
 )
-SMALLEST = 16  # pixels that f_A needs: it halves four times
 NOT_OFFERED = {
     "raw": "raw hides nothing, so its output would only look safe",
     "noise_features": "noise_features is not offered: it hides by noise that is drawn for each frame of a dataset",

@@ -101,7 +101,8 @@ def open_case(study: Study, clip: str = "", anonymizer: str = "", *, steady: boo
         source = Path(clip)
     else:
         manifest = manifest_of(study.data(study.protocol.action))
-        source = manifest.root / manifest.rows["path"].iloc[test_items(study, study.protocol.action, 5)[2]]
+        items = test_items(study, study.protocol.action, 5)
+        source = manifest.root / manifest.rows["path"].iloc[items[len(items) // 2]]
     key = hashlib.sha256(f"{source.resolve()} {method.key} {steady}".encode()).hexdigest()[:16]
     released = runs_root() / "reports" / f"{key}.mp4"
     done, failed = anonymize([(source, released)], method, Settings(steady=steady, overwrite=True))
@@ -117,7 +118,16 @@ def open_case(study: Study, clip: str = "", anonymizer: str = "", *, steady: boo
 
 def demonstration(study: Study) -> Path:
     """The study's SPAct as ``spact export`` writes it, in the store; what is not there yet is trained."""
-    folder = runs_root() / "anonymizers" / study.method("spact").key()
+    spec = study.method("spact")
+    # Protocols share an f_A, but the card has the scores of this one's targets.
+    judges = [
+        study.score_spec(method, target, seed)
+        for method in (BaselineSpec(name="raw"), spec)
+        for target in study.protocol.targets
+        for seed in study.profile.target_seeds
+    ]
+    key = hashlib.sha256(" ".join(each.key() for each in (spec, *judges)).encode()).hexdigest()[:16]
+    folder = runs_root() / "anonymizers" / key
     if folder.is_dir():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)

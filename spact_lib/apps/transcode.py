@@ -18,7 +18,7 @@ from av.codec.context import Flags
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, VideoReformatter
 
 from spact_lib.errors import UserError
-from spact_lib.files import atomic_path
+from spact_lib.files import atomic_path, disk_errors
 from spact_lib.video import CODECS, SCALING, Converter, open_video, quarter_turns, refuse_cut, stores_times
 
 COPIED_AUDIO = ("aac", "flac", "mp3", "opus")  # browsers play these in MP4; anything else is re-encoded as AAC
@@ -154,8 +154,8 @@ def transcode(
     width, height = (info.width, info.height) if keep_size else processed
     released = (width + width % 2, height + height % 2)
     size_of_batch = max(1, min(BATCH_FRAMES, BATCH_PIXELS // (convert.width * convert.height)))
-    changes, last, follow = _Changes(), -1, Steady() if steady else None
-    usual = duration = round(1 / info.rate / info.time_base)
+    changes, last, end, follow = _Changes(), -1, 0, Steady() if steady else None
+    usual = round(1 / info.rate / info.time_base)
     with _output(target, info, released, comment, threads) as output, open_video(source) as (container, stream):
         stream.thread_type, stream.codec_context.thread_count = "AUTO", threads
         tracks = container.streams.audio if keep_audio else ()
@@ -183,10 +183,11 @@ def transcode(
                 output.write_audio(packet, origin)
                 continue
             for frame in packet.decode():
-                at = done + len(pending)
+                at, duration = end, usual  # a decoder may lose a time: then the frame follows on the one before it
                 if info.timed and frame.pts is not None:
                     at, duration = round(frame.pts - origin / info.time_base), frame.duration or usual
                 last = max(at, last + 1)  # encoders refuse times that do not increase
+                end = last + duration
                 pending.append((convert(frame), last, duration))
                 if len(pending) == size_of_batch:
                     release(pending)
@@ -195,7 +196,7 @@ def transcode(
             release(pending)
     return Result(
         frames=done,
-        duration_s=float((last + duration) * info.time_base),
+        duration_s=float(end * info.time_base),
         size=(info.width, info.height),
         processed=processed,
         released=released,
@@ -276,7 +277,8 @@ class _Changes:
 @contextmanager
 def _writing(path: Path) -> Iterator[None]:
     try:
-        yield
+        with disk_errors(path):  # a full disk is no fault of this video
+            yield
     except (av.error.FFmpegError, OSError) as error:
         raise UserError(f"cannot write {path} ({error.strerror}); choose another place or name") from error
 
@@ -352,7 +354,8 @@ class _Output:
                     self._container.mux(self._encoded[number].encode(frame))
         elif packet.dts is not None:  # the empty packet at the end has none
             shift = round(origin / packet.time_base)
-            packet.pts, packet.dts = packet.pts - shift, packet.dts - shift
+            shown = packet.dts if packet.pts is None else packet.pts  # sound is heard in the order it is stored
+            packet.pts, packet.dts = shown - shift, packet.dts - shift
             packet.stream = self._copied[number]
             with _writing(self._path):
                 self._container.mux(packet)

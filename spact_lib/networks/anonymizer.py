@@ -15,6 +15,8 @@ from spact_lib.plain import layout
 # The files of an exported anonymizer (``apps.pretrained``), and the newest format that this version reads.
 WEIGHTS, CONFIG, FORMAT = "f_A.safetensors", "config.json", 1
 
+SMALLEST = 16  # pixels that f_A needs: it halves four times
+
 
 class DoubleConv(nn.Sequential):
     """Two times (3x3 convolution, BatchNorm, ReLU); the biases are redundant but the official network has them."""
@@ -37,7 +39,7 @@ class Anonymizer(nn.Module):
     Args:
         base_width: channels of the first level; the paper's network has 64 (17.27 M parameters).
 
-    Shape: (N, 3, H, W) in [0, 1] -> (N, 3, H, W) in [0, 1]; any H, W of at least 16.
+    Shape: (N, 3, H, W) in [0, 1] -> (N, 3, H, W) in [0, 1]; any H, W of at least ``SMALLEST``.
     """
 
     def __init__(self, base_width: int = 64):
@@ -121,7 +123,7 @@ def read_config(folder: str | Path) -> dict:
         ``precision``, ``method``, ``spec`` and more.
 
     Raises:
-        UserError: no such file, not one of ours, or of a newer version.
+        UserError: no such file, not one of ours, of a newer version, or of frames too small for f_A.
     """
     path = Path(folder) / CONFIG
     try:
@@ -137,4 +139,9 @@ def read_config(folder: str | Path) -> dict:
     valid = bool(numbers) and all(type(number) is int and 0 < number <= 4096 for number in numbers)
     if not valid or config.get("precision") not in ("float32", "bfloat16"):
         raise UserError(f"{path} is not the config of an exported anonymizer; give a folder that `spact export` made")
+    if config["short_side"] < SMALLEST:
+        raise UserError(
+            f"{path} says frames with a short side of {config['short_side']} pixels, but f_A takes at least "
+            f"{SMALLEST}; give a folder that `spact export` made"
+        )
     return config
