@@ -75,7 +75,7 @@ def table_studies(profile: Profile, draw: int, seed: int) -> dict[str, Study]:
     found = {}
     for name, protocol in tables() if place((draw, seed)) < ABLATIONS else ():
         with missing_left_out():
-            found[name] = open_study(profile.name, draw=draw, seed=seed, protocol=protocol)
+            found[name] = _with_data(open_study(profile.name, draw=draw, seed=seed, protocol=protocol))
     return found
 
 
@@ -86,13 +86,19 @@ def studies(profile: Profile, draw: int, seed: int, target_seeds: Iterable[int] 
         others = {"target_f_T": profile.other_target_f_T, "target_f_B": profile.other_target_f_B}
         changes = others if setting == "other_targets" else {}
         with missing_left_out():
-            study = open_study(
-                profile.name, draw=draw, seed=seed, protocol=protocol, target_seeds=tuple(target_seeds), **changes
+            found[setting] = _with_data(
+                open_study(
+                    profile.name, draw=draw, seed=seed, protocol=protocol, target_seeds=tuple(target_seeds), **changes
+                )
             )
-            for role in study.protocol.roles:
-                study.data(role)
-            found[setting] = study
     return found
+
+
+def _with_data(study: Study) -> Study:
+    """The study, once its data are found."""
+    for role in study.protocol.roles:
+        study.data(role)
+    return study
 
 
 def score(replicate: Mapping[str, Study], cell: Cell) -> float:
