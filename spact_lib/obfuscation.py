@@ -105,8 +105,9 @@ def marked_persons(manifest: Manifest) -> list[np.ndarray]:
     """
     found = []
     for path, cell in zip(manifest.rows["path"], manifest.rows[PERSONS].fillna(""), strict=True):
+        parts = [part.split() for part in cell.split("|") if part.strip()]
         try:
-            boxes = np.array([part.split() for part in cell.split("|") if part.strip()], float).reshape(-1, 4)
+            boxes = np.array(parts, float).reshape(len(parts), 4)
         except ValueError:
             boxes = np.full((1, 4), np.nan)
         if not ((0 <= boxes) & (boxes <= 1)).all() or not (boxes[:, :2] < boxes[:, 2:]).all():

@@ -296,4 +296,4 @@ def _fingerprint(folder: Path, own: bool, changed: int) -> str:
                 digest.update(content.read(LOOKED_AT))
                 content.seek(max(0, size - LOOKED_AT))
                 digest.update(content.read(LOOKED_AT))
-    return digest.hexdigest() + MARKED * (own and manifest.marks_persons)
+    return digest.hexdigest() + MARKED * manifest.marks_persons

@@ -35,7 +35,8 @@ REASONS: dict[str, tuple[tuple[str, ...], str]] = {
         ("spact", "spatiotemporal_f_B"),
         "A 3-D f_B costs action only where it tells videos apart by their motion. In the built-in data look and "
         "motion are independent, and a few actions are shared by many videos: look names a video within a batch, "
-        "motion only its group. So step 1 is paid for removing look, and motion stays.",
+        "motion only its group. So step 1 is paid for removing look, and motion stays. On mini it "
+        "compares clips of half of f_T's frames, which show it less motion, too.",
     ),
     "K10": (
         ("less_than_8_frames", "spact", "more_than_64_frames"),

@@ -277,12 +277,12 @@ class Study:
 
     @property
     def boxes(self) -> Literal["oracle", "coco", "marked"]:
-        """Who says where persons are: the profile's choice; in one's own data their table, where it does, else the
-        detector."""
-        own = [self.data(role) for role in self.protocol.roles if is_own(role.dataset)]
-        if not own:
-            return self.profile.boxes
-        return "marked" if all(data.fingerprint.endswith(MARKED) for data in own) else "coco"
+        """Who says where persons are: the tables of one's own data, where all do; else in one's own data the detector,
+        elsewhere the profile's choice."""
+        if all(self.data(role).fingerprint.endswith(MARKED) for role in self.protocol.roles):
+            return "marked"
+        own = any(is_own(role.dataset) for role in self.protocol.roles)
+        return "coco" if own else self.profile.boxes
 
     @cached_property
     def init_f_A(self) -> InitAnonymizerSpec:
