@@ -212,9 +212,7 @@ def run() -> list[Row]:
             copies = {path: Path(folder) / "cache" / "files" / f"{path.name}.mp4" for path in paths}
             rng = np.random.default_rng(0)
             starts = rng.integers(latest_start(RATE * SECONDS, VIEW) + 1, size=CLIPS)
-            clips = [
-                (paths[k % VIDEOS], clip_indices(RATE * SECONDS, VIEW, int(at))) for k, at in enumerate(starts)
-            ]
+            clips = [(paths[k % VIDEOS], clip_indices(RATE * SECONDS, VIEW, int(at))) for k, at in enumerate(starts)]
             sides = {"file": paths, "cached": copies.values()}
             kb = {side: round(sum(p.stat().st_size for p in of) / 1e3 / VIDEOS) for side, of in sides.items()}
             for threads in (1, 2)[: cores()]:

@@ -105,17 +105,18 @@ PANELS: dict[str, tuple[tuple[str, ...], ...]] = {
 }
 # Who attacks what by default; the rest is there by name. At mini the tables' attacker takes a core one to two minutes,
 # ``larger`` three times and ``long`` four times as much: all cells would take hours.
+_SHORT = ("unprepared", "short", "own")
 _STILLS = ("unprepared", "smaller_short", "short", "own", "larger")
 _LONG = (*_STILLS, "long")
 GRID: dict[str, tuple[str, ...]] = {
     "raw": (*_LONG, "frame", "views", "video"),
-    "identity": ("unprepared", "own"),
-    "downsample_2x": ("unprepared", "inverted", "own", "enlarged"),
-    "downsample_4x": ("unprepared", "own", "enlarged", "larger"),
+    "identity": _SHORT,
+    "downsample_2x": ("inverted", *_SHORT, "enlarged"),
+    "downsample_4x": (*_SHORT, "enlarged", "larger"),
     "obf_blackening": _STILLS,
-    "obf_strong_blur": (),
-    "obf_weak_blur": (),
-    "noise_features": (),
+    "obf_strong_blur": _SHORT,
+    "obf_weak_blur": _SHORT,
+    "noise_features": _SHORT,
     "supervised": ("inverted", *_LONG),
     "spact": ("inverted", "relearned", *_LONG, "float", "h264", "frame", "views", "video", "h264_video"),
 }

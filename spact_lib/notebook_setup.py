@@ -20,7 +20,7 @@ from spact_lib import figures, plan, result_figures, tables
 from spact_lib.ahead import whatever_is_free
 from spact_lib.apps.viewer import overlaid
 from spact_lib.attention import attention
-from spact_lib.config import AnonymizerSpec, Profile
+from spact_lib.config import AnonymizerSpec, Profile, Spec
 from spact_lib.config import profile as named_profile
 from spact_lib.device import environment
 from spact_lib.errors import UserError, missing_left_out
@@ -134,8 +134,17 @@ def further_columns(name: str, study: Study, protocols: Iterable[str], *, train:
     for protocol in protocols:
         named_protocol(protocol)  # a misspelt name is no column that is missing
     here = study if train else tables.reading(study)
-    shown = [p for p in protocols if train or tables.is_at_hand(name, here, protocols=[p])]
-    print("further columns:", ", ".join(shown) or "none is trained yet; spact reproduce --full trains them")
+    missing = [p for p in protocols if not train and not tables.is_at_hand(name, here, protocols=[p])]
+    shown = [p for p in protocols if p not in missing]
+    print("further columns:", ", ".join(shown) or "none yet")
+    if missing:
+        asked: list[Spec] = []
+        said = {protocol: f"{protocol} (no data yet, not counted)" for protocol in missing}
+        for protocol in missing:
+            with missing_left_out():
+                asked += [spec for row in TABLES[name] for spec in plan.asked(here.under(protocol), row)]
+                said[protocol] = protocol
+        _tell_not_run(study, here, asked, said.values())
     return _kept(name, here, f"further{_suffix(study, 'ucf101_vispr1')}", protocols=shown) if shown else None
 
 
@@ -158,11 +167,8 @@ def further_rows(
     shown = [row for row in rows if row not in missing]
     print("here:", "; ".join(map(tables.label, shown)) or "none yet")
     if missing:
-        minutes = plan.minutes(here, [spec for row in missing for spec in plan.asked(here, row)])
-        print(
-            f"not run, {minutes:.0f} minutes of training at most (spact reproduce --full):",
-            "; ".join(map(tables.label, missing)),
-        )
+        asked = [spec for row in missing for spec in plan.asked(here, row)]
+        _tell_not_run(study, here, asked, map(tables.label, missing))
     kept += _suffix(study, TABLE_PROTOCOLS.get(name, ("ucf101_vispr1",))[0])
     return _kept(name, here, kept, methods=[*beside, *shown], metrics=metrics) if shown else None
 
@@ -174,14 +180,28 @@ def other_targets(name: str, study: Study, *, train: bool) -> pd.DataFrame | Non
     Args:
         train: also train what is missing; else None is returned where something is.
     """
-    p, here = study.profile, study if train else tables.reading(study)
+    p, here, rows = study.profile, study if train else tables.reading(study), TABLES[name]
+    other, changed = None, f"f'_T {p.other_target_f_T} for {p.target_f_T}, f'_B {p.other_target_f_B} for {p.target_f_B}"
     with nullcontext() if train else missing_left_out():
-        other = here.read_by(p.other_target_f_T, p.other_target_f_B, TABLES[name])
+        other = here.read_by(p.other_target_f_T, p.other_target_f_B, rows)
         found = _kept(name, other, f"other_targets{_suffix(study, 'ucf101_vispr1')}")
-        print(f"f'_T: {p.other_target_f_T} in place of {p.target_f_T}; f'_B: {p.other_target_f_B}, not {p.target_f_B}")
+        print(changed)
         return found
-    print("not run: targets of other architectures (spact reproduce --full)")
+    if other is None:
+        print(f"not run: {changed}; nor are the rows that they would read")
+        return None
+    chosen = [(other.method(row), target) for row in rows for target in other.protocol.targets]
+    asked = [other.score_spec(method, target, seed) for method, target in chosen for seed in p.target_seeds]
+    _tell_not_run(study, here, asked, [changed])
     return None
+
+
+def _tell_not_run(study: Study, here: Study, specs: Iterable[Spec], what: Iterable[object]) -> None:
+    # What both have used so far says how long each kind of training takes; a store of its own keeps it out of records.
+    known = tables.reading(study)
+    known.store.used = study.store.used | here.store.used
+    minutes = plan.minutes(known, specs)
+    print(f"not run, {minutes:.0f} minutes of training at most (spact reproduce --full):", "; ".join(map(str, what)))
 
 
 def _suffix(study: Study, default: str) -> str:
@@ -223,12 +243,10 @@ def show_omegas(study: Study, omegas: Iterable[float], name: str, *, train: bool
     minutes of training that it would take."""
     curve = tables.omega_curve(study, omegas, train=train)
     if missing := [omega for omega in omegas if omega not in curve.index]:
-        here = tables.reading(study)
-        here.store.used |= study.store.used
-        roles = ("action", "privacy")
-        specs = [here.target_spec(here.anonymizer("spact", omega), role) for omega in missing for role in roles]
-        minutes = plan.minutes(here, specs) * len(study.profile.target_seeds)
-        print(f"omega not run, {minutes:.0f} minutes of training (spact reproduce --full):", *missing)
+        specs = [study.anonymizer("spact", omega) for omega in missing]
+        targets = [(role, seed) for role in ("action", "privacy") for seed in study.profile.target_seeds]
+        asked = [study.target_spec(spec, *target) for spec in specs for target in targets]
+        _tell_not_run(study, study, asked, [f"omega {omega:g}" for omega in missing])
     records = tables.trained_records([study]).values()
     minutes, hardware = f"{tables.minutes_of(records):.1f}", tables.hardware_of(records)
     text = curve.drop(columns=list(FAULTS)).map("{:.1f}".format).assign(minutes=minutes, hardware=hardware)

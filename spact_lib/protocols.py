@@ -253,14 +253,16 @@ def data_label(profile: Profile, name: str) -> str:
 def data_spec(profile: Profile, name: str, leave_out: tuple[str, str] | None = None) -> DataSpec:
     """A prepared dataset as part of a spec.
 
-    Where training is forbidden, the committed catalogue gives the fingerprint (of one's own data if they are not here),
-    so that a table can be shown from its records without any data, or with data half made.
+    Where training is forbidden, the committed catalogue gives the fingerprint of data that are not here (or half made),
+    so that a table can be shown from its records without any data. Data that are here speak for themselves: another
+    machine's videos may differ by a byte, and its own results are found under its own fingerprint.
 
     Raises:
         UserError: not prepared.
     """
     folder, label = dataset_folder(profile, name), data_label(profile, name)
-    if os.environ.get("SPACT_READ_ONLY") == "1" and not (is_own(name) and folder.exists()):
+    prepared = folder.exists() if is_own(name) else (folder / "manifest.csv").exists()
+    if os.environ.get("SPACT_READ_ONLY") == "1" and not prepared:
         catalogue = NOTEBOOKS / "records" / "data.json"
         listed = read_json(catalogue) if catalogue.exists() else {}
         if label in listed:
@@ -275,7 +277,7 @@ def data_spec(profile: Profile, name: str, leave_out: tuple[str, str] | None = N
 
 def fingerprint(folder: Path, own: bool) -> str:
     """Of rows, labels and the files' sizes; of one's ``own`` files, which nobody else has counted, also of how they
-    begin and end: other files under the same names are another dataset. Where one's own table marks persons it ends in
+    begin and end: other files under the same names are another dataset. Where the table marks persons it ends in
     ``MARKED``: who said where they are is then known where neither table nor videos are at hand."""
     table = folder / "manifest.csv" if folder.is_dir() else folder
     return _fingerprint(folder, own, table.stat().st_mtime_ns if table.exists() else 0)

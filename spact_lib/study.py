@@ -393,7 +393,10 @@ class Study:
         return self._omegas[method]
 
     def read_by(self, f_T: str, f_B: str, methods: Iterable[str]) -> "Study":
-        """The same anonymizers of ``methods``, their omegas chosen as here, read by targets of other architectures."""
+        """The same anonymizers of ``methods``, their omegas chosen as here, read by targets of other architectures.
+
+        The choice and its minutes are this study's: the other one has tried nothing.
+        """
         other = replace(self, profile=self.profile.model_copy(update={"target_f_T": f_T, "target_f_B": f_B}))
         for name in methods:
             if isinstance(METHODS[name], LearnedMethod):

@@ -194,6 +194,33 @@ def test_further_rows_that_are_not_run_are_named_with_their_minutes(committed, t
         notebook_setup.further_rows("table1", study, ["obf"], "rows", train=False)
 
 
+def test_further_columns_and_other_targets_that_are_not_run_are_named_with_their_minutes(
+    committed, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setenv("SPACT_RUNS", str(tmp_path))
+    study = committed[0]
+    tables.table("table1", study)  # so that it is known how long a target takes: 60 s, a game 120, an f_A 30
+    columns = ["ucf101_vispr1", "phvu_scene_to_object"]
+    assert set(notebook_setup.further_columns("table1", study, columns, train=False).index.unique("metric"))
+    out = capsys.readouterr().out
+    assert out.startswith("further columns: ucf101_vispr1\nnot run, 0 minutes")
+    assert out.endswith(": phvu_scene_to_object (no data yet, not counted)\n")
+    study._data["phvu"] = DataSpec(name="phvu", folder=tmp_path, fingerprint="phvu")
+    assert notebook_setup.further_columns("table1", study, columns[1:], train=False) is None
+    seconds = {record["kind"]: [] for record in study.store.used.values()}
+    for record in study.store.used.values():
+        seconds[record["kind"]].append(record["seconds"])
+    # Targets: 6 rows x 2 x 2 seeds, to choose omega those of raw and 2 x 2 games, whose second seed is another; the
+    # chosen ones among them.
+    counts = {"target": 6 * 4 + 2, "anonymizer": 4, "init_f_A": 1, "init_f_T": 1, "init_f_B": 2}
+    minutes = sum(n * np.median(seconds[kind]) for kind, n in counts.items()) / 60
+    assert capsys.readouterr().out.endswith(
+        f"not run, {minutes:.0f} minutes of training at most (spact reproduce --full): phvu_scene_to_object\n"
+    )
+    assert notebook_setup.other_targets("table1", study, train=False) is None
+    assert f"not run, {6 * 4 * np.median(seconds['target']) / 60:.0f} minutes" in capsys.readouterr().out
+
+
 def test_the_official_f1_stands_beside_ours_where_it_is_asked_for(committed, monkeypatch):
     scores = Study.scores
 
