@@ -24,7 +24,6 @@ from spact_lib.claims import t_interval
 from spact_lib.config import BaselineSpec, DataSpec, Method, ReconstructionSpec, ScoreSpec, TargetSpec, TestSpec
 from spact_lib.device import pick_device
 from spact_lib.errors import UserError, missing_left_out, unknown_name
-from spact_lib.experiments import manifest_of
 from spact_lib.filework import cores
 from spact_lib.footnotes import FAULTS, distinct, faults
 from spact_lib.metrics import headline
@@ -33,6 +32,7 @@ from spact_lib.plan import learning
 from spact_lib.protocols import Role
 from spact_lib.reconstruction import QUALITIES
 from spact_lib.results import training_forbidden
+from spact_lib.store import manifest_of
 from spact_lib.study import Study, open_study
 
 RAW = BaselineSpec(name="raw")

@@ -191,10 +191,10 @@ def run(args: argparse.Namespace) -> int:
 def evaluate(args: argparse.Namespace) -> int:
     """One's own videos (a CSV manifest), every group left out in turn: what raw and anonymized data give away."""
     from spact_lib import config, crossval, figures, footnotes
-    from spact_lib.experiments import Store
     from spact_lib.manifest import read_manifest, rows_set_aside, write_manifest
     from spact_lib.notebooks import LONGEST_NAME, digest
     from spact_lib.protocols import protocol
+    from spact_lib.store import Store
     from spact_lib.tables import csv_as_markdown
 
     profile = config.profile(args.profile)

@@ -9,10 +9,11 @@ from scipy.stats import binomtest
 
 from spact_lib.config import Profile
 from spact_lib.errors import UserError
-from spact_lib.experiments import Store, manifest_of, predictions
+from spact_lib.experiments import predictions
 from spact_lib.footnotes import distinct, faults
 from spact_lib.manifest import refuse_unlearned
 from spact_lib.protocols import Protocol, data_spec
+from spact_lib.store import Store, manifest_of
 from spact_lib.study import Study, released, test_items
 from spact_lib.tables import label, parts_at_hand
 from spact_lib.video import letterbox

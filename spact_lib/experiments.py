@@ -1,29 +1,19 @@
-"""An experiment is a value: spec -> artifact, made once, resumed when interrupted, reused everywhere.
-
-``store.run(spec)`` returns the artifact of a spec. A finished one is loaded; an interrupted one continues; two
-processes that want the same one wait for each other under a file lock. ``record.json`` is written last: a folder
-that has it is complete. Of many processes that train together (``distributed``), the main one finds, locks and writes.
-"""
+"""How each kind of spec is made: a builder takes a spec, its folder and the store, writes files, returns metrics."""
 
 import logging
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import numpy as np
 import torch
-from filelock import FileLock, Timeout
 from safetensors.torch import load_model
 from torch import Tensor, nn
 
 from spact_lib import distributed
 from spact_lib.action_losses import build_action_loss
 from spact_lib.baselines import baseline
-from spact_lib.branches import BRANCHES, Branch, build_branch
+from spact_lib.branches import BRANCHES
 from spact_lib.channel import through_h264
 from spact_lib.config import (
     AnonymizerSpec,
@@ -44,29 +34,25 @@ from spact_lib.config import (
 )
 from spact_lib.data import (
     FrameSource,
-    PackedFrames,
-    VideoFrames,
-    loader_workers,
     pack,
     rows_of,
     to_float,
     training_batches,
     write_packed,
 )
-from spact_lib.device import autocast, environment, pick_device
+from spact_lib.device import autocast, pick_device
 from spact_lib.distributed import on_main
 from spact_lib.errors import UserError
-from spact_lib.files import atomic_path, disk_errors, read_json, remove_leftovers, write_json
+from spact_lib.files import atomic_path
 from spact_lib.initialize import initialize_action, initialize_anonymizer, initialize_privacy, part
-from spact_lib.manifest import Manifest, read_manifest, refuse_missing, rows_set_aside
+from spact_lib.manifest import Manifest, rows_set_aside
 from spact_lib.minimax import Game, play
 from spact_lib.networks.action import build_action_network
-from spact_lib.networks.anonymizer import Anonymizer
 from spact_lib.noise_features import RELEASE, generator, train_noise_features, with_noise
 from spact_lib.obfuscation import detector, mask, obfuscation
 from spact_lib.plain import plain
 from spact_lib.reconstruction import Pairs, enlarged, train_inverse
-from spact_lib.results import find_committed
+from spact_lib.store import Artifact, Store, branch_of, manifest_of, unfolded
 from spact_lib.target import score_target, train_target
 from spact_lib.training import Run, adam, running_mean, save_weights, set_norm_momentum
 from spact_lib.video import letterbox
@@ -77,187 +63,6 @@ RELEASED_AT_ONCE = 256  # frames, so that stills do not pass one by one
 COLLAPSED = 0.01  # mean standard deviation of a pixel over the frames of a batch: below it, f_A shows all the same
 
 log = logging.getLogger(__name__)
-
-
-class NotTrainedError(UserError):
-    """Read-only and there is no record of this spec."""
-
-
-class BusyError(UserError):
-    """Another process is making this, and this store does not wait."""
-
-
-@dataclass(frozen=True)
-class Artifact:
-    """What a spec made: its record, and its folder (None when only the committed record is at hand)."""
-
-    record: dict
-    folder: Path | None
-
-    @property
-    def metrics(self) -> dict:
-        return self.record["metrics"]
-
-
-@cache
-def _manifest(folder: Path, leave_out: tuple[str, str] | None, fingerprint: str) -> Manifest:
-    # ``fingerprint`` is only part of the key: a table edited beside a running notebook is read again.
-    manifest = read_manifest(folder)
-    return manifest.leave_out(*leave_out) if leave_out else manifest
-
-
-# A quarter of a million files are not asked for again by every spec that reads them.
-_refuse_missing_once = cache(refuse_missing)
-
-
-def manifest_of(data: DataSpec) -> Manifest:
-    """The manifest that a spec speaks of, with its fold."""
-    return _manifest(data.folder, data.leave_out, data.fingerprint)
-
-
-class Store:
-    """The experiment store in a folder.
-
-    Args:
-        root: of the store.
-        decode_once: keep decoded raw frames as pixels; else videos are decoded at every use. Changes no result.
-        workers: of the data loaders, at most; fewer where the machine has fewer cores. Changes no result.
-        read_only: never train; use what is finished, else the committed records (environment: SPACT_READ_ONLY=1).
-    """
-
-    def __init__(self, root: Path, *, decode_once: bool = True, workers: int = 0, read_only: bool | None = None):
-        self.root, self.decode_once, self.workers = root, decode_once, loader_workers(workers)
-        self.read_only = os.environ.get("SPACT_READ_ONLY") == "1" if read_only is None else read_only
-        self.wait = True  # for what another process is making; else BusyError
-        self.used: dict[str, dict] = {}  # records of every spec asked for, for the notebook to keep
-
-    def folder(self, spec: Spec) -> Path:
-        return self.root / spec.kind / spec.key()
-
-    def run(self, spec: Spec) -> Artifact:
-        """The artifact of ``spec``: loaded, continued or made.
-
-        Raises:
-            NotTrainedError: it is not there and this store is read-only.
-            BusyError: another process is making it, and ``wait`` is false.
-            UserError: the disk is full or read-only.
-        """
-        with disk_errors(self.folder(spec)):
-            return self._run(spec)
-
-    def _run(self, spec: Spec) -> Artifact:
-        artifact = on_main(lambda: self._find(spec))
-        if artifact is None:
-            folder = self.folder(spec)
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(f"{folder}.lock", timeout=-1 if self.wait else 0)
-            try:
-                on_main(lambda: bool(lock.acquire()))
-                artifact = on_main(lambda: self._find(spec)) or self._make(spec, folder)
-            except Timeout as error:
-                raise BusyError(f"{spec.kind} {spec.key()} is being made by another process") from error
-            finally:
-                lock.release()
-        self.used[spec.key()] = artifact.record
-        return artifact
-
-    def _find(self, spec: Spec) -> Artifact | None:
-        folder = self.folder(spec)
-        if (folder / "record.json").exists():
-            if not self.read_only:
-                with suppress(OSError):  # of a read-only disk
-                    (folder / "checkpoint.pt").unlink(missing_ok=True)  # three times the weights, nothing to continue
-            return Artifact(read_json(folder / "record.json"), folder)
-        if not self.read_only:
-            return None
-        record = find_committed(spec)
-        if record is None:
-            raise NotTrainedError(
-                f"no record of {spec.kind} {spec.key()} in {self.root} or notebooks/records, and training is forbidden "
-                "(SPACT_READ_ONLY=1); unset it, or run `make reproduce`"
-            )
-        return Artifact(record, None)
-
-    def _make(self, spec: Spec, folder: Path) -> Artifact:
-        folder.mkdir(exist_ok=True)
-        on_main(lambda: remove_leftovers(folder))  # a release's pixels are gigabytes
-        on_main(lambda: write_json(folder / "spec.json", spec.model_dump(mode="json")))
-        began = time.monotonic()
-        metrics = BUILDERS[type(spec)](spec, folder, self)
-        seconds, waited = metrics.pop("seconds", time.monotonic() - began), metrics.pop("waited", None)
-        elsewhere = metrics.pop("elsewhere", [])
-        record = {
-            "kind": spec.kind,
-            "key": spec.key(),
-            "metrics": metrics,
-            "seconds": round(seconds, 1),
-            **({} if waited is None else {"waited": round(waited, 1)}),  # for data; of the seconds
-            "environment": environment(),
-            **({"earlier_environments": elsewhere} if elsewhere else {}),  # of a run continued with another commit, ...
-            "made": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            "spec": spec.model_dump(mode="json"),
-        }
-
-        def finish() -> Artifact:
-            write_json(folder / "record.json", record)
-            return self._find(spec)
-
-        return on_main(finish)
-
-    def files(self, spec: Spec) -> Path:
-        """The folder of ``spec`` with the files it made.
-
-        Raises:
-            NotTrainedError: this store is read-only and has at most the committed record.
-        """
-        folder = self.run(spec).folder
-        if folder is None:
-            raise NotTrainedError(
-                f"only the record of {spec.kind} {spec.key()} is committed, not its files, and training is forbidden "
-                "(SPACT_READ_ONLY=1); unset it, or run `make reproduce`"
-            )
-        return folder
-
-    def frames(self, spec: FramesSpec) -> tuple[FrameSource, Manifest]:
-        """Raw frames of a dataset, and its manifest."""
-        manifest = manifest_of(spec.data)
-        if not self.decode_once:
-            _refuse_missing_once(manifest)
-            return VideoFrames(manifest, spec.stored_side), manifest
-        return PackedFrames(self.files(spec)), manifest
-
-    def raw(self, data: DataSpec, stored_side: int) -> tuple[FrameSource, Manifest]:
-        """Raw frames of a dataset, and its manifest with its fold."""
-        return self.frames(FramesSpec(data=unfolded(data), stored_side=stored_side))[0], manifest_of(data)
-
-    def release(self, spec: ReleaseSpec) -> FrameSource:
-        """A dataset through a method. Raw data are not written a second time."""
-        if spec.method == BaselineSpec(name="raw") and spec.channel != "h264":
-            return self.frames(spec.frames)[0]
-        return PackedFrames(self.files(spec))
-
-    def load_anonymizer(self, spec: LearnedSpec) -> Anonymizer:
-        """f_A of a finished artifact, on the device of this machine, in eval mode (noise is not part of it)."""
-        f_A = Anonymizer(spec.width if isinstance(spec, InitAnonymizerSpec) else spec.f_A.width)
-        load_model(f_A, self.files(spec) / "f_A.safetensors")
-        return f_A.to(pick_device()).eval()
-
-    def load_privacy(self, spec: InitPrivacySpec | AnonymizerSpec) -> nn.Module:
-        """f_B before (``InitPrivacySpec``) or after the game, on the device of this machine, in eval mode."""
-        f_B = _branch(spec if isinstance(spec, InitPrivacySpec) else spec.f_B).build()
-        load_model(f_B, self.files(spec) / "f_B.safetensors")
-        return f_B.to(pick_device()).eval()
-
-    def load_inverse(self, spec: ReconstructionSpec) -> Anonymizer:
-        """g of a finished reconstruction attack, on the device of this machine, in eval mode."""
-        g = Anonymizer(spec.width)
-        load_model(g, self.files(spec) / "g.safetensors")
-        return g.to(pick_device()).eval()
-
-
-def unfolded(data: DataSpec) -> DataSpec:
-    """The same frames serve all folds of a dataset."""
-    return data.model_copy(update={"leave_out": None})
 
 
 def _make_frames(spec: FramesSpec, folder: Path, store: Store) -> dict:
@@ -290,11 +95,6 @@ def _make_init_action(spec: InitActionSpec, folder: Path, store: Store) -> dict:
     f_T, metrics = initialize_action(spec, f_A, action, spec.task, folder, pick_device(), store.workers)
     save_weights(f_T, folder / "f_T.safetensors")
     return metrics
-
-
-def _branch(spec: InitPrivacySpec) -> Branch:
-    task = spec.branch.task
-    return build_branch(spec.branch, manifest_of(spec.f_A.privacy).task(task).n_classes if task else 0)
 
 
 def _game_batches(
@@ -331,7 +131,7 @@ def _make_init_privacy(spec: InitPrivacySpec, folder: Path, store: Store) -> dic
     _require_identity(spec.f_A, store)
     batches = _game_batches(spec, None, spec.schedule.batch, spec.seed, store)
     f_A = store.load_anonymizer(spec.f_A)
-    f_B, metrics = initialize_privacy(spec, f_A, _branch(spec), batches, folder, pick_device())
+    f_B, metrics = initialize_privacy(spec, f_A, branch_of(spec), batches, folder, pick_device())
     save_weights(f_B, folder / "f_B.safetensors")
     return metrics
 
@@ -340,7 +140,7 @@ def open_game(spec: AnonymizerSpec, store: Store) -> tuple[Game, Callable[[int, 
     """The minimax game of a spec before its first iteration, and its batches as ``minimax.play`` takes them."""
     device = pick_device()
     f_A = store.load_anonymizer(spec.f_A)
-    branch = _branch(spec.f_B)
+    branch = branch_of(spec.f_B)
     f_T = build_action_network(spec.f_T.network, manifest_of(spec.f_A.action).tasks[spec.f_T.task].n_classes)
     f_B = branch.build()
     load_model(f_T, store.files(spec.f_T) / "f_T.safetensors")
@@ -405,7 +205,7 @@ def uninformative_loss(f_B: InitPrivacySpec, batch: int) -> float | None:
     images = BRANCHES[f_B.branch.loss].needs_images
     seen, data = (f_B.branch.batch, f_B.f_A.privacy) if images else (batch, f_B.f_A.action)
     batch = min(seen, len(rows_of(manifest_of(data), "train")))  # a batch is never larger than the data
-    return _branch(f_B).uninformative(batch)
+    return branch_of(f_B).uninformative(batch)
 
 
 def snapshot_frames(spec: AnonymizerSpec, store: Store) -> list[np.ndarray]:

@@ -36,7 +36,6 @@ from spact_lib.config import (
     TestSpec,
 )
 from spact_lib.errors import UserError
-from spact_lib.experiments import NotTrainedError, Store, manifest_of
 from spact_lib.manifest import missing_files
 from spact_lib.networks.anonymizer import Anonymizer
 from spact_lib.networks.privacy import PrivacyNetwork
@@ -44,6 +43,7 @@ from spact_lib.obfuscation import detector_weights
 from spact_lib.paths import runs_root
 from spact_lib.protocols import TABLE_PROTOCOLS, Protocol, data_label, data_spec, dataset_folder, how_to_prepare
 from spact_lib.protocols import protocol as named_protocol
+from spact_lib.store import NotTrainedError, Store, manifest_of
 from spact_lib.study import CHOICES, METHODS, TABLE_EXTRAS, TABLES, LearnedMethod, Study
 from spact_lib.tables import markdown, trained_parts
 from spact_lib.target import build_target

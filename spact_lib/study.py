@@ -32,7 +32,6 @@ from spact_lib.config import (
 from spact_lib.config import profile as named_profile
 from spact_lib.data import rows_of
 from spact_lib.errors import UserError, unknown_name
-from spact_lib.experiments import Artifact, Store, manifest_of, unfolded
 from spact_lib.frame_sampling import FRAME_SAMPLERS
 from spact_lib.networks.action import refuse_unknown
 from spact_lib.networks.privacy import encoder_names
@@ -41,6 +40,7 @@ from spact_lib.paths import runs_root
 from spact_lib.plain import plain
 from spact_lib.protocols import MARKED, Protocol, Role, data_spec, is_own
 from spact_lib.protocols import protocol as named_protocol
+from spact_lib.store import Artifact, Store, manifest_of, unfolded
 from spact_lib.video import letterbox
 
 KEEP_ACTION = 3.0  # points of validation top-1 that an f_A may cost when omega is chosen

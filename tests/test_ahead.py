@@ -12,8 +12,8 @@ from filelock import FileLock
 from spact_lib import ahead
 from spact_lib.config import Method, Schedule, profile
 from spact_lib.errors import UserError
-from spact_lib.experiments import BusyError, Store
 from spact_lib.protocols import protocol
+from spact_lib.store import BusyError, Store
 from spact_lib.study import Study
 
 QUICK = Schedule(steps=2, batch=4, lr=1e-3)

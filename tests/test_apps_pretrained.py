@@ -21,9 +21,9 @@ from spact_lib.apps.anonymize import Settings, anonymize, load_method
 from spact_lib.apps.pretrained import export
 from spact_lib.config import Schedule, View, profile
 from spact_lib.errors import UserError
-from spact_lib.experiments import Store
 from spact_lib.networks.anonymizer import CONFIG, FORMAT, WEIGHTS, Anonymizer
 from spact_lib.protocols import protocol
+from spact_lib.store import Store
 from spact_lib.study import Study
 from spact_lib.video import probe, write_video
 

@@ -20,8 +20,9 @@ from spact_lib.apps.transcode import Result
 from spact_lib.config import BaselineSpec
 from spact_lib.data import rows_of
 from spact_lib.errors import UserError
-from spact_lib.experiments import Store, manifest_of, predictions
+from spact_lib.experiments import predictions
 from spact_lib.protocols import PROTOCOLS
+from spact_lib.store import Store, manifest_of
 from spact_lib.study import Study
 from spact_lib.video import probe, write_video
 

@@ -12,8 +12,9 @@ from test_experiments import TINY, study
 
 from spact_lib import conditions, data, target
 from spact_lib.conditions import c1_c2
-from spact_lib.experiments import manifest_of, predictions
+from spact_lib.experiments import predictions
 from spact_lib.metrics import prediction_loss
+from spact_lib.store import manifest_of
 from spact_lib.study import Study
 from spact_lib.tables import label
 

@@ -12,8 +12,9 @@ import pytest
 from spact_lib import cli, config, crossval, notebook_setup
 from spact_lib.config import Profile, Schedule, profile
 from spact_lib.errors import UserError
-from spact_lib.experiments import Store, manifest_of, predictions
+from spact_lib.experiments import predictions
 from spact_lib.protocols import protocol
+from spact_lib.store import Store, manifest_of
 from spact_lib.video import write_video
 
 AWKWARD = '-my "own"\n🙂: it\'s takes'  # of a table with a clip that is cut off

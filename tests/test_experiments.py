@@ -18,11 +18,12 @@ from spact_lib import data, experiments, files, protocols, target, training
 from spact_lib.attacks import inverse
 from spact_lib.config import FramesSpec, Profile, Schedule, Spec, TargetSpec, View, profile
 from spact_lib.errors import DamagedError, UserError, missing_left_out
-from spact_lib.experiments import Artifact, NotTrainedError, Store, anonymize_uint8, manifest_of, to_uint8, unfolded
+from spact_lib.experiments import anonymize_uint8, to_uint8
 from spact_lib.losses import nt_xent_uninformative
 from spact_lib.manifest import Manifest
 from spact_lib.protocols import protocol
 from spact_lib.results import find_committed, keep_records
+from spact_lib.store import Artifact, NotTrainedError, Store, manifest_of, unfolded
 from spact_lib.study import METHODS, LearnedMethod, Study
 
 VIEW = View(stored_side=16, size=16, n_frames=4, stride=1, crop=(0.8, 1.0), test_crop=1.0, flip=0.0, test_clips=2)
@@ -448,7 +449,7 @@ def test_a_table_comes_from_committed_records_without_data_or_training(
 
     monkeypatch.setenv("SPACT_READ_ONLY", "1")
     monkeypatch.setattr(protocols, "NOTEBOOKS", tmp_path / "notebooks")
-    monkeypatch.setattr(experiments, "find_committed", partial(find_committed, folder=records))
+    monkeypatch.setattr("spact_lib.store.find_committed", partial(find_committed, folder=records))
     elsewhere = Study(TINY, protocol(f"{tmp_path}/gone/tiny.csv:action/attributes"), Store(tmp_path / "empty"))
     assert json.dumps({name: targets(elsewhere, name) for name in HERE}) == json.dumps(rows)
     assert not (tmp_path / "empty").exists()

@@ -25,10 +25,10 @@ from spact_lib import experiments, notebooks, results
 from spact_lib.config import Schedule, Spec, View, profile
 from spact_lib.decode_cache import build_cache
 from spact_lib.errors import UserError
-from spact_lib.experiments import Artifact, Store
 from spact_lib.networks.anonymizer import Anonymizer
 from spact_lib.protocols import protocol
 from spact_lib.results import keep_records
+from spact_lib.store import Artifact, Store
 from spact_lib.study import Study
 
 VIEW = View(stored_side=16, size=16, n_frames=4, stride=1, crop=(0.8, 1.0), test_crop=1.0, flip=0.0, test_clips=1)

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from spact_lib.config import BaselineSpec, Schedule, TargetSpec
 from spact_lib.data import ClipDataset, to_float, training_batches
-from spact_lib.experiments import Artifact, Store
 from spact_lib.networks.action import build_action_network
 from spact_lib.networks.anonymizer import Anonymizer
 from spact_lib.noise_features import RELEASE, TRAINING, generator, train_noise_features, with_noise
+from spact_lib.store import Artifact, Store
 
 CPU = torch.device("cpu")
 

@@ -11,10 +11,10 @@ from torchvision.transforms.v2 import functional as TF
 from spact_lib import obfuscation, tables
 from spact_lib.config import DataSpec, FramesSpec, ObfuscationSpec, ReleaseSpec, Schedule, profile
 from spact_lib.errors import UserError
-from spact_lib.experiments import Store
 from spact_lib.manifest import read_manifest
 from spact_lib.obfuscation import OBFUSCATIONS, mask
 from spact_lib.protocols import fingerprint, protocol
+from spact_lib.store import Store
 from spact_lib.study import Study, released
 from spact_lib.video import read_frames
 

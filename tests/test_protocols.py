@@ -19,7 +19,6 @@ from spact_lib import protocols, tables, target
 from spact_lib.config import DataSpec, Schedule, View, profile
 from spact_lib.data import VideoFrames, rows_of
 from spact_lib.errors import UserError
-from spact_lib.experiments import NotTrainedError, Store, manifest_of
 from spact_lib.manifest import Manifest, Task, write_manifest
 from spact_lib.metrics import multi_label_metrics, per_video
 from spact_lib.paper import reported
@@ -35,6 +34,7 @@ from spact_lib.protocols import (
     overlapping_classes,
     protocol,
 )
+from spact_lib.store import NotTrainedError, Store, manifest_of
 from spact_lib.study import METHODS, LearnedMethod, Study
 
 VIEW = View(stored_side=16, size=16, n_frames=4, stride=1, crop=(0.8, 1.0), test_crop=1.0, flip=0.0, test_clips=2)
@@ -340,7 +340,7 @@ def test_a_score_alone_is_not_trained_again(world, tmp_path: Path, monkeypatch: 
     with pytest.raises(NotTrainedError, match="no record of test"):
         targets(strict, "raw")
     found = {key: json.loads(json.dumps(record)) for key, record in one.store.used.items()}
-    monkeypatch.setattr("spact_lib.experiments.find_committed", lambda spec: found.get(spec.key()))
+    monkeypatch.setattr("spact_lib.store.find_committed", lambda spec: found.get(spec.key()))
     assert json.dumps(targets(strict, "raw")) == json.dumps(expected)
 
 

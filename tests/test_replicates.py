@@ -9,8 +9,8 @@ from spact_lib import ahead, replicates, reproduce, results
 from spact_lib.claims import CLAIMS
 from spact_lib.config import Schedule, profile
 from spact_lib.errors import UserError
-from spact_lib.experiments import Artifact, NotTrainedError, Store
 from spact_lib.protocols import protocol
+from spact_lib.store import Artifact, NotTrainedError, Store
 from spact_lib.study import TABLES, Study
 from spact_lib.tables import table
 
@@ -106,7 +106,7 @@ def test_one_draw_is_made_alone_and_its_records_are_a_file(
     kept = replicates.keep(studies)
     assert kept == tmp_path / "records" / "smoke" / "claims_draw103.jsonl"
     # From the records alone, without the store.
-    monkeypatch.setattr("spact_lib.experiments.find_committed", lambda spec: results.find_committed(spec, kept.parent))
+    monkeypatch.setattr("spact_lib.store.find_committed", lambda spec: results.find_committed(spec, kept.parent))
     elsewhere = {name: replace(s, store=Store(tmp_path / "none", read_only=True)) for name, s in studies.items()}
     assert replicates.collect(elsewhere, replicates.wanted([103, 3])).cells == scores.cells
     shown = table("table3", elsewhere["table3"])  # which counts the game of the other omega, too

@@ -14,9 +14,9 @@ from scipy import stats
 from spact_lib import notebook_setup, readme, result_figures, results, tables
 from spact_lib.config import DataSpec, profile
 from spact_lib.errors import UserError
-from spact_lib.experiments import NotTrainedError, Store
 from spact_lib.paper import CSV, relative_drop, reported, reported_drop
 from spact_lib.protocols import protocol
+from spact_lib.store import NotTrainedError, Store
 from spact_lib.study import METHODS, TABLE_EXTRAS, TABLES, Study
 
 # Top-1, cMAP, F1 of each method in replicate 1; replicate 2 lies a little higher.
@@ -36,7 +36,7 @@ SCORES = {
 def committed(tmp_path: Path, monkeypatch):
     """Two studies whose records are committed and nothing else is there: no data, no store."""
     folder = tmp_path / "records"
-    monkeypatch.setattr("spact_lib.experiments.find_committed", lambda spec: results.find_committed(spec, folder))
+    monkeypatch.setattr("spact_lib.store.find_committed", lambda spec: results.find_committed(spec, folder))
     records, studies = {}, []
     for draw in (1, 2):
         names = {name: f"{name}-{draw}" for name in ("ucf101", "vispr")}
@@ -325,7 +325,7 @@ def test_kept_records_give_the_table_again(committed, tmp_path, monkeypatch):
     expected = tables.printable(tables.table("table1", committed[0]))
     kept = tables.keep_used("table1-draw1", committed[0])
     assert kept == tmp_path / "records" / "mini" / "table1-draw1.jsonl"
-    monkeypatch.setattr("spact_lib.experiments.find_committed", lambda spec: results.find_committed(spec, kept.parent))
+    monkeypatch.setattr("spact_lib.store.find_committed", lambda spec: results.find_committed(spec, kept.parent))
     assert tables.printable(tables.table("table1", committed[0])).equals(expected)
     altered = kept.read_text().replace('"cmap": 60.5', '"cmap": 70.5')
     kept.write_text(altered)

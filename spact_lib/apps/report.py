@@ -28,13 +28,14 @@ from spact_lib.config import AnonymizerSpec, BaselineSpec, Method, TargetSpec
 from spact_lib.data import ClipDataset
 from spact_lib.device import pick_device
 from spact_lib.errors import UserError
-from spact_lib.experiments import NotTrainedError, Store, manifest_of, to_tensor
+from spact_lib.experiments import to_tensor
 from spact_lib.files import write_text
 from spact_lib.manifest import Manifest, Task
 from spact_lib.networks.anonymizer import read_config
 from spact_lib.notebooks import read_notebook, run_notebook
 from spact_lib.paths import NOTEBOOKS, runs_root
 from spact_lib.protocols import absolute
+from spact_lib.store import NotTrainedError, Store, manifest_of
 from spact_lib.study import Study, test_items
 from spact_lib.tables import in_markdown, label
 from spact_lib.target import build_target, predict

@@ -9,9 +9,9 @@ import pytest
 from data_prep import mini
 from spact_lib import config
 from spact_lib.config import BaselineSpec, FramesSpec, ReleaseSpec, TargetSpec
-from spact_lib.experiments import Store
 from spact_lib.paths import mini_folder, runs_root
 from spact_lib.protocols import data_spec
+from spact_lib.store import Store
 
 MINI = config.profile("mini", draw=0)
 CLIPS, IMAGES = MINI.action_view, MINI.privacy_view
