@@ -14,8 +14,8 @@ import pandas as pd
 from benchmarks.harness import Row, interleaved, rows
 from spact_lib.errors import UserError
 from spact_lib.files import read_json
+from spact_lib.notebooks import REPLICATES
 from spact_lib.paths import REPOSITORY, runs_root
-from spact_lib.replicates import REPLICATES
 from spact_lib.tables import at_hand, label, table
 
 PROFILE = os.environ.get("SPACT_PROFILE", "mini")

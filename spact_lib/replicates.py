@@ -18,7 +18,7 @@ from spact_lib.config import profile as named_profile
 from spact_lib.errors import UserError, missing_left_out
 from spact_lib.footnotes import FAULTS, distinct, faults
 from spact_lib.metrics import headline
-from spact_lib.notebooks import digest
+from spact_lib.notebooks import REPLICATES, digest
 from spact_lib.results import training_forbidden
 from spact_lib.store import BusyError, NotTrainedError
 from spact_lib.study import METHODS, TABLES, Study, open_study
@@ -33,7 +33,6 @@ SETTINGS: dict[str, tuple[str, dict[str, str]]] = {
     "scene_object": ("phvu_scene_to_object", {"action": "action", "privacy": "object"}),
     "other_targets": ("ucf101_vispr1", {"action": "action", "privacy": "privacy"}),
 }
-REPLICATES = ([101, 1], [102, 2], [103, 3], [104, 4], [105, 5])  # (draw, seed): never looked at while tuning
 ABLATIONS = 3  # of these run the ablations, too
 TARGET_SEEDS = (0, 1)  # averaged
 # The order in which verdicts are reached: first what costs least and serves the most.

@@ -110,7 +110,7 @@ def run_claims(profile: Profile, draws: Sequence[int] = (), jobs: int | None = N
     """Draw and train what the claims ask of replicates; then notebook 12, over these and whatever else has records.
 
     Args:
-        draws: of ``replicates.REPLICATES``; none: all.
+        draws: of ``notebooks.REPLICATES``; none: all.
         jobs: processes (``ahead.spread``).
         tell: prints a line.
 
