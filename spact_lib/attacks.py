@@ -8,12 +8,12 @@ import math
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import numpy as np
 import pandas as pd
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 from scipy.stats import binomtest
 
@@ -41,7 +41,8 @@ NETWORKS = {"own": "target_f_B", "smaller": "smaller_f_B", "larger": "larger_f_B
 
 @dataclass(frozen=True)
 class Attack:
-    """An attacker of a release; pydantic refuses a channel, length or crf that cannot be.
+    """An attacker of a release; pydantic refuses a channel, length or crf that cannot be, and both of inverting and a
+    channel.
 
     Args:
         text: for readers.
@@ -69,6 +70,13 @@ class Attack:
     inverts: bool = False
     of_videos: bool = False
     per: Literal["row", "frame", "video"] = "row"
+
+    @model_validator(mode="after")
+    def _inverts_what_is_released(self) -> Self:
+        # The store's releases end in their channel: a channel before the inversion would need a release of its own.
+        if self.inverts and self.channel != "uint8":
+            raise ValueError(f"inverts=True reads 8-bit frames, not channel={self.channel!r}; leave one of them out")
+        return self
 
 
 ATTACKS: dict[str, Attack] = {

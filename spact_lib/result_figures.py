@@ -54,16 +54,10 @@ def trade_off(
     action, privacy = (next(m for m in metrics if is_action(m) == wanted) for wanted in (True, False))
     x, y = table.xs(privacy, level="metric"), table.xs(action, level="metric")
     fig, axes = new_axes(11.5 if paper else 7.5, 4.4, 1 + paper)
+    sides = {"x": x, "y": y}
     for ax, column in zip(axes, ("here", "paper"), strict=False):
         points = trade_off_points(table, column)
-        for method, point in points.items():
-            if column == "here" and "low" in table:
-                bars = {f"{axis}err": _reach(side.loc[method]) for axis, side in (("x", x), ("y", y))}
-                ax.errorbar(*point, **bars, fmt="none", ecolor=colour(method), elinewidth=1.2, alpha=0.7, capsize=3)
-            ax.plot(
-                *point, marker(method), markersize=17 if method == "spact" else 10, color=colour(method),
-                markeredgecolor="#333333", markeredgewidth=0.7, label=label(method, x.loc[method, "boxes"]), zorder=4,
-            )  # fmt: skip
+        _mark(ax, points, sides, bars=column == "here" and "low" in table)
         front = np.array([points[method] for method in pareto_front(points)])
         # Between two rows of the front, what keeps less action than the more private one is beaten.
         ax.step(*front.T, where="post", color=REFERENCE, linewidth=1.4, label="Pareto front", zorder=1)
@@ -76,11 +70,44 @@ def trade_off(
     axes[0].axhline(y["chance"].iloc[0], color=REFERENCE, linestyle=":", linewidth=1.4)
     axes[0].set_xlim(*np.clip(axes[0].get_xlim(), -2, 102))  # an interval of few replicates may be wider than the axis
     axes[0].set_ylabel(f"{action} % (higher: more useful)")
+    _enlarge_the_crowded(axes[0], trade_off_points(table), sides, bars="low" in table)
     if paper:
         axes[0].set_title("here")
         axes[1].set_title("the paper's numbers")
     fig.legend(*axes[0].get_legend_handles_labels(), frameon=False, fontsize=11, loc="outside right center")
     return fig, axes
+
+
+def _mark(ax: Axes, points: Mapping[str, tuple[float, float]], sides: Mapping[str, pd.DataFrame], bars: bool) -> None:
+    for method, point in points.items():
+        if bars:
+            reach = {f"{axis}err": _reach(side.loc[method]) for axis, side in sides.items()}
+            ax.errorbar(*point, **reach, fmt="none", ecolor=colour(method), elinewidth=1.2, alpha=0.7, capsize=3)
+        ax.plot(
+            *point, marker(method), markersize=17 if method == "spact" else 10, color=colour(method),
+            markeredgecolor="#333333", markeredgewidth=0.7, label=label(method, sides["x"].loc[method, "boxes"]),
+            zorder=4,
+        )  # fmt: skip
+
+
+def _enlarge_the_crowded(
+    ax: Axes, points: Mapping[str, tuple[float, float]], sides: Mapping[str, pd.DataFrame], bars: bool
+) -> None:
+    """Draw rows that lie on each other at the top of a panel, as an ablation's do, larger in its empty part."""
+    place = {name: ax.transAxes.inverted().transform(ax.transData.transform(xy)) for name, xy in points.items()}
+    crowd = {name: points[name] for name in points if name not in ("raw", "identity")}
+    apart = np.ptp([place[name] for name in crowd], axis=0)
+    if len(crowd) < 2 or max(apart) > 0.25 or min(height for _, height in place.values()) < 0.75:
+        return
+    inset = ax.inset_axes([0.14, 0.14, 0.5, 0.46])
+    _mark(inset, crowd, sides, bars)
+    low, high = np.min(list(crowd.values()), axis=0), np.max(list(crowd.values()), axis=0)
+    margin = 0.3 * np.maximum(high - low, 1)
+    inset.set(xlim=(low[0] - margin[0], high[0] + margin[0]), ylim=(low[1] - margin[1], high[1] + margin[1]))
+    inset.xaxis.set_major_locator(MaxNLocator(4))
+    inset.yaxis.set_major_locator(MaxNLocator(4))
+    inset.tick_params(labelsize=10)
+    ax.indicate_inset_zoom(inset, edgecolor=REFERENCE)
 
 
 def _omegas(ax: Axes, curve: pd.DataFrame) -> None:

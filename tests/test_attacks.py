@@ -111,7 +111,7 @@ def test_an_h264_release_holds_few_frames_of_a_long_video_at_a_time() -> None:
 def test_an_attacker_that_cannot_be_is_refused_before_anything_is_trained(
     one: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for wrong in ({"channel": "H264"}, {"length": 0}, {"crf": 52}):
+    for wrong in ({"channel": "H264"}, {"length": 0}, {"crf": 52}, {"inverts": True, "channel": "h264"}):
         with pytest.raises(ValidationError, match=next(iter(wrong))):
             Attack("an attacker", **wrong)
     monkeypatch.setitem(attacks.ATTACKS, "bad", Attack("an attacker", network="larg"))

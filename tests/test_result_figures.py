@@ -62,6 +62,20 @@ def test_trade_off_plots_the_table_and_the_papers_numbers(table, replicated):
     assert len(axes) == 1
 
 
+@pytest.mark.parametrize(("cmap", "enlarged"), [(52.0, True), (70.0, False)])
+def test_rows_that_lie_on_each_other_are_drawn_larger(table, cmap, enlarged):
+    rows = [("action top-1", "moco"), ("privacy cMAP", "moco")]
+    table.loc[rows[0], ["here", "chance", "boxes"]] = [88.5, 10.0, ""]
+    table.loc[rows[1], ["here", "chance", "boxes"]] = [cmap, 30.0, ""]
+    _, (here,) = result_figures.trade_off(table)
+    insets = here.child_axes
+    assert len(insets) == enlarged
+    if enlarged:
+        assert points(insets[0]) == {"SPAct": [50.0, 88.0], "MoCo": [52.0, 88.5]}
+        left, right = insets[0].get_xlim()
+        assert left < 50 < 52 < right
+
+
 def test_game_curves_are_in_units_of_the_uninformative_value():
     rows = [{"step": step, "L_T": 2.0, "L_B": 3.0} for step in range(4)]
     _, (left, right) = result_figures.game_curves({"spact": (rows, 1.5), "supervised": (rows, None)})
