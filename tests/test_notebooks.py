@@ -177,6 +177,7 @@ def test_the_report_on_a_clip_is_one_page_without_code(smoke, tmp_path):
     for part in ("<script", "<b>a &", "open_case(", str(tmp_path), "Traceback"):
         assert part not in text, part
     assert text.count("<img ") == 1 and 'src="data:image/png;base64,' in text  # the strip
+    assert 'alt="moments of the same clip' in text and "lternative text" not in answer.stdout + answer.stderr
 
 
 @each_run

@@ -4,6 +4,8 @@ Classifiers are the fresh targets of a study, found in its store and never train
 """
 
 import hashlib
+import html
+import logging
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -42,6 +44,7 @@ from spact_lib.target import build_target, predict
 from spact_lib.video import frame_count, read_frames
 
 NOTEBOOK = NOTEBOOKS / "13_anonymize_your_video.ipynb"
+NO_ALT = 'alt="No description has been provided for this image"'  # of nbconvert
 NOT_IN_REPORT = "not-in-report"  # tag of cells that only a reader of the notebook needs
 SHOWN_SIDE, SHOWN_FRAMES = 192, 120  # of the viewer: bounds its memory at any length
 COMPARED_SIDE, COMPARED_FRAMES = 256, 32  # of PSNR and SSIM
@@ -355,6 +358,7 @@ def html_page(notebook: Path, title: str) -> str:
     """An executed notebook as one HTML page: no code, no script, pictures within, nothing is ever fetched."""
     # Imported here: nbconvert takes a second to import, and only this function needs it.
     from nbconvert import HTMLExporter
+    from nbconvert.filters import get_metadata
     from nbconvert.preprocessors import TagRemovePreprocessor
 
     exporter = HTMLExporter(
@@ -363,7 +367,12 @@ def html_page(notebook: Path, title: str) -> str:
     exporter.register_preprocessor(TagRemovePreprocessor(remove_cell_tags={NOT_IN_REPORT}), enabled=True)
     content = read_notebook(notebook)
     content.metadata["title"] = title
+    # Its template drops what an output says of its picture, and warns of its own doing; we put it back.
+    exporter.log = logging.Logger("nbconvert", logging.ERROR)
     page, _ = exporter.from_notebook_node(content)
+    outputs = [output for cell in content.cells for output in cell.get("outputs", ()) if "metadata" in output]
+    for alt in filter(None, (get_metadata(output, "alt", "image/png") for output in outputs)):
+        page = page.replace(NO_ALT, f'alt="{html.escape(alt)}"', 1)
     # nbconvert's page fetches MathJax and others. The policy also stops what a name could smuggle in.
     page = re.sub(r"<script\b.*?</script>", "", page, flags=re.DOTALL | re.IGNORECASE)
     return page.replace("<head>", f'<head><meta http-equiv="Content-Security-Policy" content="{POLICY}">', 1)
