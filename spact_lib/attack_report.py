@@ -258,6 +258,9 @@ def sentences(found: pd.DataFrame) -> str:
             if len(pairs):
                 share = _mean(100 * pairs["one"] / pairs["other"])
                 line += f"; {share} % of what raw data's ({ATTACKS[of_raw].text}) reads above chance"
+        pairs = _paired(values(found, "inverted", method), here)  # validation does not choose him: he learned on raw
+        if len(pairs) and (more := pairs["one"] - pairs["other"]).mean() > 0:
+            line += f"; who inverts first reads {_mean(more)} points more"
         lines.append(line + ".")
     lines += _order(found, best[best["among"] > 1])
     for one, other, text in (

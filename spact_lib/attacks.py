@@ -129,8 +129,8 @@ GRID: dict[str, tuple[str, ...]] = {
     "spact": ("inverted", "relearned", *_LONG, "float", "h264", "frame", "views", "video", "h264_video"),
 }
 METHODS = tuple(GRID)
-# Those between which validation rows choose the strongest: all learned on 8-bit stills.
-CLASSIFIERS = ("smaller_short", "short", "own", "enlarged", "larger", "long", "larger_long")
+# Those between which validation rows choose the strongest: all learned on 8-bit stills, or on what undid them.
+CLASSIFIERS = ("relearned", "smaller_short", "short", "own", "enlarged", "larger", "long", "larger_long")
 
 
 def exists(attack: str, method: str) -> bool:

@@ -113,7 +113,7 @@ def report(args: argparse.Namespace) -> int:
 
         output = args.output or Path(f"{subject.stem}-report.html")
         given = {"ANONYMIZER": args.anonymizer, "PROFILE": args.profile, "PROTOCOL": args.protocol}
-        say(f"report: {report_clip(subject, output, STEADY=args.steady, **given)}")
+        say(f"report: {report_clip(subject, output, overwrite=args.overwrite, STEADY=args.steady, **given)}")
         return 0
     from spact_lib.dataset_report import write_report
 
@@ -453,6 +453,7 @@ def parser() -> argparse.ArgumentParser:
     own = verb.add_argument_group("of a video file")
     own.add_argument("--anonymizer", default="", metavar="NAME|DIR", help="as for anonymize (default: the mini SPAct)")
     own.add_argument("--output", type=Path, metavar="FILE.html", help="default: CLIP-report.html in this folder")
+    own.add_argument("--overwrite", action="store_true", help="a page that is there already")
     own.add_argument("--steady", action="store_true", help=steady)
     own.add_argument("--profile", default="mini", help="whose classifiers: smoke, mini (default) or paper")
     own.add_argument("--protocol", default="ucf101_vispr1", help="what they know; own: /path/my.csv:gesture/person")

@@ -359,9 +359,21 @@ def stores_times(container: av.container.InputContainer, stream: av.VideoStream)
 def refuse_cut(
     path: str | Path, container: av.container.InputContainer, stream: av.VideoStream, packets: int, corrupt: bool
 ) -> None:
-    """Raise UserError if fewer packets could be read than the file lists, or one of them was ``corrupt``."""
-    is_mov = container.format.name.startswith("mov")
-    if corrupt or (is_mov and packets < len(stream.index_entries)):
+    """Raise UserError if fewer packets could be read than the file lists, or one of them was ``corrupt``.
+
+    GIF, WMV, Y4M and transport streams do not say how much there was: of one that ends between two frames the rest is
+    not missed.
+    """
+    name = container.format.name
+    listed = len(stream.index_entries) if name.startswith("mov") else 0
+    if packets < listed:
+        raise UserError(f"{path} is cut off after {packets} of {listed} packets; copy or download it again")
+    if corrupt and name == "mpegts":  # a packet of a broadcast was lost, or two recordings were joined
+        raise UserError(
+            f"{path} has damaged places among its {packets} packets; write what can be read to a file of its own: "
+            "ffmpeg -i INPUT -c copy OUTPUT.mkv"
+        )
+    if corrupt:
         raise UserError(f"{path} is cut off after {packets} packets; copy or download it again")
 
 

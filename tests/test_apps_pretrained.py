@@ -21,7 +21,7 @@ from spact_lib.apps.anonymize import Settings, anonymize, load_method
 from spact_lib.apps.pretrained import export
 from spact_lib.config import Schedule, View, profile
 from spact_lib.errors import UserError
-from spact_lib.networks.anonymizer import CONFIG, FORMAT, WEIGHTS, Anonymizer
+from spact_lib.networks.anonymizer import CONFIG, FORMAT, WEIGHTS, Anonymizer, digest
 from spact_lib.protocols import protocol
 from spact_lib.store import Store
 from spact_lib.study import Study
@@ -212,6 +212,21 @@ class Trap:
 def test_a_config_that_does_not_fit_is_refused(tmp_path: Path, changes: dict, message: str) -> None:
     with pytest.raises(UserError, match=message):
         Anonymizer.from_pretrained(folder(tmp_path / "a", **changes))
+
+
+def test_weights_and_settings_of_other_folders_are_refused(tmp_path: Path) -> None:
+    one, other = (folder(tmp_path / name) for name in "ab")
+    for path in (one, other):
+        save_model(Anonymizer(2), path / WEIGHTS)
+        settings = json.loads((path / CONFIG).read_text()) | {"sha256": digest(path / WEIGHTS)}
+        (path / CONFIG).write_text(json.dumps(settings))
+        Anonymizer.from_pretrained(path)
+    (one / WEIGHTS).write_bytes((other / WEIGHTS).read_bytes())  # of the same shapes
+    with pytest.raises(UserError, match="does not fit"):
+        Anonymizer.from_pretrained(one)
+    (other / CONFIG).write_text(json.dumps(settings | {"spec": {"f_A": {"view": {"stored_side": 32}}}}))
+    with pytest.raises(UserError, match="says short_side 16, and 32 in its spec; export the anonymizer again"):
+        Anonymizer.from_pretrained(other)
 
 
 def test_missing_and_damaged_files_are_refused_and_nothing_is_unpickled(tmp_path: Path) -> None:

@@ -207,12 +207,15 @@ def test_of_a_report_only_the_page_stays(tmp_path: Path, monkeypatch: pytest.Mon
     given = {"CLIP": clip, "ANONYMIZER": tmp_path / "f_A", "PROTOCOL": f"{tmp_path / 'my.csv'}:g/p"}
     assert ran[0][1] == {name: str(value) for name, value in given.items()}
 
+    with pytest.raises(UserError, match=r"a.html is already there; give --overwrite, or another --output"):
+        report.report_clip(clip, page)
+
     def full(notebook: Path, title: str) -> str:
         raise OSError("no space")
 
     monkeypatch.setattr(report, "html_page", full)
     with pytest.raises(OSError):
-        report.report_clip(clip, page, ANONYMIZER="downsample_2x")
+        report.report_clip(clip, page, overwrite=True, ANONYMIZER="downsample_2x")
     assert ran[1][1]["ANONYMIZER"] == "downsample_2x"
     assert not [path for path in (tmp_path / "runs").rglob("*") if path.is_file() and path.suffix != ".lock"]
 

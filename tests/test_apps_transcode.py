@@ -37,6 +37,7 @@ def encode(
     size: tuple[int, int] = (64, 48),
     pix_fmt: str = "yuv420p",
     sound: str = "",
+    sound_rate: int = 48000,
     frames: int = N,
     matrix: list[int] | None = None,
     pixel: Fraction = Fraction(1),
@@ -53,7 +54,7 @@ def encode(
         context.color_trc = transfer
         if matrix:
             stream.set_display_matrix(matrix)
-        track = file.add_stream(sound, rate=48000, layout="stereo") if sound else None
+        track = file.add_stream(sound, rate=sound_rate, layout="stereo") if sound else None
         for i in range(frames):
             array = np.full((size[1], size[0], 3), 40 + i, np.uint8)
             array[:, size[0] // 2 :] = 200 - i
@@ -61,10 +62,10 @@ def encode(
             frame.pts, frame.time_base, frame.color_trc = times(i), time_base, transfer
             file.mux(stream.encode(frame))
         file.mux(stream.encode(None))
-        for start in range(0, int(times(frames - 1) * time_base * 48000) if track else 0, 4800):
+        for start in range(0, int(times(frames - 1) * time_base * sound_rate) if track else 0, 4800):
             tone = (8000 * np.sin(np.arange(start, start + 4800) / 20)).astype(np.int16)
             samples = av.AudioFrame.from_ndarray(np.repeat(tone, 2)[None], format="s16", layout="stereo")
-            samples.sample_rate, samples.pts, samples.time_base = 48000, start, Fraction(1, 48000)
+            samples.sample_rate, samples.pts, samples.time_base = sound_rate, start, Fraction(1, sound_rate)
             file.mux(track.encode(samples))
         if track:
             file.mux(track.encode(None))
@@ -218,15 +219,42 @@ def test_a_packet_of_sound_without_a_time_is_heard_when_it_is_stored(
 ) -> None:
     write_audio = _Output.write_audio
 
-    def untimed(self: _Output, packet: av.Packet, origin: Fraction) -> None:
+    def untimed(self: _Output, packet: av.Packet, *given: object) -> None:
         packet.pts = None
-        write_audio(self, packet, origin)
+        write_audio(self, packet, *given)
 
     source = encode(tmp_path / "a.ts", sound="aac")
     transcode(source, tmp_path / "b.mp4", inverted, keep_audio=True)
     monkeypatch.setattr(_Output, "write_audio", untimed)
     transcode(source, tmp_path / "c.mp4", inverted, keep_audio=True)
     assert (tmp_path / "c.mp4").read_bytes() == (tmp_path / "b.mp4").read_bytes()
+
+
+def test_where_the_clock_starts_again_the_next_frame_follows_on_the_last(tmp_path: Path) -> None:
+    """As in recordings that were joined, and on DVDs."""
+    whole = encode(tmp_path / "a.mpg", "mpeg2video", sound="mp2").read_bytes()
+    (tmp_path / "joined.mpg").write_bytes(whole + whole)
+    result = transcode(tmp_path / "joined.mpg", tmp_path / "b.mp4", inverted)
+    steps = np.diff(seconds(tmp_path / "b.mp4"))
+    assert result.frames == 2 * N and steps == pytest.approx(1 / 25, abs=1e-3)
+    assert result.duration_s == pytest.approx(2 * N / 25, abs=1 / 25)
+    with pytest.raises(UserError, match="joined.mpg start again on the way, and its sound .*leave out --keep-audio"):
+        transcode(tmp_path / "joined.mpg", tmp_path / "c.mp4", inverted, keep_audio=True)
+    assert not (tmp_path / "c.mp4").exists()
+
+
+def test_slow_mp3_is_encoded_anew(tmp_path: Path) -> None:
+    source = encode(tmp_path / "a.avi", "mpeg4", sound="libmp3lame", sound_rate=8000)
+    assert transcode(source, tmp_path / "b.mp4", inverted, keep_audio=True).audio == "mp3 re-encoded"
+    assert streams(tmp_path / "b.mp4") == ["h264", "aac"]
+
+
+def test_frames_too_large_for_the_output_are_refused_by_name(tmp_path: Path) -> None:
+    wide = encode(tmp_path / "wide.mkv", "ffv1", size=(17000, 2), frames=1)
+    with pytest.raises(UserError, match=r"wide.mkv would be released at 17000x2 pixels, and H.264 has at most 16384"):
+        transcode(wide, tmp_path / "b.mp4", inverted)
+    with pytest.raises(UserError, match=r"wide.mkv: frames of 17000x2 pixels would become"):
+        transcode(wide, tmp_path / "b.mp4", inverted, short_side=224)
 
 
 def test_a_clip_stored_in_portrait_keeps_size_and_times(tmp_path: Path) -> None:
@@ -386,6 +414,10 @@ def test_bad_input_is_refused_in_one_sentence(tmp_path: Path) -> None:
         file.mux([*track.encode(silence), *track.encode(None)])
     (tmp_path / "text.mp4").write_text("no video\n" * 50)
     (tmp_path / "list.m3u8").write_text("#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\ncut.mp4\n#EXT-X-ENDLIST\n")
+    cut = encode(tmp_path / "cut.mxf", "mpeg2video", frames=100)
+    cut.write_bytes(cut.read_bytes()[: 6 * len(cut.read_bytes()) // 10])
+    joined = encode(tmp_path / "joined.ts").read_bytes()
+    (tmp_path / "joined.ts").write_bytes(joined + joined)
     names = {path.name for path in tmp_path.iterdir()}
     for name in (*sorted(names), "missing.mp4"):
         with pytest.raises(UserError) as caught:

@@ -604,6 +604,8 @@ def test_sentences_are_the_numbers(made_up: pd.DataFrame) -> None:
     assert "inverted first –, tables' attacker 90.0 (2), the only classifier run (that of the tables) 90.0 (2)" in text
     assert "MoCo: learned on raw not run" in text and "54.7 (1) % of what raw" in text  # 35 / 64, of replicate 0
     assert "as far apart the other way round by the strongest of several: SPAct and Downsample-4x." not in text
+    undone = attack_report.sentences(long_frame(CELLS | {("inverted", "spact"): [60.0]}))  # 54 is the strongest's
+    assert "reads above chance; who inverts first reads 6.0 (1) points more." in undone and "points more" not in text
     far = long_frame(CELLS | {("own", "spact"): [46.0, 50.0]})  # 4 points below: now the order turns
     assert "strongest of several: SPAct and Downsample-4x." in attack_report.sentences(far)
 

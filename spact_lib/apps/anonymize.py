@@ -134,6 +134,8 @@ def plan(source: Path, target: Path) -> list[tuple[Path, Path]]:
         return pairs
     if target.is_dir():
         target = target / f"{source.stem}.mp4"
+    if not source.exists() and not source.suffix:  # rather a mistyped folder than a video
+        raise UserError(f"there is no file or folder {source}; check the path")
     if target.suffix.lower() != ".mp4":
         raise UserError(f"the output {target} must be a name that ends in .mp4, or a folder that exists")
     if target.exists() and source.exists() and target.samefile(source):
@@ -197,11 +199,18 @@ def anonymize(
                 f"{target} is there, and made otherwise or of another video than {source}; give --overwrite, or "
                 "another output"
             )
-        return transcode(
-            source, target, method.apply, short_side=side, keep_size=settings.keep_size,
-            keep_audio=settings.keep_audio, steady=settings.steady, comment=made, threads=threads,
-            on_frames=advance,
-        )  # fmt: skip
+        try:
+            return transcode(
+                source, target, method.apply, short_side=side, keep_size=settings.keep_size,
+                keep_audio=settings.keep_audio, steady=settings.steady, comment=made, threads=threads,
+                on_frames=advance,
+            )  # fmt: skip
+        except (MemoryError, RuntimeError) as error:
+            if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "allocate memory" not in str(error):
+                raise
+            raise UserError(
+                f"{source} has frames too large for this machine's memory; give a --short-side, or fewer --jobs"
+            ) from error
 
     weights = {source: source.stat().st_size if source.exists() else 0 for source, _ in pairs}
     ahead = dict(weights)  # what of them is still to come

@@ -11,7 +11,7 @@ from spact_lib.apps.anonymize import NOT_OFFERED
 from spact_lib.config import AnonymizerSpec, InitAnonymizerSpec
 from spact_lib.errors import UserError, unknown_name
 from spact_lib.footnotes import left_out
-from spact_lib.networks.anonymizer import CONFIG, FORMAT, WEIGHTS, Anonymizer
+from spact_lib.networks.anonymizer import CONFIG, FORMAT, WEIGHTS, Anonymizer, digest
 from spact_lib.protocols import is_own
 from spact_lib.store import Artifact
 from spact_lib.study import METHODS, Study
@@ -62,6 +62,7 @@ def export(study: Study, method: str, folder: Path) -> Path:
         "short_side": start.view.stored_side,
         "precision": start.precision,
         "spact": __version__,
+        "sha256": digest(weights),
         "key": spec.key(),
         "spec": spec.model_dump(mode="json"),
     }

@@ -323,10 +323,11 @@ def model_card(case: Case) -> Markdown:
     return Markdown(re.sub(r"^#", "###", card, flags=re.MULTILINE) or none)
 
 
-def report_clip(clip: Path, output: Path, **parameters: object) -> Path:
+def report_clip(clip: Path, output: Path, *, overwrite: bool = False, **parameters: object) -> Path:
     """Notebook 13 run on a clip, as one HTML file.
 
     Args:
+        overwrite: a file that is at ``output``.
         parameters: of the notebook, by its names.
 
     Raises:
@@ -336,6 +337,8 @@ def report_clip(clip: Path, output: Path, **parameters: object) -> Path:
     survey(clip)
     if output.is_dir() or (output.exists() and output.samefile(clip)):
         raise UserError(f"{output} is {'a folder' if output.is_dir() else 'the clip itself'}; name the HTML file")
+    if output.exists() and not overwrite:
+        raise UserError(f"{output} is already there; give --overwrite, or another --output")
     given = parameters | {"CLIP": str(clip.resolve())}  # a notebook works in its own folder
     if protocol := str(parameters.get("PROTOCOL", "")):
         given["PROTOCOL"] = absolute(protocol)

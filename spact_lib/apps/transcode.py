@@ -30,7 +30,11 @@ TO_SDR = (
     "zscale=t=linear:npl=100,format=gbrpf32le,zscale=p=bt709,tonemap=hable:desat=0,zscale=t=bt709:m=bt709:r=tv,"
     "format=yuv420p"
 )
+MP3_RATE = 16000  # MP4 holds no slower MP3
+LARGEST_SIDE = 16384  # of H.264 as x264 writes it
 AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 88200, 96000)
+
+CLOCK = "the times of {} start again on the way, and its sound cannot be kept with them; leave out --keep-audio"
 
 Frames = np.ndarray  # uint8 RGB (n, h, w, 3)
 
@@ -96,8 +100,8 @@ def survey(path: Path) -> Survey:
             timed &= packet.pts is not None
             if timed:
                 start = packet.pts if start is None else min(start, packet.pts)
-        # Matroska's header says how long the file was; elsewhere FFmpeg estimates it from what is there.
-        promised = container.duration or 0 if container.format.name.startswith("matroska") else 0
+        # The headers of Matroska and MXF say how long the file was; elsewhere FFmpeg estimates it from what is there.
+        promised = container.duration or 0 if container.format.name.startswith(("matroska", "mxf")) else 0
         refuse_cut(path, container, stream, packets, corrupt or end < promised / av.time_base - 1)
         rate = stream.average_rate or stream.guessed_rate or UNKNOWN_RATE
         time_base = stream.time_base if timed else 1 / rate
@@ -148,14 +152,22 @@ def transcode(
     """
     began, method_seconds, done = time.perf_counter(), 0.0, 0
     info = survey(source)
-    convert = Converter(info.width, info.height, short_side)
+    try:
+        convert = Converter(info.width, info.height, short_side)
+    except UserError as error:
+        raise UserError(f"{source}: {error}") from error
     blank = np.zeros((1, convert.height, convert.width, 3), np.uint8)
     processed = method(blank).shape[2:0:-1]
     width, height = (info.width, info.height) if keep_size else processed
     released = (width + width % 2, height + height % 2)
+    if max(released) > LARGEST_SIDE:
+        raise UserError(
+            f"{source} would be released at {released[0]}x{released[1]} pixels, and H.264 has at most {LARGEST_SIDE} "
+            "on a side; release it smaller (--size processed, --short-side)"
+        )
     size_of_batch = max(1, min(BATCH_FRAMES, BATCH_PIXELS // (convert.width * convert.height)))
     changes, last, end, follow = _Changes(), -1, 0, Steady() if steady else None
-    usual = round(1 / info.rate / info.time_base)
+    usual, restarted = round(1 / info.rate / info.time_base), 0
     with _output(target, info, released, comment, threads) as output, open_video(source) as (container, stream):
         stream.thread_type, stream.codec_context.thread_count = "AUTO", threads
         tracks = container.streams.audio if keep_audio else ()
@@ -180,12 +192,17 @@ def transcode(
         pending: list[tuple[np.ndarray, int, int]] = []
         for packet in container.demux(stream, *tracks):
             if packet.stream.type == "audio":
-                output.write_audio(packet, origin)
+                output.write_audio(packet, origin, source)
                 continue
             for frame in packet.decode():
                 at, duration = end, usual  # a decoder may lose a time: then the frame follows on the one before it
                 if info.timed and frame.pts is not None:
                     at, duration = round(frame.pts - origin / info.time_base), frame.duration or usual
+                    if at + restarted < last - usual:  # the clock starts again, as where two recordings were joined
+                        if tracks:
+                            raise UserError(CLOCK.format(source))
+                        restarted = end - at
+                    at += restarted
                 last = max(at, last + 1)  # encoders refuse times that do not increase
                 end = last + duration
                 pending.append((convert(frame), last, duration))
@@ -311,6 +328,7 @@ class _Output:
         self._copied: dict[int, AudioStream] = {}  # by the number of the stream in the input
         self._encoded: dict[int, AudioStream] = {}
         self._heard: dict[int, Fraction] = {}  # seconds of each encoded track up to now
+        self._clock: dict[int, Fraction] = {}  # where each track of the input is
         self._reformatter = VideoReformatter()
 
     def write(self, array: np.ndarray, pts: int, duration: int) -> None:
@@ -329,7 +347,7 @@ class _Output:
         if track.codec_context is None:
             raise UserError(f"the sound of {source} cannot be decoded; leave out --keep-audio")
         name = track.codec_context.codec.canonical_name
-        if name in COPIED_AUDIO:
+        if name in COPIED_AUDIO and (name != "mp3" or track.codec_context.sample_rate >= MP3_RATE):
             copy = self._copied[track.index] = self._container.add_stream_from_template(track)
             copy.metadata.clear()  # a title, a language, a date
             return f"{name} copied"
@@ -339,9 +357,14 @@ class _Output:
         self._encoded[track.index] = self._container.add_stream("aac", rate=rate, layout=layout)
         return f"{name} re-encoded"
 
-    def write_audio(self, packet: av.Packet, origin: Fraction) -> None:
+    def write_audio(self, packet: av.Packet, origin: Fraction, source: Path) -> None:
         """Copy or re-encode a packet of the input, ``origin`` seconds earlier."""
         number = packet.stream.index
+        if packet.dts is not None:
+            now = packet.dts * packet.time_base
+            if now < self._clock.get(number, now) - 1:
+                raise UserError(CLOCK.format(source))
+            self._clock[number] = now
         if number in self._encoded:
             for frame in packet.decode():
                 # Times that are guessed (AVI) go back and forth; the encoder takes only increasing ones.

@@ -1,5 +1,6 @@
 """f_A, the anonymization function: a U-Net on frames (Sec. 3.2.1, [36] of the paper)."""
 
+import hashlib
 from pathlib import Path
 
 import torch
@@ -66,9 +67,10 @@ class Anonymizer(nn.Module):
         """f_A of a folder that ``spact export`` made, on the CPU, in eval mode; nothing is ever unpickled.
 
         Raises:
-            UserError: as ``read_config``; no weights, or weights of another network than the config says.
+            UserError: as ``read_config``; no weights, or others than those that the config was written for.
         """
-        width, weights = read_config(folder)["width"], Path(folder) / WEIGHTS
+        config, weights = read_config(folder), Path(folder) / WEIGHTS
+        width = config["width"]
         if not weights.is_file():
             raise UserError(f"{folder} holds no {WEIGHTS}; copy the whole folder that `spact export` made")
         try:
@@ -79,6 +81,8 @@ class Anonymizer(nn.Module):
             # Only now is memory taken: a config may name any width, a file is as large as its shapes say.
             if stored != {name: list(tensor.shape) for name, tensor in named.items()}:
                 raise ValueError("other names or shapes")
+            if config.get("sha256") not in (None, digest(weights)):  # of another folder: shapes do not tell
+                raise ValueError("other weights")
             f_A = cls(width)
             load_model(f_A, weights)
         except (RuntimeError, ValueError, SafetensorError) as error:  # other weights; no safetensors file
@@ -115,6 +119,12 @@ def anonymize_clips(f_A: nn.Module, clips: Tensor) -> Tensor:
     return f_A(frames).unflatten(0, clips.shape[:2])  # (B*T, C, H, W) -> (B, T, C, H, W)
 
 
+def digest(weights: Path) -> str:
+    """SHA-256 of a file of weights, by which a config knows its own."""
+    with weights.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def read_config(folder: str | Path) -> dict:
     """``config.json`` of an exported anonymizer.
 
@@ -144,4 +154,10 @@ def read_config(folder: str | Path) -> dict:
             f"{path} says frames with a short side of {config['short_side']} pixels, but f_A takes at least "
             f"{SMALLEST}; give a folder that `spact export` made"
         )
+    spec = config.get("spec")
+    start = spec.get("f_A", spec) if isinstance(spec, dict) else {}
+    learned = {"width": start.get("width"), "short_side": start.get("view", {}).get("stored_side")}
+    for name, value in learned.items():
+        if value is not None and value != config[name]:
+            raise UserError(f"{path} says {name} {config[name]}, and {value} in its spec; export the anonymizer again")
     return config
