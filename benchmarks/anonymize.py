@@ -1,7 +1,7 @@
 """A user's video through ``spact anonymize``: frames per second, and how much of the time is the anonymizer's.
 
 The reference passes every frame on as it is: what remains is decoding, colours and encoding. f_A has the widths and
-frame sizes of the profiles; its weights are fresh, which changes nothing of its own time (that of the encoder depends on
+frame sizes of the profiles; its weights are fresh, which changes nothing of its own time (the encoder's depends on
 what it is given).
 """
 

@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 
 from spact_lib import figures, plan, result_figures, tables
 from spact_lib.ahead import whatever_is_free
+from spact_lib.apps.transcode import Steady, flicker
 from spact_lib.apps.viewer import overlaid
 from spact_lib.attention import attention
 from spact_lib.config import AnonymizerSpec, Profile, Spec
@@ -237,6 +238,26 @@ def show_released(
         return
     frames = released(study, tables.labelled(study, methods), role, test_items(study, role, items), parts)
     show(figures.frame_grid(frames, side=72)[0], study.profile.name, name)
+
+
+def show_flicker(study: Study, methods: Iterable[str], *, items: int) -> pd.DataFrame | None:
+    """How much whole test clips tremble as each method releases them (``transcode.flicker``), and as ``spact anonymize
+    --steady`` would; gray levels of 255, means over ``items`` clips. None where only records are at hand."""
+    if study.store.read_only:
+        print(NO_FILES)
+        return None
+    role, found = study.protocol.action, {}
+    raw = study.store.release(study.release(study.method("raw"), role))
+    for name, method in tables.labelled(study, methods).items():
+        source, each = study.store.release(study.release(method, role)), []
+        for row in test_items(study, role, items):
+            whole = np.arange(source.n_frames(row))
+            before, after = raw.read(row, whole), source.read(row, whole)
+            loose, change = flicker(before, after)
+            each.append((loose, flicker(before, Steady()(after))[0], change))
+        found[name] = np.mean(each, axis=0)
+    columns = ["flicker", "with --steady", "change of the clips"]
+    return pd.DataFrame.from_dict(found, orient="index", columns=columns).round(2)
 
 
 def show_omegas(study: Study, omegas: Iterable[float], name: str, *, train: bool) -> pd.DataFrame:

@@ -200,6 +200,7 @@ def test_refusals(folder: Path, tmp_path: Path) -> None:
         (empty, clip, "is a file, but"),
         (empty, tmp_path / "out", "holds no file with the suffix of a video"),
         (clip, tmp_path / "out.avi", "must be a name that ends in .mp4"),
+        (tmp_path / "mistyped", tmp_path / "out", "there is no file or folder .*mistyped; check the path"),
         (clip, clip, "is the input itself"),
     ):
         with pytest.raises(UserError, match=message):
@@ -221,6 +222,20 @@ def test_refusals(folder: Path, tmp_path: Path) -> None:
         anonymize([], f_A, Settings(short_side=8))
     with pytest.raises(UserError, match="0 videos at a time"):
         anonymize([], f_A, Settings(), jobs=0)
+
+
+def test_frames_that_memory_cannot_hold_are_the_fault_of_one_video(tmp_path: Path) -> None:
+    clips = [write_video(tmp_path / f"{n}.mp4", np.zeros((2, n, n, 3), np.uint8), 25) for n in (16, 32)]
+
+    def apply(frames: np.ndarray) -> np.ndarray:
+        if frames.shape[1] == 32:
+            raise RuntimeError("[enforce fail at alloc_cpu.cpp:118] DefaultCPUAllocator: can't allocate memory")
+        return frames
+
+    pairs = [(clip, tmp_path / f"out-{clip.name}") for clip in clips]
+    done, failed = anonymize(pairs, VideoMethod("large", "key", None, apply), Settings())
+    assert list(done) == [tmp_path / "out-16.mp4"]
+    assert "32.mp4 has frames too large for this machine's memory" in failed[clips[1]]
 
 
 def test_another_frame_size_than_the_judged_one_is_said(folder: Path, tmp_path: Path, caplog) -> None:
