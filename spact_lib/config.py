@@ -351,7 +351,7 @@ MINI = Profile(
     boxes="oracle",
     target_f_T="r3d_slim_motion",
     target_f_B="slim16",
-    other_target_f_T="r3d_slim",
+    other_target_f_T="mc3_slim_motion",
     other_target_f_B="slim8",  # smaller, as on paper
     precision="bfloat16",
     init_f_A=Schedule(steps=800, batch=64, lr=3e-3, one_cycle=True),

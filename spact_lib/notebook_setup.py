@@ -155,15 +155,15 @@ def further_rows(
     metrics: Mapping[str, str] = tables.METRICS,
 ) -> pd.DataFrame | None:  # fmt: skip
     """Further rows of a table beside raw data and SPAct, those that are trained already; written and kept like
-    ``replicated_table``. What is missing is named, with the minutes of training that it would take at most.
+    ``replicated_table``. What is missing is named, with the minutes of training that it would take, about.
 
     Args:
         kept: what is added to the table's name in file names.
         train: also train what is missing.
         metrics: as for ``tables.table``.
     """
-    study.check(rows)
     here = study if train else tables.reading(study)
+    here.check(rows)  # of a reading one, names alone: nobody's weights are asked for by rows that are not trained
     beside = ["raw", "spact"]
     missing = [row for row in rows if not train and not tables.is_at_hand(name, here, methods=[*beside, row])]
     shown = [row for row in rows if row not in missing]
@@ -203,7 +203,7 @@ def _tell_not_run(study: Study, here: Study, specs: Iterable[Spec], what: Iterab
     known = tables.reading(study)
     known.store.used = study.store.used | here.store.used
     minutes = plan.minutes(known, specs)
-    print(f"not run, {minutes:.0f} minutes of training at most (spact reproduce --full):", "; ".join(map(str, what)))
+    print(f"not run, about {minutes:.0f} minutes of training (spact reproduce --full):", "; ".join(map(str, what)))
 
 
 def _suffix(study: Study, default: str) -> str:

@@ -255,7 +255,7 @@ def asked(study: Study, method: str) -> Iterator[Spec]:
 
 
 def minutes(study: Study, specs: Iterable[Spec]) -> float:
-    """Training that specs would still take at most, each missing part as long as those of its kind took (median).
+    """Training that specs would still take, about, each missing part as long as those of its kind took (median).
 
     Args:
         study: only reading, with its records at hand (``tables.reading``).
@@ -373,11 +373,9 @@ def text(profile: Profile, full: bool = False) -> tuple[str, pd.DataFrame]:
         "",
         "One seed (and draw) of every table. Upper bound: omega is chosen by training, so the whole grid is listed, "
         "and the smallest omega stands for the chosen one. A run is listed once, whatever tables share it. "
-        + (
-            "Not listed: Figure 4's further omegas, other architectures, attackers, the claims' replicates."
-            if full
-            else "With --full, also the tables' further columns and rows."
-        ),
+        + "Not listed: the targets of SPAct's other omegas (Figure 4), the test passes of C1 and C2; with --full also "
+        + "other architectures, attackers, the claims' replicates. "
+        + ("" if full else "With --full, also the tables' further columns and rows."),
         "",
         *markdown([list(table.columns), *table.to_numpy().tolist()]),
         "",

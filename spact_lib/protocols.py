@@ -253,16 +253,14 @@ def data_label(profile: Profile, name: str) -> str:
 def data_spec(profile: Profile, name: str, leave_out: tuple[str, str] | None = None) -> DataSpec:
     """A prepared dataset as part of a spec.
 
-    Where training is forbidden, the committed catalogue gives the fingerprint of data that are not here (or half made),
-    so that a table can be shown from its records without any data. Data that are here speak for themselves: another
-    machine's videos may differ by a byte, and its own results are found under its own fingerprint.
+    Where training is forbidden, the committed catalogue gives the fingerprint (of one's own data if they are not here),
+    so that a table can be shown from its records without any data, or with data half made.
 
     Raises:
         UserError: not prepared.
     """
     folder, label = dataset_folder(profile, name), data_label(profile, name)
-    prepared = folder.exists() if is_own(name) else (folder / "manifest.csv").exists()
-    if os.environ.get("SPACT_READ_ONLY") == "1" and not prepared:
+    if os.environ.get("SPACT_READ_ONLY") == "1" and not (is_own(name) and folder.exists()):
         catalogue = NOTEBOOKS / "records" / "data.json"
         listed = read_json(catalogue) if catalogue.exists() else {}
         if label in listed:

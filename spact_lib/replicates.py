@@ -112,7 +112,8 @@ def score(replicate: Mapping[str, Study], cell: Cell) -> float:
 def _read(replicate: Mapping[str, Study], cell: Cell) -> tuple[float, dict[str, str]]:
     """The score, and what ``footnotes.faults`` says of it."""
     setting, name, role = cell
-    study, known = replicate[setting], replicate["known"]
+    study = replicate[setting]
+    known = replicate.get("known", study)
     # f_A* is learned, and its omega chosen, once: other targets and novel data are read through the same one.
     method = (known if study.init_f_A == known.init_f_A else study).method(name)
     target, found, made = SETTINGS[setting][1][role], [], []

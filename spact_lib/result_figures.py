@@ -70,7 +70,8 @@ def trade_off(
     axes[0].axhline(y["chance"].iloc[0], color=REFERENCE, linestyle=":", linewidth=1.4)
     axes[0].set_xlim(*np.clip(axes[0].get_xlim(), -2, 102))  # an interval of few replicates may be wider than the axis
     axes[0].set_ylabel(f"{action} % (higher: more useful)")
-    _enlarge_the_crowded(axes[0], trade_off_points(table), sides, bars="low" in table)
+    if curve is None:
+        _enlarge_the_crowded(axes[0], trade_off_points(table), sides, bars="low" in table)
     if paper:
         axes[0].set_title("here")
         axes[1].set_title("the paper's numbers")
@@ -101,6 +102,8 @@ def _enlarge_the_crowded(
         return
     inset = ax.inset_axes([0.14, 0.14, 0.5, 0.46])
     _mark(inset, crowd, sides, bars)
+    front = np.array([points[method] for method in pareto_front(points)])
+    inset.step(*front.T, where="post", color=REFERENCE, linewidth=1.4, zorder=1)
     low, high = np.min(list(crowd.values()), axis=0), np.max(list(crowd.values()), axis=0)
     margin = 0.3 * np.maximum(high - low, 1)
     inset.set(xlim=(low[0] - margin[0], high[0] + margin[0]), ylim=(low[1] - margin[1], high[1] + margin[1]))

@@ -9,7 +9,7 @@ import numpy as np
 
 from spact_lib.action_losses import ACTION_LOSSES
 from spact_lib.baselines import SHRINKS
-from spact_lib.branches import BRANCHES
+from spact_lib.branches import BRANCHES, ContrastiveBranch, MomentumBranch, RotationBranch
 from spact_lib.config import (
     ActionLossSpec,
     AnonymizerSpec,
@@ -98,11 +98,13 @@ class LearnedMethod:
             "larger": profile.larger_f_B,
             "video": profile.video_f_B,
         }
-        contrast = {"temperature": profile.temperature}
-        settings = {
-            "nt_xent": contrast | {"both_directions": profile.both_directions and self.both_directions},
-            "moco": contrast | {"queue": profile.moco_queue, "momentum": profile.moco_momentum},
-        }
+        kind = BRANCHES[self.loss]
+        settings: dict[str, object] = {}
+        if issubclass(kind, ContrastiveBranch) and not issubclass(kind, RotationBranch):
+            settings["temperature"] = profile.temperature
+            settings["both_directions"] = profile.both_directions and self.both_directions
+        if issubclass(kind, MomentumBranch):  # one direction by construction
+            settings |= {"both_directions": True, "queue": profile.moco_queue, "momentum": profile.moco_momentum}
         return BranchSpec(
             loss=self.loss,
             network=networks.get(self.f_B, self.f_B),
@@ -110,7 +112,7 @@ class LearnedMethod:
             task=study.protocol.privacy.task if BRANCHES[self.loss].needs_labels else None,
             batch=profile.privacy_batch,
             n_frames=profile.video_f_B_frames if self.f_B == "video" else 1,
-            **settings.get(self.loss, {}),
+            **settings,
         )
 
 
@@ -372,7 +374,8 @@ class Study:
         return self.init_f_A if kind == "identity" else self.choose_omega(name)[0]
 
     def choose_omega(self, method: str) -> tuple[AnonymizerSpec, dict[float, float]]:
-        """The largest omega of the grid whose validation action stays within ``KEEP_ACTION`` points of raw.
+        """The largest omega of the grid whose validation action (top-1; cMAP of several actions at once) stays within
+        ``KEEP_ACTION`` points of raw.
 
         No privacy label is looked at, so SPAct stays label-free; the supervised row gets the same grid and rule. If no
         omega keeps the action, the smallest one is taken, and its action column will show it. A dataset without
@@ -411,8 +414,10 @@ class Study:
         """All that was trained to choose the omega or sigma of a row."""
         if METHODS[name] == "noise_features":
             return [self.noise_features(sigma) for sigma in self.choose_sigma()[1]]
-        learned = isinstance(METHODS[name], LearnedMethod)
-        return [self.anonymizer(name, omega) for omega in self.choose_omega(name)[1]] if learned else []
+        if not isinstance(METHODS[name], LearnedMethod):
+            return []
+        chosen_as = "spact" if METHODS[name].omega == "spact" else name  # who takes SPAct's omega needs its search
+        return [self.anonymizer(chosen_as, omega) for omega in self.choose_omega(chosen_as)[1]]
 
     def _strongest(
         self, values: Iterable[float], build: Callable[[float], Method]

@@ -34,7 +34,7 @@ def test_scores_are_read_through_one_anonymizer(monkeypatch: pytest.MonkeyPatch,
         if method.startswith("supervised"):
             raise NotTrainedError("no record")
         assert method == "spact by r3d_slim_motion"
-        base = {"r3d_slim_motion": 80.0, "r3d_slim": 70.0}[network] + seed
+        base = {"r3d_slim_motion": 80.0, "mc3_slim_motion": 70.0}[network] + seed
         return Artifact({"metrics": {"top1": base} if target == "action" else {"cmap": base / 2}}, None)
 
     monkeypatch.setattr(Store, "run", canned)

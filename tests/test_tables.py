@@ -186,7 +186,7 @@ def test_further_rows_that_are_not_run_are_named_with_their_minutes(committed, t
     out = capsys.readouterr().out
     # A target took 60 s (seven of the thirteen at hand; the others 30), a game 120. Missing: four targets of a blur; of
     # TeD-SPAD two games, and five targets, one of them to choose omega.
-    assert f"not run, {(9 * 60 + 2 * 120) / 60:.0f} minutes of training at most" in out
+    assert f"not run, about {(9 * 60 + 2 * 120) / 60:.0f} minutes of training" in out
     assert "here: Obf-Blackening\n" in out and out.endswith(": Obf-StrongBlur; TeD-SPAD's L_T\n")
     assert (tmp_path / "tables" / "mini" / "table1_rows-seed1-targets0_1.csv").exists()
     assert notebook_setup.further_rows("table1", study, ["tedspad"], "rows", train=False) is None
@@ -203,7 +203,7 @@ def test_further_columns_and_other_targets_that_are_not_run_are_named_with_their
     columns = ["ucf101_vispr1", "phvu_scene_to_object"]
     assert set(notebook_setup.further_columns("table1", study, columns, train=False).index.unique("metric"))
     out = capsys.readouterr().out
-    assert out.startswith("further columns: ucf101_vispr1\nnot run, 0 minutes")
+    assert out.startswith("further columns: ucf101_vispr1\nnot run, about 0 minutes")
     assert out.endswith(": phvu_scene_to_object (no data yet, not counted)\n")
     study._data["phvu"] = DataSpec(name="phvu", folder=tmp_path, fingerprint="phvu")
     assert notebook_setup.further_columns("table1", study, columns[1:], train=False) is None
@@ -215,10 +215,10 @@ def test_further_columns_and_other_targets_that_are_not_run_are_named_with_their
     counts = {"target": 6 * 4 + 2, "anonymizer": 4, "init_f_A": 1, "init_f_T": 1, "init_f_B": 2}
     minutes = sum(n * np.median(seconds[kind]) for kind, n in counts.items()) / 60
     assert capsys.readouterr().out.endswith(
-        f"not run, {minutes:.0f} minutes of training at most (spact reproduce --full): phvu_scene_to_object\n"
+        f"not run, about {minutes:.0f} minutes of training (spact reproduce --full): phvu_scene_to_object\n"
     )
     assert notebook_setup.other_targets("table1", study, train=False) is None
-    assert f"not run, {6 * 4 * np.median(seconds['target']) / 60:.0f} minutes" in capsys.readouterr().out
+    assert f"not run, about {6 * 4 * np.median(seconds['target']) / 60:.0f} minutes" in capsys.readouterr().out
 
 
 def test_the_official_f1_stands_beside_ours_where_it_is_asked_for(committed, monkeypatch):
