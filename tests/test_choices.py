@@ -1,13 +1,16 @@
 """The paper against the official code: a row changes one choice of SPAct's, and does what it says."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from test_experiments import TINY, study
 
 from spact_lib import initialize
+from spact_lib.config import profile
 from spact_lib.networks.action import build_action_network
+from spact_lib.protocols import protocol
 from spact_lib.study import CHOICES, METHODS, LearnedMethod
 from spact_lib.tables import LABELS
 
@@ -63,3 +66,10 @@ def test_the_dilated_last_block_keeps_the_temporal_length() -> None:
     (t, *sides), (t_dilated, *sides_dilated) = lengths["plain"], lengths["dilated"]
     assert t_dilated == 2 * t and sides == sides_dilated
     assert sum(p.numel() for p in plain.parameters()) == sum(p.numel() for p in dilated.parameters())
+
+
+def test_a_choice_keeps_the_other_settings_of_the_profile() -> None:
+    own = SimpleNamespace(profile=profile("mini", temperature=0.5, both_directions=False), protocol=protocol("novel"))
+    found = {name: METHODS[name].branch(own) for name in ("spact", "spact_stills", "one_direction", "moco", "rotnet")}
+    assert [found[name].temperature for name in ("spact", "spact_stills", "one_direction", "moco")] == [0.5] * 4
+    assert [found[name].both_directions for name in ("spact", "spact_stills", "moco")] == [False, False, True]

@@ -7,7 +7,7 @@ import pytest
 
 from spact_lib import ahead, replicates, reproduce, results
 from spact_lib.claims import CLAIMS
-from spact_lib.config import Schedule, profile
+from spact_lib.config import DataSpec, Schedule, profile
 from spact_lib.errors import UserError
 from spact_lib.protocols import protocol
 from spact_lib.store import Artifact, NotTrainedError, Store
@@ -49,6 +49,16 @@ def test_scores_are_read_through_one_anonymizer(monkeypatch: pytest.MonkeyPatch,
         ("other_targets", "spact", "action"): 70.5,
         ("other_targets", "spact", "privacy"): 35.25,
     }
+
+
+def test_a_setting_is_read_where_the_known_one_has_no_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nothing(self: Store, spec: object) -> None:
+        raise NotTrainedError("no record")
+
+    monkeypatch.setattr(Store, "run", nothing)
+    listed = {"phvu": DataSpec(name="phvu", folder=Path("none"), fingerprint="phvu")}
+    study = Study(profile("mini"), protocol("phvu_scene_to_object"), Store(Path("none"), read_only=True), _data=listed)
+    assert replicates.collect({"scene_object": study}, [("scene_object", "raw", "action")]).cells == {}
 
 
 def test_a_replicate_without_data_or_records_has_no_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
