@@ -155,7 +155,7 @@ def keep_minutes(profile: str, minutes: dict[str, float], how: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.parent / ".lock"):  # or of two processes that add to it one would lose
         earlier = read_json(path)["minutes"] if path.exists() else {}
-        if earlier or "data" in minutes:
+        if minutes and (earlier or "data" in minutes):  # a run that only found everything says nothing of hardware
             kept = earlier | {name: round(value, 2) for name, value in minutes.items()}
             write_json(path, {"hardware": f"{environment()['device']}, {how}", "minutes": kept})
 

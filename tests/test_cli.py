@@ -124,6 +124,8 @@ def test_minutes_are_kept_of_first_undisturbed_runs_alone(site, capsys):
             notebooks.unfinished(copy).write_text("{}")
         assert status("reproduce", "--profile", "smoke") == 0
         assert set(kept_minutes(site)) == ({"data"} if disturbed else {"data", "04_tiny.ipynb"})
+        # Whoever measures nothing does not say on what the others were measured.
+        assert (json.loads(minutes.read_text())["hardware"] == "") == disturbed
     minutes.unlink()  # a store whose beginning nobody measured
     copy.unlink()
     assert status("reproduce", "--profile", "smoke") == 0 and kept_minutes(site) == {}
