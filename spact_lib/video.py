@@ -366,14 +366,12 @@ def refuse_cut(
     """
     name = container.format.name
     listed = len(stream.index_entries) if name.startswith("mov") else 0
-    if packets < listed:
-        raise UserError(f"{path} is cut off after {packets} packets; copy or download it again")
     if corrupt and name == "mpegts":  # a packet of a broadcast was lost, or two recordings were joined
         raise UserError(
             f"{path} has damaged places among its {packets} packets; write what can be read to a file of its own: "
             "ffmpeg -i INPUT -c copy OUTPUT.mkv"
         )
-    if corrupt:
+    if corrupt or packets < listed:
         raise UserError(f"{path} is cut off after {packets} packets; copy or download it again")
 
 
