@@ -84,6 +84,15 @@ def streams(path: Path) -> list[str]:
         return [stream.codec_context.codec.canonical_name for stream in container.streams]
 
 
+def sound(path: Path) -> list[tuple]:
+    """Packets of the first sound stream. libx264 does not write the same bytes every time: 1 of 600 files was a byte
+    longer."""
+    with av.open(str(path)) as container:
+        packets = [(packet.pts, packet.dts, bytes(packet)) for packet in container.demux(audio=0)]
+    assert packets
+    return packets
+
+
 def test_variable_rate_rotation_and_pixel_shape_are_kept_and_nothing_else(tmp_path: Path) -> None:
     steps = np.random.default_rng(0).integers(1000, 9000, N).cumsum().tolist()
     source = encode(
@@ -227,7 +236,7 @@ def test_a_packet_of_sound_without_a_time_is_heard_when_it_is_stored(
     transcode(source, tmp_path / "b.mp4", inverted, keep_audio=True)
     monkeypatch.setattr(_Output, "write_audio", untimed)
     transcode(source, tmp_path / "c.mp4", inverted, keep_audio=True)
-    assert (tmp_path / "c.mp4").read_bytes() == (tmp_path / "b.mp4").read_bytes()
+    assert sound(tmp_path / "c.mp4") == sound(tmp_path / "b.mp4")
 
 
 def test_where_the_clock_starts_again_the_next_frame_follows_on_the_last(tmp_path: Path) -> None:
