@@ -11,10 +11,10 @@ from benchmarks.frames import CACHED_FIRST, FIRST, PAIR
 from benchmarks.harness import Row, place, read
 from spact_lib.config import PAPER
 from spact_lib.errors import UserError
+from spact_lib.flop import forward_flop
 from spact_lib.networks.action import build_action_network
 from spact_lib.networks.anonymizer import Anonymizer
 from spact_lib.networks.privacy import PrivacyNetwork
-from spact_lib.plan import forward_flop
 
 EPOCHS = {"UCF101": (9_537, "MPEG-4"), "P-HVU": (245_212, "H.264")}  # training clips, codec
 DECODING = {"decoding s": FIRST, "cached decoding s": CACHED_FIRST}  # -> variant of the benchmark of frames

@@ -25,10 +25,10 @@ from spact_lib.config import BaselineSpec, DataSpec, Method, ReconstructionSpec,
 from spact_lib.device import pick_device
 from spact_lib.errors import UserError, missing_left_out, unknown_name
 from spact_lib.filework import cores
+from spact_lib.flop import learning
 from spact_lib.footnotes import FAULTS, distinct, faults
 from spact_lib.metrics import headline
 from spact_lib.networks.privacy import ENCODERS
-from spact_lib.plan import learning
 from spact_lib.protocols import Role
 from spact_lib.reconstruction import QUALITIES
 from spact_lib.results import training_forbidden

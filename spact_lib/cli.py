@@ -154,9 +154,7 @@ def reproduce(args: argparse.Namespace) -> int:
     if args.plan:
         from spact_lib import plan
 
-        text, table = plan.text(profile, args.full)
-        say(text)
-        say(f"plan: {write_text(plan.place(profile), table.to_csv(index=False))}")
+        plan.write(profile, args.full, tell=say)
     else:
         run_all(profile, args.jobs, full=args.full, until=args.until, tell=say)
     return 0

@@ -7,7 +7,7 @@ far larger. The paper reports models retrained on anonymized data; here those an
 
 import pandas as pd
 
-from spact_lib.config import BaselineSpec
+from spact_lib.config import BaselineSpec, Method, Spec
 from spact_lib.footnotes import faults, left_out
 from spact_lib.paper import relative_drop
 from spact_lib.study import Study
@@ -32,9 +32,7 @@ def c1_c2(study: Study, name: str) -> pd.DataFrame:
     rows = {}
     for target, asked in study.protocol.targets.items():
         specs = {
-            (label(learned), label(tested)): [
-                study.score_spec(on, target, seed, tested=other) for seed in study.profile.target_seeds
-            ]
+            (label(learned), label(tested)): passes(study, target, on, other)
             for learned, on in methods.items()
             for tested, other in methods.items()
         }
@@ -56,6 +54,11 @@ def c1_c2(study: Study, name: str) -> pd.DataFrame:
     raw = {metric: found.loc[(metric, label("raw"), label("raw")), "here"] for metric in metrics}
     found.insert(2, "drop", [relative_drop(row.here, raw[metric]) for (metric, *_), row in found.iterrows()])
     return found
+
+
+def passes(study: Study, target: str, learned: Method, tested: Method) -> list[Spec]:
+    """What gives the scores of targets that learned on one release and are tested on another, for each target seed."""
+    return [study.score_spec(learned, target, seed, tested=tested) for seed in study.profile.target_seeds]
 
 
 def printable(table: pd.DataFrame) -> pd.DataFrame:

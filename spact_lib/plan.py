@@ -1,23 +1,15 @@
-"""What a reproduction would run, what that costs and what is missing, without training anything (``--plan``).
+"""What a reproduction would run, what that costs and what is missing, without training anything (``--plan``)."""
 
-Cost in FLOP (2 per multiply-add), counted from the networks themselves: a network that learns costs three forward
-passes per sample (forward, gradients of activations and of weights), a frozen one that only passes the gradient on two,
-one without gradient a single pass. Not counted: decoding, augmentation, optimizers, the search of a detector.
-"""
-
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import cache
-from pathlib import Path
+from functools import partial
+from itertools import product
 from statistics import median
 
 import pandas as pd
-import torch
-from torch.utils.flop_counter import FlopCounterMode
 
-from spact_lib.action_losses import ACTION_LOSSES
+from spact_lib import attacks, conditions, replicates
 from spact_lib.ahead import tables
-from spact_lib.branches import BRANCHES
 from spact_lib.config import (
     AnonymizerSpec,
     BaselineSpec,
@@ -25,161 +17,73 @@ from spact_lib.config import (
     FramesSpec,
     InitActionSpec,
     InitAnonymizerSpec,
-    InitPrivacySpec,
     Method,
     NoiseFeaturesSpec,
     ObfuscationSpec,
     Profile,
+    ReconstructionSpec,
     ReleaseSpec,
     Spec,
     TargetSpec,
     TestSpec,
 )
 from spact_lib.errors import UserError
+from spact_lib.files import read_json, write_json, write_text
+from spact_lib.flop import FRAMES_PER_VIDEO, NOT_PREPARED, cost
 from spact_lib.manifest import missing_files
-from spact_lib.networks.anonymizer import Anonymizer
-from spact_lib.networks.privacy import PrivacyNetwork
+from spact_lib.notebooks import ATTACKED, REPLICATES, declared_parameters, notebook
 from spact_lib.obfuscation import detector_weights
 from spact_lib.paths import runs_root
-from spact_lib.protocols import TABLE_PROTOCOLS, Protocol, data_label, data_spec, dataset_folder, how_to_prepare
+from spact_lib.protocols import (
+    TABLE_PROTOCOLS,
+    Role,
+    data_label,
+    data_spec,
+    dataset_folder,
+    how_to_prepare,
+)
 from spact_lib.protocols import protocol as named_protocol
-from spact_lib.store import NotTrainedError, Store, manifest_of
+from spact_lib.store import NotTrainedError, Store, manifest_of, unfolded
 from spact_lib.study import CHOICES, METHODS, TABLE_EXTRAS, TABLES, LearnedMethod, Study
 from spact_lib.tables import markdown, trained_parts
-from spact_lib.target import build_target
 
-FRAMES_PER_VIDEO = 200  # assumed where a manifest does not say: UCF101's videos have about 180, HMDB51's about 90
-FRAME_SHAPE = 4 / 3  # assumed width of a stored frame over its height
-STILLS = (".jpg", ".jpeg", ".png")
 RATE = 100e12  # FLOP/s, only to put days beside the sum
-NOT_PREPARED = ""  # in place of a fingerprint
+KNOWN = "ucf101_vispr1"  # what notebooks 04 (C1, C2), 10 and 14, and the claims' known setting, read by default
 
 
 @dataclass
 class PlannedRun:
-    """A spec that would be made: for which method and tables, its cost, whether it is finished."""
+    """A spec that would be made: for which method, its cost, its seconds if it is finished, and what it is for."""
 
     spec: Spec
     method: str
     flop: float | None  # None: unknown before the dataset is prepared
-    done: bool
-    tables: list[str] = field(default_factory=list)
+    seconds: float | None
+    items: list[str] = field(default_factory=list)
+
+    @property
+    def done(self) -> bool:
+        return self.seconds is not None
 
 
-@cache
-def forward_flop(kind: str, network: str, n_frames: int, size: int, width: int = 0) -> float:
-    """FLOP of one sample through f_A (a frame), an f_B (a frame or clip) or a target (a clip)."""
-    with torch.device("meta"):  # shapes without numbers
-        frames = torch.empty(1, n_frames, 3, size, size)
-        if kind == "f_A":
-            net, x = Anonymizer(width), frames[:, 0]
-        elif kind == "f_B":
-            net, x = PrivacyNetwork(network), frames if n_frames > 1 else frames[:, 0]
-        else:
-            net, x = build_target(network, 100)[0], frames
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        net.eval()(x)
-    return float(counter.get_total_flops())
+def _planned_study(profile: Profile, protocol: str, seed: int = 0, further: Iterable[Role] = ()) -> Study:
+    """A study that trains nothing, with a stand-in for each dataset that is not prepared.
 
-
-def _f_A(spec: InitAnonymizerSpec, size: int | None = None) -> float:
-    return forward_flop("f_A", "", 1, size or spec.view.size, spec.width)
-
-
-def _f_T(spec: InitActionSpec) -> float:
-    return forward_flop("target", spec.network, spec.f_A.view.n_frames, spec.f_A.view.size)
-
-
-def _privacy_branch(spec: InitPrivacySpec, videos: int) -> tuple[float, float]:
-    """Frames for f_A, and FLOP of one forward pass of f_B, in a step."""
-    branch = spec.branch
-    once = forward_flop("f_B", branch.network, branch.n_frames, spec.f_A.view.size)
-    if BRANCHES[branch.loss].needs_images:
-        images = branch.batch * (1 + len(BRANCHES[branch.loss].further))
-        return images, images * once
-    views = 4 if branch.loss == "rotnet" else 2
-    return 2 * branch.n_frames * videos, views * videos * once
-
-
-def learning(spec: TargetSpec) -> float:
-    """FLOP of training a target, without the rows that it looks at to choose its checkpoint and to be tested."""
-    once = forward_flop("target", spec.network, spec.view.n_frames, spec.view.size)
-    return 3 * spec.schedule.steps * spec.schedule.batch * once
-
-
-def cost(spec: Spec) -> float | None:
-    """FLOP of making a spec, without what it is made from.
-
-    Of a dataset that is not prepared nobody knows the size: a release and a score have None then, a target its training
-    alone.
+    Args:
+        further: roles besides the protocol's.
     """
-    if isinstance(spec, InitAnonymizerSpec):
-        return 3 * spec.schedule.steps * spec.schedule.batch * _f_A(spec)
-    if isinstance(spec, InitActionSpec):
-        clips = spec.schedule.steps * spec.schedule.batch
-        through_f_A = 0 if spec.on_raw else spec.f_A.view.n_frames * _f_A(spec.f_A)
-        return clips * (through_f_A + 3 * _f_T(spec))
-    if isinstance(spec, InitPrivacySpec):
-        frames, f_B = _privacy_branch(spec, spec.schedule.batch)
-        return spec.schedule.steps * ((0 if spec.on_raw else frames * _f_A(spec.f_A)) + 3 * f_B)
-    if isinstance(spec, AnonymizerSpec):
-        videos = spec.schedule.batch
-        frames, f_B = _privacy_branch(spec.f_B, videos)
-        clips = videos * (1 + len(ACTION_LOSSES[spec.action_loss.loss].further))
-        of_frames, f_T = frames * _f_A(spec.f_A), clips * _f_T(spec.f_T)
-        f_A = clips * spec.f_A.view.n_frames * _f_A(spec.f_A) + of_frames
-        step1 = 3 * f_A + 2 * (f_T + f_B)
-        step2 = f_A + 3 * f_T + (3 if spec.update_f_B else 1) * f_B
-        return spec.schedule.steps * (step1 + step2 + (spec.f_B_steps - 1) * (of_frames + 3 * f_B))
-    if isinstance(spec, NoiseFeaturesSpec):
-        once = spec.f_A.view.n_frames * _f_A(spec.f_A) + _f_T(spec.f_T)
-        return 3 * spec.schedule.steps * spec.schedule.batch * once
-    if isinstance(spec, ReleaseSpec):
-        if not isinstance(spec.method, InitAnonymizerSpec | AnonymizerSpec | NoiseFeaturesSpec):
-            return 0.0
-        start = spec.method if isinstance(spec.method, InitAnonymizerSpec) else spec.method.f_A
-        side, frames = spec.frames.stored_side, _frames(spec.frames.data)
-        return frames and frames * _f_A(start, start.view.size) * FRAME_SHAPE * (side / start.view.size) ** 2
-    if isinstance(spec, TargetSpec):
-        if spec.data.fingerprint == NOT_PREPARED:
-            return learning(spec)
-        rows, view = manifest_of(spec.data).rows["split"].value_counts(), spec.view
-        looked_at = spec.evaluations * rows.get("val", 0) + rows.get("test", 0)
-        once = forward_flop("target", spec.network, view.n_frames, view.size)
-        return learning(spec) + looked_at * view.test_clips * once
-    if isinstance(spec, TestSpec):
-        view = spec.target.view
-        once = forward_flop("target", spec.target.network, view.n_frames, view.size)
-        if spec.data.fingerprint == NOT_PREPARED:
-            return None
-        clips = (manifest_of(spec.data).rows["split"] == "test").sum() * view.test_clips
-        kinds = {score.per == "row" for score in spec.scores}
-        return once * sum(clips if by_row else _frames(spec.data) for by_row in kinds)
-    return 0.0
-
-
-def _frames(data: DataSpec) -> float | None:
-    """Frames of all rows in use."""
-    if data.fingerprint == NOT_PREPARED:
-        return None
-    rows = manifest_of(data).rows
-    rows = rows[rows["split"] != "unused"]
-    known = (rows["end"] - rows["start"].fillna(0)).astype("Float64")
-    still = rows["path"].str.lower().str.endswith(STILLS)
-    return float(known.fillna(FRAMES_PER_VIDEO).where(~still, 1).sum())
-
-
-def _planned_study(profile: Profile, protocol: Protocol) -> Study:
-    """A study that trains nothing, with a stand-in for each dataset that is not prepared."""
-    data = {}
-    for name in dict.fromkeys(role.dataset for role in protocol.roles):
+    data, named = {}, named_protocol(protocol)
+    for name in dict.fromkeys(role.dataset for role in (*named.roles, *further)):
         try:
             data[name] = data_spec(profile, name)
         except UserError:
             folder = dataset_folder(profile, name)
             data[name] = DataSpec(name=data_label(profile, name), folder=folder, fingerprint=NOT_PREPARED)
-    store = Store(runs_root() / "store", decode_once=profile.decode_once, read_only=True)
-    return Study(profile, protocol, store, _data=data)
+    return Study(profile, named, _store(profile), seed, _data=data)
+
+
+def _store(profile: Profile) -> Store:
+    return Store(runs_root() / "store", decode_once=profile.decode_once, read_only=True)
 
 
 def _candidates(study: Study, name: str) -> list[Method]:
@@ -200,35 +104,65 @@ def _parts(spec: Spec) -> Iterator[Spec]:
     for name in type(spec).model_fields:
         if isinstance(value := getattr(spec, name), Spec):
             yield from _parts(value)
+    if isinstance(spec, ReconstructionSpec):  # learns from pairs of a release, which is no part of its name
+        frames = FramesSpec(data=unfolded(spec.data), stored_side=spec.view.stored_side)
+        yield from _parts(ReleaseSpec(method=spec.victim, frames=frames))
     yield spec
 
 
 def plan(profile: Profile, full: bool = False) -> tuple[list[PlannedRun], list[str]]:
-    """Every run of every table (one draw, one seed), each once and after what it needs; and rows that cannot be
-    planned, because what they are is only known after training.
+    """Every run of a reproduction, each once and after what it needs; and what cannot be planned, because what it is
+    is only known after training.
 
     Args:
-        full: with the further columns and rows that notebooks 04 and 05 train with ``--full``.
+        full: with all that ``--full`` goes on with.
     """
     runs: dict[str, PlannedRun] = {}
     unknown: dict[str, None] = {}
-    for table, protocol, methods in planned_rows(full):
-        study = _planned_study(profile, named_protocol(protocol))
-        for method in methods:
-            try:
-                specs = list(asked(study, method))
-            except NotTrainedError:
-                unknown[f"{table}, {protocol}: {method}"] = None
+    store = _store(profile)
+    for item, method, specs in planned(profile, full):
+        try:
+            found = list(specs())
+        except NotTrainedError:
+            unknown[f"{item}: {method}"] = None
+            continue
+        for spec in (part for whole in found for part in _parts(whole)):
+            if _makes_nothing(spec, profile):
                 continue
-            for spec in (part for whole in specs for part in _parts(whole)):
-                if _makes_nothing(spec, profile):
-                    continue
-                if spec.key() not in runs:
-                    done = (study.store.folder(spec) / "record.json").exists()
-                    runs[spec.key()] = PlannedRun(spec, method, cost(spec), done)
-                if table not in runs[spec.key()].tables:
-                    runs[spec.key()].tables.append(table)
+            if spec.key() not in runs:
+                taken = read_json(path)["seconds"] if (path := store.folder(spec) / "record.json").exists() else None
+                runs[spec.key()] = PlannedRun(spec, method, cost(spec), taken)
+            if item not in runs[spec.key()].items:
+                runs[spec.key()].items.append(item)
     return list(runs.values()), list(unknown)
+
+
+Planned = tuple[str, str, Callable[[], Iterable[Spec]]]  # what for, method, its specs
+
+
+def planned(profile: Profile, full: bool) -> Iterator[Planned]:
+    """What a reproduction asks for: tables, C1 and C2, Figure 4; with ``full`` also what ``notebooks.FULL`` and the
+    claims do."""
+    yield from _of_tables(profile, planned_rows(full))
+    yield "C1 and C2", "spact", partial(_of_conditions, _planned_study(profile, KNOWN))
+    figure = declared_parameters(notebook("06"))
+    omegas = sorted({*profile.omegas, *(figure["OMEGAS"] if full else ())})
+    yield "Fig. 4", "spact", partial(_of_omegas, _planned_study(profile, figure["PROTOCOL"]), omegas)
+    if full:
+        own = _planned_study(profile, KNOWN)
+        other = own.read_by(profile.other_target_f_T, profile.other_target_f_B, ())
+        for method in TABLES["table1"]:
+            yield "other targets", method, partial(asked, other, method, own)
+        for draw, seed in ((profile.draw, 0), *REPLICATES[:ATTACKED]):
+            study = _planned_study(_drawn(profile, draw), KNOWN, seed, [attacks.videos(own)])
+            for method, attack in attacks.asked(attacks.METHODS):
+                yield "attackers", method, partial(_of_attack, study, method, attack)
+        for draw, seed in REPLICATES:
+            yield from _of_claims(_drawn(profile, draw), draw, seed)
+
+
+def _drawn(profile: Profile, draw: int) -> Profile:
+    return profile.model_copy(update={"draw": draw}) if profile.source == "mini" else profile
 
 
 def planned_rows(full: bool) -> list[tuple[str, str, list[str]]]:
@@ -238,20 +172,98 @@ def planned_rows(full: bool) -> list[tuple[str, str, list[str]]]:
     found = []
     for table, methods in TABLES.items():
         further = TABLE_EXTRAS.get(table, {}) | (CHOICES if table == "table1" else {})
-        for k, protocol in enumerate(TABLE_PROTOCOLS.get(table, ("ucf101_vispr1",))):
+        for k, protocol in enumerate(TABLE_PROTOCOLS.get(table, (KNOWN,))):
             found.append((table, protocol, [*methods, *(further if k == 0 else ())]))
     return found
 
 
-def asked(study: Study, method: str) -> Iterator[Spec]:
-    """The specs that a table row asks for, at most."""
-    candidates = _candidates(study, method)
-    if len(candidates) > 1:
+def _of_tables(profile: Profile, rows: Iterable[tuple[str, str, list[str]]], seed: int = 0) -> Iterator[Planned]:
+    for table, protocol, methods in rows:
+        study = _planned_study(profile, protocol, seed)
+        yield from ((table, method, partial(asked, study, method)) for method in methods)
+
+
+def _of_conditions(study: Study) -> Iterator[Spec]:
+    methods = study.method("raw"), _candidates(study, "spact")[-1]
+    for target, learned, tested in product(study.protocol.targets, methods, methods):
+        yield from conditions.passes(study, target, learned, tested)
+
+
+def _of_omegas(study: Study, omegas: Iterable[float]) -> Iterator[Spec]:
+    for omega, role, seed in product(omegas, ("action", "privacy"), study.profile.target_seeds):
+        yield study.target_spec(study.anonymizer("spact", omega), role, seed)
+
+
+def _of_attack(study: Study, method: str, attack: str) -> Iterator[Spec]:
+    yield from _choice(study, method)
+    for seed in study.profile.target_seeds:
+        yield attacks.spec_of(study, attack, _candidates(study, method)[-1], seed)
+
+
+def _of_claims(profile: Profile, draw: int, seed: int) -> Iterator[Planned]:
+    """What a replicate's claims ask for, and its tables."""
+    scored = profile.model_copy(update={"target_seeds": replicates.TARGET_SEEDS})
+    studies = {name: _planned_study(scored, protocol, seed) for name, (protocol, _) in replicates.SETTINGS.items()}
+    known = studies["known"]
+    studies["other_targets"] = known.read_by(profile.other_target_f_T, profile.other_target_f_B, ())
+    for setting, method, role in replicates.wanted((draw, seed)):
+        study, target = studies[setting], replicates.SETTINGS[setting][1][role]
+        owner = known if study.init_f_A == known.init_f_A else study
+        yield "claims", method, partial(_of_claim, study, owner, method, target)
+    if replicates.place((draw, seed)) < replicates.ABLATIONS:
+        for _, method, specs in _of_tables(profile, planned_rows(full=False), seed):
+            yield "claims", method, specs
+
+
+def _of_claim(study: Study, owner: Study, method: str, target: str) -> Iterator[Spec]:
+    yield from _choice(owner, method)
+    for seed in study.profile.target_seeds:
+        yield study.target_spec(_candidates(owner, method)[-1], target, seed)
+
+
+def _choice(study: Study, method: str) -> Iterator[Spec]:
+    """What chooses a method's omega (or sigma), if it has more than one."""
+    if len(candidates := _candidates(study, method)) > 1:
         yield study.choice_spec(study.method("raw"))
         yield from map(study.choice_spec, candidates)
+
+
+def asked(study: Study, method: str, owner: Study | None = None) -> Iterator[Spec]:
+    """The specs that a table row asks for, at most.
+
+    Args:
+        owner: the study that chooses omega, if it is another one (``Study.read_by``).
+    """
+    owner = owner or study
+    yield from _choice(owner, method)
     for target in study.protocol.targets:
         for seed in study.profile.target_seeds:
-            yield study.score_spec(candidates[-1], target, seed)
+            yield study.score_spec(_candidates(owner, method)[-1], target, seed)
+
+
+def seconds_by_flop(runs: Iterable[PlannedRun]) -> dict[str, float | None]:
+    """Seconds of each run, by key: those that it took; else as many for its FLOP as all finished runs of its kind, or
+    where these have no FLOP their median; None: no such run is finished."""
+    kinds: dict[tuple, list[PlannedRun]] = {}
+    for run in runs:
+        if run.done:
+            kinds.setdefault(_speed(run.spec), []).append(run)
+    found = {}
+    for run in runs:
+        alike, seconds = kinds.get(_speed(run.spec), []), run.seconds
+        if seconds is None and alike:
+            flop = sum(each.flop or 0 for each in alike)
+            rate = sum(each.seconds for each in alike) / flop if flop else 0.0
+            seconds = rate * run.flop if rate and run.flop else median(each.seconds for each in alike)
+        found[run.spec.key()] = seconds
+    return found
+
+
+def _speed(spec: Spec) -> tuple:
+    """Runs that do as many FLOP in a second: networks on clips and on frames do not."""
+    trained = spec.target if isinstance(spec, TestSpec) else spec
+    games = "game" if isinstance(spec, AnonymizerSpec | NoiseFeaturesSpec) else spec.kind
+    return games, isinstance(trained, TargetSpec) and trained.view.n_frames > 1
 
 
 def minutes(study: Study, specs: Iterable[Spec]) -> float:
@@ -278,7 +290,7 @@ def _finished(store: Store, spec: Spec) -> bool:
 
 def _makes_nothing(spec: Spec, profile: Profile) -> bool:
     if isinstance(spec, ReleaseSpec):
-        return spec.method == BaselineSpec(name="raw")
+        return spec.method == attacks.RAW and spec.channel == "uint8"
     if isinstance(spec, FramesSpec):
         return not profile.decode_once
     return isinstance(spec, BaselineSpec | ObfuscationSpec)
@@ -290,12 +302,16 @@ def _described(run: PlannedRun) -> dict[str, str]:
     game = next((part for part in _parts(spec) if isinstance(part, AnonymizerSpec)), None)
     if game is not None:
         omega = f" omega {game.omega:g}"
+    start = next((part for part in _parts(spec) if isinstance(part, InitAnonymizerSpec)), None)
+    of_seed = f", f_A's seed {start.seed}" if start is not None and start.seed else ""
     names = {
         "frames": "decoded frames",
         "init_f_A": "f_A, Eq. 4",
         "init_f_T": "f_T, Eq. 7",
         "init_f_B": "f_B, Eq. 8",
         "anonymizer": "f_A*, minimax",
+        "noise_features": "f_A without f_B",
+        "reconstruction": "g, inverting f_A",
         "release": "release",
         "target": "",
         "test": "score",
@@ -310,11 +326,11 @@ def _described(run: PlannedRun) -> dict[str, str]:
     # The start of all learned methods belongs to none of them.
     shared = isinstance(spec, FramesSpec | InitAnonymizerSpec | InitActionSpec)
     return {
-        "run": what,
-        "method": "" if shared else run.method + omega,
+        "run": what + of_seed * shared,
+        "method": "" if shared else run.method + omega + of_seed,
         "data": ", ".join(datasets),
         "steps x batch": f"{schedule.steps:,} x {schedule.batch}" if schedule else "",
-        "tables": ", ".join(name.removeprefix("table") for name in run.tables),
+        "for": ", ".join(name.removeprefix("table") for name in run.items),
     }
 
 
@@ -335,35 +351,50 @@ def as_table(runs: list[PlannedRun]) -> pd.DataFrame:
         known = run.flop is not None
         share = "done" if run.done else f"{100 * run.flop / total:.2f}" if known and total else "?"
         described = _described(run)
-        tables = described.pop("tables")
-        pflop = f"{run.flop / 1e15:,.1f}" if known else "?"
-        rows.append(described | {"PFLOP": pflop, "share %": share, "tables": tables})
+        items = described.pop("for")
+        pflop = f"{run.flop / 1e15:,.3g}" if known else "?"
+        rows.append(described | {"PFLOP": pflop, "share %": share, "for": items})
     return pd.DataFrame(rows)
 
 
 def missing(profile: Profile, runs: list[PlannedRun]) -> list[str]:
     """A line per dataset (and file of weights) that the runs read: it is there, or what to do."""
     found = {data.folder: data for run in runs for part in _parts(run.spec) for data in _data(part)}
-    lines = []
+    lines, profiles = [], [_drawn(profile, draw) for draw in (profile.draw, *(draw for draw, _ in REPLICATES))]
     for folder, data in sorted(found.items(), key=lambda item: item[1].name):
+        of_draw = next((each for each in profiles if data_label(each, folder.name) == data.name), profile)
+        name = data.name if profile.source == "mini" else folder.name
         if data.fingerprint == NOT_PREPARED:
-            lines.append(f"{folder.name}: not prepared; run `{how_to_prepare(profile, folder.name)}`")
+            lines.append(f"{name}: not prepared; run `{how_to_prepare(of_draw, folder.name)}`")
             continue
         manifest = manifest_of(data)
         gone = len(missing_files(manifest))
         files = manifest.rows.loc[manifest.rows["split"] != "unused", "path"].nunique()
         unlearned = "" if (manifest.rows["split"] == "train").any() else "; it has no training rows"
         state = f"{gone:,} of {files:,} files missing under {manifest.root.resolve()}" if gone else "all files there"
-        lines.append(f"{folder.name}: prepared, {len(manifest):,} rows, {state}{unlearned}")
+        lines.append(f"{name}: prepared, {len(manifest):,} rows, {state}{unlearned}")
     detector = any(isinstance(m, ObfuscationSpec) and m.boxes == "coco" for r in runs for m in _parts(r.spec))
     if detector and not (file := detector_weights()).exists():
         lines.append(f"weights of the person detector: not at {file}; downloaded when a row needs them")
     return lines
 
 
-def text(profile: Profile, full: bool = False) -> tuple[str, pd.DataFrame]:
-    """The plan for readers, and its table."""
+def write(profile: Profile, full: bool = False, *, tell: Callable[[str], None] = print) -> None:
+    """Tell the plan, and write its table as csv; of ``full``, the minutes are kept for the README where known."""
     runs, unknown = plan(profile, full)
+    table, found = as_table(runs), seconds_by_flop(runs)
+    tell(text(profile, runs, unknown, full))
+    path = runs_root() / f"plan-{profile.name}.csv"
+    tell(f"plan: {write_text(path, table.to_csv(index=False))}")
+    if full and None not in found.values():
+        kept = runs_root() / "records" / profile.name / "plan.json"
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        finished, minutes = sum(run.done for run in runs), round(sum(found.values()) / 60)
+        write_json(kept, {"runs": len(runs), "finished": finished, "minutes": minutes})
+
+
+def text(profile: Profile, runs: list[PlannedRun], unknown: list[str], full: bool) -> str:
+    """A plan for readers."""
     table = as_table(runs)
     todo = [run for run in runs if not run.done]
     total = sum(run.flop or 0 for run in todo)
@@ -371,11 +402,13 @@ def text(profile: Profile, full: bool = False) -> tuple[str, pd.DataFrame]:
     lines = [
         f"# Plan of profile {profile.name}: {len(runs)} runs, {len(runs) - len(todo)} of them done",
         "",
-        "One seed (and draw) of every table. Upper bound: omega is chosen by training, so the whole grid is listed, "
-        "and the smallest omega stands for the chosen one. A run is listed once, whatever tables share it. "
-        + "Not listed: the targets of SPAct's other omegas (Figure 4), the test passes of C1 and C2; with --full also "
-        + "other architectures, attackers, the claims' replicates. "
-        + ("" if full else "With --full, also the tables' further columns and rows."),
+        "Upper bound: omega is chosen by training, so the whole grid is listed, and the smallest omega stands for the "
+        "chosen one. A run is listed once, for all that it serves: tables by number. "
+        + (
+            ""
+            if full
+            else "One seed (and draw). With --full also further columns, rows, omegas; attackers; the claims."
+        ),
         "",
         *markdown([list(table.columns), *table.to_numpy().tolist()]),
         "",
@@ -385,9 +418,10 @@ def text(profile: Profile, full: bool = False) -> tuple[str, pd.DataFrame]:
         + (f" Not in it: {uncounted} runs (?) that pass over datasets that are not prepared." if uncounted else ""),
         "FLOP = 2 x multiply-adds; a network that learns costs 3 forward passes, a frozen one that passes a gradient "
         f"on 2, others 1. Videos of unknown length: {FRAMES_PER_VIDEO} frames. Decoding is not counted.",
+        *_told_minutes(runs),
         "",
     ]
-    groups = {"kind of run": lambda run: [run.spec.kind], "table (shared runs in each)": lambda run: run.tables}
+    groups = {"kind of run": lambda run: [run.spec.kind], "for (shared runs in each)": lambda run: run.items}
     for heading, group in groups.items():
         sums: dict[str, list[float]] = {}
         for run in todo:
@@ -398,9 +432,17 @@ def text(profile: Profile, full: bool = False) -> tuple[str, pd.DataFrame]:
     lines += ["## Inputs", "", *(f"- {line}" for line in missing(profile, runs)), ""]
     if unknown:
         lines += ["## Not planned: what these are is known only after training", "", *(f"- {u}" for u in unknown), ""]
-    return "\n".join(lines), table
+    return "\n".join(lines)
 
 
-def place(profile: Profile) -> Path:
-    """Where the plan is kept as csv."""
-    return runs_root() / f"plan-{profile.name}.csv"
+def _told_minutes(runs: list[PlannedRun]) -> list[str]:
+    if not any(run.done for run in runs):
+        return []
+    found, left = seconds_by_flop(runs), [run for run in runs if not run.done]
+    known = [seconds for run in left if (seconds := found[run.spec.key()]) is not None]
+    taken = sum(run.seconds for run in runs if run.done)
+    return [
+        f"Minutes of one process (processes share them): finished runs took {taken / 60:,.0f}; the others need about "
+        f"{sum(known) / 60:,.0f}, as many for their FLOP as finished ones of their kind."
+        + (f" Not in it: {n} runs of which no like is finished." if (n := len(left) - len(known)) else "")
+    ]

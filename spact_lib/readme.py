@@ -58,6 +58,12 @@ def notebook_map() -> str:
     rows.append(["", "then sweeps, further rows, the claims' replicates", "`spact reproduce --full`", "full", hardware])
     for row in rows[1:]:
         row[3:] = [f"{minutes[row[3]]:.1f}", hardware] if row[3] in minutes else ["not measured yet", ""]
+    if "full" not in minutes and (planned := RECORDS / "plan.json").exists():
+        found = read_json(planned)
+        rows[-1][3:] = [
+            f"about {found['minutes']:,}",
+            f"one process; planned from {found['finished']:,} of {found['runs']:,} runs",
+        ]
     return "\n".join(markdown(rows))
 
 

@@ -219,6 +219,7 @@ TABLE_EXTRAS: dict[str, dict[str, str]] = {
         "obf_weak_blur": "obf_weak_blur",
         "noise_features": "noise_features",
     },
+    "table6": {"r2plus1d_f_T": "", "mc3_f_T": ""},
 }
 
 # The paper against the official code: rows that change one of SPAct's choices, and what they change. Where ours is the

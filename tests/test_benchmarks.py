@@ -17,11 +17,11 @@ from spact_lib.branches import build_branch
 from spact_lib.config import BranchSpec, Schedule, profile
 from spact_lib.errors import UserError
 from spact_lib.files import write_json, write_text
+from spact_lib.flop import forward_flop
 from spact_lib.minimax import Game, anonymizer_step, auxiliary_step
 from spact_lib.networks.action import build_action_network
 from spact_lib.networks.anonymizer import Anonymizer
 from spact_lib.paths import runs_root
-from spact_lib.plan import forward_flop
 from spact_lib.training import adam, seed_weights
 
 METRICS = ("action top-1", "privacy cMAP")

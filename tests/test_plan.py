@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 import data_prep
-from spact_lib import cli, plan, tables
+from spact_lib import cli, conditions, flop, plan, tables
 from spact_lib.config import Schedule, View, profile
 from spact_lib.protocols import protocol
 from spact_lib.store import Store
@@ -40,18 +40,18 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ],
 )
 def test_networks_cost_what_is_known(kind: str, network: str, frames: int, giga: float) -> None:
-    assert plan.forward_flop(kind, network, frames, 112, 64) / 1e9 == pytest.approx(giga, rel=0.01)
+    assert flop.forward_flop(kind, network, frames, 112, 64) / 1e9 == pytest.approx(giga, rel=0.01)
 
 
 def test_the_game_costs_what_its_steps_do() -> None:
     """By hand, from the published numbers: 24 clips of 16 frames and 48 frames of pairs."""
     paper = profile("paper")
-    spec = plan._planned_study(paper, protocol("ucf101_vispr1")).anonymizer("spact", 0.5)
+    spec = plan._planned_study(paper, "ucf101_vispr1").anonymizer("spact", 0.5)
     u, r, b = 15.3e9, 86.3e9, 2.16e9
     once = (3 + 1) * (24 * 16 + 48) * u + (2 + 3) * (24 * r + 48 * b)
-    assert plan.cost(spec) == pytest.approx(300 * 397 * once, rel=0.01)
-    assert plan.cost(spec.f_A) == pytest.approx(3 * 20 * 313 * 32 * u, rel=0.01)
-    assert plan.cost(spec.f_T) == pytest.approx(50 * 397 * 24 * (16 * u + 3 * r), rel=0.01)
+    assert flop.cost(spec) == pytest.approx(300 * 397 * once, rel=0.01)
+    assert flop.cost(spec.f_A) == pytest.approx(3 * 20 * 313 * 32 * u, rel=0.01)
+    assert flop.cost(spec.f_T) == pytest.approx(50 * 397 * 24 * (16 * u + 3 * r), rel=0.01)
 
 
 def test_the_plan_is_what_a_run_makes(tiny_csv: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,24 +59,50 @@ def test_the_plan_is_what_a_run_makes(tiny_csv: Path, place: Path, monkeypatch: 
     monkeypatch.setattr(plan, "TABLES", {"table1": ROWS})
     monkeypatch.setattr(plan, "TABLE_PROTOCOLS", {"table1": (name,)})
     monkeypatch.setattr(plan, "tables", lambda: [("table1", name)])
-    runs, unknown = plan.plan(TINY)
-    assert not place.exists() and unknown == []  # nothing was made
+    monkeypatch.setattr(plan, "KNOWN", name)
+
+    def of_table1(full: bool = False) -> list[plan.PlannedRun]:
+        runs, unknown = plan.plan(TINY, full)
+        assert unknown == []
+        return [run for run in runs if {"table1", "C1 and C2"} & set(run.items)]
+
+    runs = of_table1()
+    assert not place.exists()  # nothing was made
     assert all(run.flop is not None and not run.done for run in runs)
     planned = [run.spec.key() for run in runs]
-    store = Store(place / "store", read_only=False)
-    tables.table("table1", Study(TINY, protocol(name), store), methods=ROWS)
+    study = Study(TINY, protocol(name), Store(place / "store", read_only=False))
+    tables.table("table1", study, methods=ROWS)
+    conditions.c1_c2(study, "spact")
     made = {path.parent.name for path in (place / "store").glob("*/*/record.json")}
     assert set(planned) == made and len(planned) == len(made)
     for k, run in enumerate(runs):  # in an order in which they can be made
         needed = {part.key() for part in plan._parts(run.spec)} & made
         assert needed <= set(planned[: k + 1])
-    assert all(run.done for run in plan.plan(TINY)[0])
-    further = [run for run in plan.plan(TINY, full=True)[0] if not run.done]
+    assert all(run.done for run in of_table1())
+    further = [run for run in of_table1(full=True) if not run.done]
     assert {run.method for run in further} == set(TABLE_EXTRAS["table1"]) | set(CHOICES)
     free = {"frames", "init_f_A", "init_f_T", "baseline"}
     learned = [run for run in further if run.spec.kind not in ("release", *free)]
     assert all(run.flop > 0 for run in learned) and all(run.flop is not None for run in further)
-    assert "0 EFLOP" in plan.text(TINY)[0]
+    assert "To be computed: 0 EFLOP" in plan.text(TINY, of_table1(), [], full=False)
+
+
+def test_what_is_not_run_takes_as_long_for_its_flop_as_its_like() -> None:
+    study = plan._planned_study(profile("mini"), "ucf101_vispr1")
+    raw, spact = study.method("raw"), study.anonymizer("spact", 0.5)
+    f_B, f_T = study.target_spec(raw, "privacy", 0), study.target_spec(raw, "action", 0)
+    twice = f_B.model_copy(update={"schedule": f_B.schedule.model_copy(update={"steps": 2 * f_B.schedule.steps})})
+    runs = [
+        plan.PlannedRun(f_B, "raw", 100.0, 60.0),
+        plan.PlannedRun(twice, "raw", 200.0, None),
+        plan.PlannedRun(f_T, "raw", 100.0, None),  # on clips: another speed, of which nothing is known
+        plan.PlannedRun(spact.f_A, "spact", 0.0, 7.0),
+        plan.PlannedRun(spact.f_A.model_copy(update={"seed": 1}), "spact", 0.0, None),  # without FLOP: the median
+    ]
+    assert list(plan.seconds_by_flop(runs).values()) == [60, 120, None, 7, 7]
+    [said] = plan._told_minutes(runs)
+    assert "took 1; the others need about 2," in said and "Not in it: 1 runs" in said
+    assert plan._told_minutes(runs[1:3]) == []
 
 
 def test_nothing_is_there(place: Path, capsys: pytest.CaptureFixture) -> None:
@@ -93,9 +119,24 @@ def test_nothing_is_there(place: Path, capsys: pytest.CaptureFixture) -> None:
         assert part in out
     rows = pd.read_csv(place / "plan-paper.csv", dtype=str, keep_default_na=False)
     games = rows[(rows["run"] == "f_A*, minimax") & rows["method"].str.match("spact omega") & (rows["data"] != "phvu")]
-    # The whole grid, once for each pair of datasets that f_A learns from, whatever tables share it.
-    assert games.groupby("data").size().to_dict() == {"ucf101, vispr": 5, "hmdb51_without_pa, vispr": 5}
-    assert set(games.loc[games["data"] == "ucf101, vispr", "tables"]) == {"1, 2, 3, 4, 5, 6"}
+    # The whole grid, once for each pair of datasets that f_A learns from, whatever tables share it; the omegas of
+    # Figure 4's curve that are not in it; and the grid for each replicate of the claims.
+    of = games.groupby(["data", games["method"].str.extract("seed (.*)", expand=False).fillna("0")]).size().to_dict()
+    assert of.pop(("hmdb51_without_pa, vispr", "0")) == 5
+    assert of == {("ucf101, vispr", str(seed)): 8 if seed == 0 else 5 for seed in range(6)}
+    of_known = games[games["data"] != "hmdb51_without_pa, vispr"].set_index("method")["for"]
+    assert of_known["spact omega 0.1"] == "1, 2, 3, 4, 5, 6, C1 and C2, Fig. 4, other targets, attackers"
+    assert of_known["spact omega 0.75"] == "Fig. 4" and of_known["spact omega 0.1, f_A's seed 5"] == "claims"
+
+
+def test_the_draws_of_the_claims_are_among_the_inputs() -> None:
+    runs, unknown = plan.plan(TINY, full=True)
+    lines = plan.missing(TINY, runs)
+    for draw in (TINY.draw, 105):
+        assert (
+            f"mini-smoke-draw{draw}/vispr: not prepared; run `spact prepare mini --draw {draw} --scale smoke`" in lines
+        )
+    assert unknown == [] and {item for run in runs for item in run.items} >= {"claims", "attackers", "other targets"}
 
 
 def test_annotations_without_media(shared_data: Path, place: Path) -> None:

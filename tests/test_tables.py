@@ -363,6 +363,11 @@ def test_readme_results_and_map(committed, tmp_path, monkeypatch):
     assert re.search(r"`spact run 04` +\| not measured yet", readme.notebook_map())
     (tmp_path / "minutes.json").write_text('{"hardware": "a machine", "minutes": {"04_table1.ipynb": 7.25}}')
     assert re.search(r"`spact run 04` +\| 7\.2 +\| a machine +\|", readme.notebook_map())
+    (tmp_path / "plan.json").write_text('{"runs": 1612, "finished": 400, "minutes": 2376}')
+    planned = r"`spact reproduce --full` +\| about 2,376 +\| one process; planned from 400 of 1,612 runs"
+    assert re.search(planned, readme.notebook_map())
+    (tmp_path / "minutes.json").write_text('{"hardware": "a machine", "minutes": {"full": 1400}}')
+    assert re.search(r"`spact reproduce --full` +\| 1400\.0 +\| a machine +\|", readme.notebook_map())
 
 
 def test_reported_csv_is_complete():
