@@ -170,7 +170,7 @@ def curves(found: pd.DataFrame, metric: str = "cMAP") -> Figure:
         axes |= {title: fig.add_subplot(below[at]) for at, title in enumerate(others)}
     for title, ax in axes.items():
         _panel(ax, shown[title], title, panels[title], found["replicate"].nunique())
-        ax.set(title=title, ylim=(0, 100))
+        ax.set(title=title, ylim=(0, 102))  # marks at 100 % whole
         ax.spines[["top", "right"]].set_visible(False)
     for ax in [axes[first], *(axes[title] for title in others[:1])]:
         ax.set_ylabel(f"privacy read: {metric} %")
