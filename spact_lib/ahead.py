@@ -19,11 +19,12 @@ import torch
 from spact_lib import distributed
 from spact_lib.errors import UserError
 from spact_lib.filework import begin_child, cores
+from spact_lib.methods import METHODS, TABLES, LearnedMethod
 from spact_lib.notebooks import about
 from spact_lib.paths import committed_notebooks
 from spact_lib.plain import plain
 from spact_lib.store import BusyError
-from spact_lib.study import METHODS, TABLES, LearnedMethod, Study, open_study
+from spact_lib.study import Study, open_study
 
 log = logging.getLogger(__name__)
 

@@ -280,8 +280,8 @@ def rows_of_work(args: argparse.Namespace) -> list[tuple[str, str]]:
     """
     from spact_lib import config
     from spact_lib.ahead import rows
+    from spact_lib.methods import METHODS
     from spact_lib.protocols import protocol as named_protocol
-    from spact_lib.study import METHODS
 
     config.profile(args.profile)
     if args.protocol and not args.methods:

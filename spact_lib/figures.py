@@ -72,7 +72,7 @@ def colour(method: str) -> str:
 
 
 def marker(method: str) -> str:
-    """The marker of a method; with its colour it is unique among the methods of ``study.METHODS``."""
+    """The marker of a method; with its colour it is unique among the methods of ``METHODS``."""
     return MARKERS.get(method, "o")
 
 

@@ -27,12 +27,13 @@ from spact_lib.device import environment
 from spact_lib.errors import UserError, missing_left_out
 from spact_lib.experiments import snapshot_frames, uninformative_loss
 from spact_lib.footnotes import FAULTS, left_out
+from spact_lib.methods import METHODS, TABLES, LearnedMethod
 from spact_lib.notebooks import in_name
 from spact_lib.paths import mini_folder
 from spact_lib.protocols import PROTOCOLS, TABLE_PROTOCOLS, Role, is_own
 from spact_lib.protocols import protocol as named_protocol
 from spact_lib.store import Artifact
-from spact_lib.study import METHODS, TABLES, LearnedMethod, Study, open_study, released, test_items
+from spact_lib.study import Study, open_study, released, test_items
 from spact_lib.video import letterbox
 
 

@@ -187,8 +187,8 @@ def _refuse_unfitting(path: Path, name: str, value: object) -> None:
     # Imported here: they take seconds, and notebooks of others need none of them.
     from spact_lib.attacks import ATTACKS
     from spact_lib.config import profile
+    from spact_lib.methods import METHODS, TABLES
     from spact_lib.protocols import protocol
-    from spact_lib.study import METHODS, TABLES
 
     for each in value if isinstance(value, list) else [value]:
         if name == "PROFILE":

@@ -31,6 +31,7 @@ from spact_lib.errors import UserError
 from spact_lib.files import read_json, write_json, write_text
 from spact_lib.flop import FRAMES_PER_VIDEO, NOT_PREPARED, cost
 from spact_lib.manifest import missing_files
+from spact_lib.methods import CHOICES, METHODS, TABLE_EXTRAS, TABLES, LearnedMethod
 from spact_lib.notebooks import ATTACKED, REPLICATES, declared_parameters, notebook
 from spact_lib.obfuscation import detector_weights
 from spact_lib.paths import runs_root
@@ -44,7 +45,7 @@ from spact_lib.protocols import (
 )
 from spact_lib.protocols import protocol as named_protocol
 from spact_lib.store import NotTrainedError, Store, manifest_of, unfolded
-from spact_lib.study import CHOICES, METHODS, TABLE_EXTRAS, TABLES, LearnedMethod, Study
+from spact_lib.study import Study
 from spact_lib.tables import markdown, trained_parts
 
 RATE = 100e12  # FLOP/s, only to put days beside the sum

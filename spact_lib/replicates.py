@@ -17,11 +17,12 @@ from spact_lib.config import Profile
 from spact_lib.config import profile as named_profile
 from spact_lib.errors import UserError, missing_left_out
 from spact_lib.footnotes import FAULTS, distinct, faults
+from spact_lib.methods import METHODS, TABLES
 from spact_lib.metrics import headline
 from spact_lib.notebooks import REPLICATES, digest
 from spact_lib.results import training_forbidden
 from spact_lib.store import BusyError, NotTrainedError
-from spact_lib.study import METHODS, TABLES, Study, open_study
+from spact_lib.study import Study, open_study
 from spact_lib.tables import keep_used, label, table, trained_parts
 
 log = logging.getLogger(__name__)

@@ -7,14 +7,10 @@ from typing import Literal
 
 import numpy as np
 
-from spact_lib.action_losses import ACTION_LOSSES
 from spact_lib.baselines import SHRINKS
-from spact_lib.branches import BRANCHES, ContrastiveBranch, MomentumBranch, RotationBranch
 from spact_lib.config import (
-    ActionLossSpec,
     AnonymizerSpec,
     BaselineSpec,
-    BranchSpec,
     DataSpec,
     FramesSpec,
     InitActionSpec,
@@ -32,7 +28,7 @@ from spact_lib.config import (
 from spact_lib.config import profile as named_profile
 from spact_lib.data import rows_of
 from spact_lib.errors import UserError, unknown_name
-from spact_lib.frame_sampling import FRAME_SAMPLERS
+from spact_lib.methods import METHODS, LearnedMethod
 from spact_lib.networks.action import refuse_unknown
 from spact_lib.networks.privacy import encoder_names
 from spact_lib.obfuscation import marked_persons, refuse_without_weights
@@ -44,193 +40,6 @@ from spact_lib.store import Artifact, Store, manifest_of, unfolded
 from spact_lib.video import letterbox
 
 KEEP_ACTION = 3.0  # points of validation top-1 that an f_A may cost when omega is chosen
-
-
-@dataclass(frozen=True)
-class LearnedMethod:
-    """A method that plays the minimax game: its privacy branch, and what else differs from the profile's game.
-
-    Args:
-        loss: L_B, a name of ``branches.BRANCHES``.
-        f_B: which of the profile's architectures, "own", "smaller", "larger" or "video" (the 3-D one); or an encoder's
-            name (``networks.privacy.ENCODERS``).
-        sampler: S_F (Table 4).
-        omega: fixed; None: chosen by ``Study.choose_omega``; "spact": the one chosen for SPAct, so that an ablation
-            changes one thing only.
-        update_f_B: whether step 2 trains f_B (Table 3).
-        action_loss: L_T.
-        f_B_steps: of f_B for each of f_A; the paper has one.
-        f_T: which of the profile's architectures, "own", "r2plus1d", "mc3" or "other_stage"; or a name of
-            ``ACTION_NETWORKS``.
-        both_directions: of NT-Xent; False: Z alone as anchor, as Eq. 5 is printed.
-        on_raw: f_T and f_B are initialised on raw data, as Fig. 2 draws it, and not on f_A's output (Eq. 7, 8).
-    """
-
-    loss: str
-    f_B: str = "own"
-    sampler: str = "no_constraint"
-    omega: float | Literal["spact"] | None = None
-    update_f_B: bool = True
-    action_loss: ActionLossSpec = ActionLossSpec()
-    f_B_steps: int = 1
-    f_T: str = "own"
-    both_directions: bool = True
-    on_raw: bool = False
-
-    def check(self, study: "Study") -> None:
-        """UserError for a name that is none, or an f_B that the loss cannot take."""
-        for what, name, known in (
-            ("L_B", self.loss, BRANCHES),
-            ("L_T", self.action_loss.loss, ACTION_LOSSES),
-            ("frame sampler", self.sampler, FRAME_SAMPLERS),
-        ):
-            if name not in known:
-                raise unknown_name(what, name, known)
-        encoder_names(self.branch(study).network)
-        if self.f_T != "own" and f"{self.f_T}_f_T" not in Profile.model_fields:
-            refuse_unknown(self.f_T)
-
-    def branch(self, study: "Study") -> BranchSpec:
-        profile = study.profile
-        networks = {
-            "own": profile.f_B,
-            "smaller": profile.smaller_f_B,
-            "larger": profile.larger_f_B,
-            "video": profile.video_f_B,
-        }
-        kind = BRANCHES[self.loss]
-        settings: dict[str, object] = {}
-        if issubclass(kind, ContrastiveBranch) and not issubclass(kind, RotationBranch):
-            settings["temperature"] = profile.temperature
-            settings["both_directions"] = profile.both_directions and self.both_directions
-        if issubclass(kind, MomentumBranch):  # one direction by construction
-            settings |= {"both_directions": True, "queue": profile.moco_queue, "momentum": profile.moco_momentum}
-        return BranchSpec(
-            loss=self.loss,
-            network=networks.get(self.f_B, self.f_B),
-            sampler=self.sampler,
-            task=study.protocol.privacy.task if BRANCHES[self.loss].needs_labels else None,
-            batch=profile.privacy_batch,
-            n_frames=profile.video_f_B_frames if self.f_B == "video" else 1,
-            **settings,
-        )
-
-
-# Every method by name. A new learned method is a line here and in ``TABLES``, a new baseline also a function in
-# baselines.py.
-METHODS: dict[str, LearnedMethod | str] = {
-    "raw": "baseline",
-    "identity": "identity",
-    "downsample_2x": "baseline",
-    "downsample_4x": "baseline",
-    "downsample_2x_up": "baseline",
-    "downsample_4x_up": "baseline",
-    "obf_blackening": "obfuscation",
-    "obf_strong_blur": "obfuscation",
-    "obf_weak_blur": "obfuscation",
-    "noise_features": "noise_features",
-    "supervised": LearnedMethod("supervised"),
-    "spact": LearnedMethod("nt_xent"),
-    "spact_stills": LearnedMethod("nt_xent_stills", omega="spact"),  # the official code's pairs
-    # Table 3. Without f_B: omega 0, so that f_B watches and f_A learns from L_T alone.
-    "no_f_B": LearnedMethod("nt_xent", omega=0.0),
-    "frozen_f_B": LearnedMethod("nt_xent", omega="spact", update_f_B=False),
-    "spatiotemporal_f_B": LearnedMethod("nt_xent", f_B="video", omega="spact"),
-    # Table 4.
-    "more_than_64_frames": LearnedMethod("nt_xent", sampler="more_than_64_frames", omega="spact"),
-    "less_than_8_frames": LearnedMethod("nt_xent", sampler="less_than_8_frames", omega="spact"),
-    # Table 5.
-    "moco": LearnedMethod("moco", omega="spact"),
-    "rotnet": LearnedMethod("rotnet", omega="spact"),
-    # Table 6.
-    "smaller_f_B": LearnedMethod("nt_xent", f_B="smaller", omega="spact"),
-    "larger_f_B": LearnedMethod("nt_xent", f_B="larger", omega="spact"),
-    # Other f_T (supplementary E, claim K13).
-    "r2plus1d_f_T": LearnedMethod("nt_xent", f_T="r2plus1d", omega="spact"),
-    "mc3_f_T": LearnedMethod("nt_xent", f_T="mc3", omega="spact"),
-    # Ours: a stronger f_B by more steps. Its own omega, by the same rule.
-    "spact_plus": LearnedMethod("nt_xent", f_B_steps=3),
-    # The paper against the official code: one choice each (``CHOICES``).
-    "one_direction": LearnedMethod("nt_xent", omega="spact", both_directions=False),
-    "weights_1_1": LearnedMethod("nt_xent", omega=1.0),
-    "other_stage_f_T": LearnedMethod("nt_xent", f_T="other_stage", omega="spact"),
-    "on_raw": LearnedMethod("nt_xent", omega="spact", on_raw=True),
-    # Later than the paper.
-    "tedspad": LearnedMethod("nt_xent", action_loss=ActionLossSpec(loss="temporally_distinct", weight=0.1, margin=1.0)),
-}
-
-# The rows of a table: our method -> the paper's row, in order ("": a row that the paper does not have).
-TABLES: dict[str, dict[str, str]] = {
-    "table1": {
-        "raw": "raw",
-        "identity": "",
-        "downsample_2x": "downsample_2x",
-        "downsample_4x": "downsample_4x",
-        "supervised": "supervised",
-        "spact": "spact",
-    },
-    "table2": {
-        "raw": "raw",
-        "downsample_2x": "downsample_2x",
-        "downsample_4x": "downsample_4x",
-        "supervised": "supervised",
-        "spact": "spact",
-    },
-    "table3": {
-        "raw": "no_fa_no_fb",
-        "identity": "",
-        "no_f_B": "fa_no_fb",
-        "frozen_f_B": "fa_fb_spatial_frozen",
-        "spact": "fa_fb_spatial",
-        "spatiotemporal_f_B": "fa_fb_spatiotemporal",
-    },
-    "table4": {
-        "raw": "",
-        "spact": "no_constraint",
-        "more_than_64_frames": "more_than_64_frames",
-        "less_than_8_frames": "less_than_8_frames",
-    },
-    "table5": {"raw": "", "spact": "nt_xent", "moco": "moco", "rotnet": "rotnet"},
-    "table6": {
-        "raw": "",
-        "smaller_f_B": "mobilenet_v1",
-        "spact": "resnet50",
-        "larger_f_B": "resnet50_plus_mobilenet_v1",
-    },
-}
-
-# Further rows of these tables, in order: of the paper where they have its row, else ours. They are left out by default
-# for the minutes they take; ask for them by name, as ``table("table1", study, methods=[*TABLES["table1"], *...])``.
-TABLE_EXTRAS: dict[str, dict[str, str]] = {
-    "table1": {
-        "downsample_2x_up": "",
-        "downsample_4x_up": "",
-        "obf_blackening": "obf_blackening",
-        "obf_strong_blur": "obf_strong_blur",
-        "obf_weak_blur": "obf_weak_blur",
-        "noise_features": "noise_features",
-        "spact_stills": "",
-        "spact_plus": "",
-        "tedspad": "",
-    },
-    "table2": {
-        "obf_blackening": "obf_blackening",
-        "obf_strong_blur": "obf_strong_blur",
-        "obf_weak_blur": "obf_weak_blur",
-        "noise_features": "noise_features",
-    },
-    "table6": {"r2plus1d_f_T": "", "mc3_f_T": ""},
-}
-
-# The paper against the official code: rows that change one of SPAct's choices, and what they change. Where ours is the
-# official code's choice already, the row makes the paper's.
-CHOICES: dict[str, str] = {
-    "spact_stills": "pairs of L_B: two crops of a still, N = 64 (official code); ours: two frames of a video",
-    "one_direction": "Eq. 5: Z alone as anchor (as printed); ours: both directions (official code)",
-    "weights_1_1": "Eq. 9: omega = 1, L_T and L_B 1 : 1 (official code); ours: the omega that keeps the action",
-    "other_stage_f_T": "last stage of f_T: on mini dilated in time (official code), ours is not; on paper reversed",
-    "on_raw": "start of f_T and f_B: learned on raw data (Fig. 2); ours: on f_A's output (Eq. 7, 8, official code)",
-}
 
 
 @dataclass(frozen=True)

@@ -19,13 +19,14 @@ from spact_lib.config import AnonymizerSpec, Method, NoiseFeaturesSpec, Spec
 from spact_lib.errors import missing_left_out, unknown_name
 from spact_lib.files import atomic_path, write_text
 from spact_lib.footnotes import FAULTS, distinct, faults, left_out
+from spact_lib.methods import METHODS, TABLE_EXTRAS, TABLES, LearnedMethod
 from spact_lib.metrics import headline, headline_name
 from spact_lib.paper import relative_drop, reported, reported_drop
 from spact_lib.paths import runs_root
 from spact_lib.protocols import Column, Target
 from spact_lib.results import keep_records, training_forbidden
 from spact_lib.store import NotTrainedError, Store
-from spact_lib.study import METHODS, TABLE_EXTRAS, TABLES, LearnedMethod, Study, open_study
+from spact_lib.study import Study, open_study
 
 LABELS = {
     "raw": "Raw data",

@@ -9,9 +9,9 @@ import pandas as pd
 
 from spact_lib.claims import CLAIMS, HOLM, LEVEL, Cell, Scores, claim_verdict, holm, measure, t_interval
 from spact_lib.footnotes import FAULTS, distinct, left_out
+from spact_lib.methods import METHODS, TABLES
 from spact_lib.paper import reported
 from spact_lib.replicates import cells
-from spact_lib.study import METHODS, TABLES
 from spact_lib.tables import hardware_of, minutes_of, save_text
 
 NOT_RUN, TOO_FEW = "not run", "too few replicates"  # no replicate has what it needs; some have

@@ -38,9 +38,10 @@ from spact_lib.channel import through_h264
 from spact_lib.conditions import c1_c2
 from spact_lib.errors import UserError
 from spact_lib.experiments import anonymized, predictions, to_uint8
+from spact_lib.methods import METHODS
 from spact_lib.protocols import protocol
 from spact_lib.store import Store, manifest_of
-from spact_lib.study import METHODS, Study
+from spact_lib.study import Study
 from spact_lib.tables import label, trained_parts
 from spact_lib.video import read_frames, write_video
 

@@ -12,10 +12,11 @@ from data_prep import mini
 from spact_lib import cli, notebooks
 from spact_lib.config import Profile, profile
 from spact_lib.errors import UserError
+from spact_lib.methods import METHODS, LearnedMethod
 from spact_lib.paths import committed_notebooks
 from spact_lib.protocols import protocol
 from spact_lib.store import Store
-from spact_lib.study import METHODS, LearnedMethod, Study
+from spact_lib.study import Study
 
 # --- profiles ---
 

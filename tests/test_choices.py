@@ -9,9 +9,9 @@ from test_experiments import TINY, study
 
 from spact_lib import initialize
 from spact_lib.config import profile
+from spact_lib.methods import CHOICES, METHODS, LearnedMethod
 from spact_lib.networks.action import build_action_network
 from spact_lib.protocols import protocol
-from spact_lib.study import CHOICES, METHODS, LearnedMethod
 from spact_lib.tables import LABELS
 
 

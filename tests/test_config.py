@@ -11,9 +11,10 @@ from spact_lib.baselines import BASELINES, baseline
 from spact_lib.branches import BRANCHES, build_branch
 from spact_lib.config import PROFILES, ActionLossSpec, BranchSpec, Profile, Schedule, profile
 from spact_lib.errors import UserError
+from spact_lib.methods import METHODS
 from spact_lib.protocols import PROTOCOLS, Role, data_spec, protocol
 from spact_lib.store import Store, manifest_of
-from spact_lib.study import METHODS, Study
+from spact_lib.study import Study
 
 SMOKE = profile("smoke")
 

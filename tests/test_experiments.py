@@ -21,10 +21,11 @@ from spact_lib.errors import DamagedError, UserError, missing_left_out
 from spact_lib.experiments import anonymize_uint8, to_uint8
 from spact_lib.losses import nt_xent_uninformative
 from spact_lib.manifest import Manifest
+from spact_lib.methods import METHODS, LearnedMethod
 from spact_lib.protocols import protocol
 from spact_lib.results import find_committed, keep_records
 from spact_lib.store import Artifact, NotTrainedError, Store, manifest_of, unfolded
-from spact_lib.study import METHODS, LearnedMethod, Study
+from spact_lib.study import Study
 
 VIEW = View(stored_side=16, size=16, n_frames=4, stride=1, crop=(0.8, 1.0), test_crop=1.0, flip=0.0, test_clips=2)
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from test_experiments import study
 
-from spact_lib import action_losses, baselines, branches, protocols
+from spact_lib import action_losses, baselines, branches, methods, protocols
 from spact_lib import study as studies
 from spact_lib.branches import build_branch
 from spact_lib.networks import privacy
@@ -18,7 +18,7 @@ from spact_lib.readme import README
 
 REGISTRIES = [
     (baselines, "BASELINES"), (branches, "BRANCHES"), (action_losses, "ACTION_LOSSES"), (privacy, "ENCODERS"),
-    (protocols, "PROTOCOLS"), (studies, "METHODS"),
+    (protocols, "PROTOCOLS"), (methods, "METHODS"),
 ]  # fmt: skip
 
 

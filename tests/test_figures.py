@@ -11,7 +11,7 @@ from PIL import Image
 
 from spact_lib import figures
 from spact_lib.errors import UserError
-from spact_lib.study import METHODS, TABLES
+from spact_lib.methods import METHODS, TABLES
 from spact_lib.tables import LABELS
 
 

@@ -7,8 +7,9 @@ import pytest
 from test_experiments import TINY, study, targets
 
 from spact_lib import data, experiments, tables
+from spact_lib.methods import TABLES
 from spact_lib.store import manifest_of
-from spact_lib.study import TABLES, Study
+from spact_lib.study import Study
 
 ONE_SEED = TINY.model_copy(update={"target_seeds": (0,)})
 

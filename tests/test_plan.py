@@ -8,9 +8,10 @@ import pytest
 import data_prep
 from spact_lib import cli, conditions, flop, plan, tables
 from spact_lib.config import Schedule, View, profile
+from spact_lib.methods import CHOICES, TABLE_EXTRAS
 from spact_lib.protocols import protocol
 from spact_lib.store import Store
-from spact_lib.study import CHOICES, TABLE_EXTRAS, Study
+from spact_lib.study import Study
 
 VIEW = View(stored_side=16, size=16, n_frames=4, stride=1, crop=(0.8, 1.0), test_crop=1.0, flip=0.0, test_clips=2)
 TWO = Schedule(steps=2, batch=4, lr=1e-3)

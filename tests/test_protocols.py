@@ -20,6 +20,7 @@ from spact_lib.config import DataSpec, Schedule, View, profile
 from spact_lib.data import VideoFrames, rows_of
 from spact_lib.errors import UserError
 from spact_lib.manifest import Manifest, Task, write_manifest
+from spact_lib.methods import METHODS, LearnedMethod
 from spact_lib.metrics import multi_label_metrics, per_video
 from spact_lib.paper import reported
 from spact_lib.protocols import (
@@ -35,7 +36,7 @@ from spact_lib.protocols import (
     protocol,
 )
 from spact_lib.store import NotTrainedError, Store, manifest_of
-from spact_lib.study import METHODS, LearnedMethod, Study
+from spact_lib.study import Study
 
 VIEW = View(stored_side=16, size=16, n_frames=4, stride=1, crop=(0.8, 1.0), test_crop=1.0, flip=0.0, test_clips=2)
 TWO = Schedule(steps=2, batch=4, lr=1e-3)

@@ -9,9 +9,10 @@ from spact_lib import ahead, replicates, reproduce, results
 from spact_lib.claims import CLAIMS
 from spact_lib.config import DataSpec, Schedule, profile
 from spact_lib.errors import UserError
+from spact_lib.methods import TABLES
 from spact_lib.protocols import protocol
 from spact_lib.store import Artifact, NotTrainedError, Store
-from spact_lib.study import TABLES, Study
+from spact_lib.study import Study
 from spact_lib.tables import table
 
 QUICK = Schedule(steps=2, batch=4, lr=1e-3)

@@ -14,10 +14,11 @@ from scipy import stats
 from spact_lib import notebook_setup, readme, result_figures, results, tables
 from spact_lib.config import DataSpec, profile
 from spact_lib.errors import UserError
+from spact_lib.methods import METHODS, TABLE_EXTRAS, TABLES
 from spact_lib.paper import CSV, relative_drop, reported, reported_drop
 from spact_lib.protocols import protocol
 from spact_lib.store import NotTrainedError, Store
-from spact_lib.study import METHODS, TABLE_EXTRAS, TABLES, Study
+from spact_lib.study import Study
 
 # Top-1, cMAP, F1 of each method in replicate 1; replicate 2 lies a little higher.
 SCORES = {

@@ -9,7 +9,7 @@ import pytest
 
 from spact_lib import reasons, replicates, verdicts
 from spact_lib.claims import CLAIMS, HOLM, Scores
-from spact_lib.study import METHODS
+from spact_lib.methods import METHODS
 
 
 def made_up(n: int, shift: float = 0.01, **actions: float) -> list[Scores]:

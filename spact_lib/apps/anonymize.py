@@ -23,10 +23,10 @@ from spact_lib.device import pick_device
 from spact_lib.errors import DiskError, UserError, unknown_name
 from spact_lib.experiments import anonymize_uint8, to_tensor, to_uint8
 from spact_lib.files import disk_errors, write_text
+from spact_lib.methods import METHODS
 from spact_lib.networks.anonymizer import SMALLEST, WEIGHTS, Anonymizer, read_config
 from spact_lib.obfuscation import OBFUSCATIONS, coco, mask, obfuscation
 from spact_lib.paths import runs_root
-from spact_lib.study import METHODS
 from spact_lib.video import open_video
 
 # In a folder, what else lies there (texts, pictures, thumbnails) is left out; a file given by name is always tried.

@@ -11,10 +11,11 @@ from spact_lib.apps.anonymize import NOT_OFFERED
 from spact_lib.config import AnonymizerSpec, InitAnonymizerSpec
 from spact_lib.errors import UserError, unknown_name
 from spact_lib.footnotes import left_out
+from spact_lib.methods import METHODS
 from spact_lib.networks.anonymizer import CONFIG, FORMAT, WEIGHTS, Anonymizer, digest
 from spact_lib.protocols import is_own
 from spact_lib.store import Artifact
-from spact_lib.study import METHODS, Study
+from spact_lib.study import Study
 from spact_lib.tables import in_markdown, label, printable, table
 
 
