@@ -22,23 +22,25 @@ FPS = 25
 _PAD = 16  # the ground goes on outside the picture, for panning
 _SPRITE = 56  # the critter's own picture; nose up, centre in the middle
 
-# Marks and their prevalence: V1, then V2, unequal and low as in VISPR.
-MARKS = {
-    "a17_color": 0.35,  # red body
-    "a4_gender": 0.33,  # long body
-    "a9_face_complete": 0.27,  # two big white eyes
-    "a10_face_partial": 0.23,  # orange beak
-    "a12_semi_nudity": 0.18,  # pale patch on the back
-    "a64_rel_personal": 0.15,  # a small companion beside the critter
-    "a65_rel_social": 0.2,  # a crowd of dots on the ground
-    "a6_hair_color": 0.32,  # yellow tail
-    "a16_race": 0.28,  # striped body
-    "a59_sports": 0.2,  # a ball
-    "a1_age_approx": 0.3,  # thick dark outline
-    "a2_weight_approx": 0.25,  # side fins
-    "a73_landmark": 0.18,  # red and white tower
-    "a11_tattoo": 0.17,  # cyan cross on the back
+# Marks: what they are drawn as, and their prevalence. V1, then V2, unequal and low as in VISPR.
+_MARKS = {
+    "a17_color": ("red body", 0.35),
+    "a4_gender": ("long body", 0.33),
+    "a9_face_complete": ("two big white eyes", 0.27),
+    "a10_face_partial": ("orange beak", 0.23),
+    "a12_semi_nudity": ("pale patch on the back", 0.18),
+    "a64_rel_personal": ("a small companion beside the critter", 0.15),
+    "a65_rel_social": ("a crowd of dots on the ground", 0.2),
+    "a6_hair_color": ("yellow tail", 0.32),
+    "a16_race": ("striped body", 0.28),
+    "a59_sports": ("a ball", 0.2),
+    "a1_age_approx": ("thick dark outline", 0.3),
+    "a2_weight_approx": ("side fins", 0.25),
+    "a73_landmark": ("red and white tower", 0.18),
+    "a11_tattoo": ("cyan cross on the back", 0.17),
 }
+DRAWN_AS = {name: drawn for name, (drawn, _) in _MARKS.items()}
+MARKS = {name: share for name, (_, share) in _MARKS.items()}
 GROUNDS = ("beach", "cobbles", "lake", "meadow", "planks", "snow")
 WEATHER = {"rain": 0.25}
 OBJECTS = {

@@ -1,9 +1,9 @@
 """What ``attacks`` found, for readers: tables, sentences, and one figure of cMAP over the attacker's strength."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
-from itertools import pairwise
+from itertools import pairwise, permutations
 from pathlib import Path
 
 import pandas as pd
@@ -11,7 +11,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from spact_lib.attacks import ATTACKS, PANELS, exists, strongest, table, values
+from spact_lib.attacks import ATTACKS, PANELS, exists, fair, strongest, table, values
 from spact_lib.claims import t_interval
 from spact_lib.figures import DPI, REFERENCE, colour, marker
 from spact_lib.files import atomic_path, write_text
@@ -200,11 +200,10 @@ def _panel(ax: Axes, found: pd.DataFrame, title: str, chains: Sequence[Sequence[
                     ax.plot(*ends_here, "-", linewidth=2.5 if ours else 1.5, **style)
         for name, here in each.items():
             x, cell = places[name] + aside, cells.loc[(name, method)]
-            few = 1 < len(here) < FEW
-            low, high = (here.min(), here.max()) if few else (cell["low"], cell["high"])
-            ax.vlines(x, low, high, linewidth=1.4, **style)
-            if few:
+            if 1 < len(here) < FEW:  # no line joins them: it would look like an interval, which is far wider
                 ax.plot([x] * len(here), here, "_", markersize=9, markeredgewidth=1.6, **style)
+            else:
+                ax.vlines(x, cell["low"], cell["high"], linewidth=1.4, **style)
             hollow = len(here) < replicates
             ax.plot(
                 x, cell["here"], marker(method), markersize=15 if ours else 9, color=colour(method), zorder=6 + ours,
@@ -252,17 +251,19 @@ def sentences(found: pd.DataFrame) -> str:
             f"{read('inverted', method)}, tables' attacker {read('own', method)}, {how} ({ATTACKS[attack].text}) "
             f"{read(attack, method)}, chance {chance.mean():.1f}"
         )
-        if method != "raw" and "raw" in best.index:
-            of_raw = best.loc["raw", "attack"]
-            pairs = _paired(here - chance, values(found, of_raw, "raw") - values(found, of_raw, "raw", "chance"))
-            if len(pairs):
+        alike = strongest(fair(found, method, "raw"))
+        if method != "raw" and {method, "raw"} <= set(alike.index):
+            by = alike["attack"]
+            above = (values(found, by[m], m) - values(found, by[m], m, "chance") for m in (method, "raw"))
+            if len(pairs := _paired(*above)):
                 share = _mean(100 * pairs["one"] / pairs["other"])
-                line += f"; {share} % of what raw data's ({ATTACKS[of_raw].text}) reads above chance"
+                those = " and ".join(dict.fromkeys(ATTACKS[by[m]].text for m in (method, "raw")))
+                line += f"; {share} % of raw data's above chance, each by the strongest that both have met ({those})"
         pairs = _paired(values(found, "inverted", method), here)  # validation does not choose him: he learned on raw
         if len(pairs) and (more := pairs["one"] - pairs["other"]).mean() > 0:
             line += f"; who inverts first reads {_mean(more)} points more"
         lines.append(line + ".")
-    lines += _order(found, best[best["among"] > 1])
+    lines += _order(found)
     for one, other, text in (
         ("enlarged", "own", "frames made small and enlarged again, instead of as they are,"),
         ("relearned", "own", "reconstructions to learn on, instead of the release,"),
@@ -286,22 +287,38 @@ def sentences(found: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
-def _order(found: pd.DataFrame, best: pd.DataFrame) -> list[str]:
+def of_clips(found: pd.DataFrame) -> str:
+    """What is read from clips of one's own, a line per method: by who did not learn on the release, and by who did."""
+    lines = []
+    for method in _methods(found):
+        means = {name: values(found, name, method).mean() for name in found["attack"].unique()}
+        means = {name: mean for name, mean in means.items() if not math.isnan(mean)}
+        prepared = [mean for name, mean in means.items() if ATTACKS[name].prepared]
+        parts = [f"who learned on raw data alone reads {means['unprepared']:.1f} %"] * ("unprepared" in means)
+        if prepared:
+            ends = dict.fromkeys(f"{end(prepared):.1f}" for end in (min, max))
+            parts.append(f"those that learned on the release {' to '.join(ends)} %")
+        lines.append(f"{_label(found, method)}: {', '.join(parts)}.")
+    return "\n".join(lines)
+
+
+def _order(found: pd.DataFrame) -> list[str]:
     """Whether the strongest attackers put methods in another order than the tables' does."""
 
-    def gap(one: str, other: str, attacks: dict[str, str]) -> float:
-        pair = _paired(values(found, attacks[one], one), values(found, attacks[other], other))
+    def gap(one: str, other: str, by: Mapping[str, str]) -> float:
+        pair = _paired(values(found, by[one], one), values(found, by[other], other))
         return (pair["one"] - pair["other"]).mean()
 
-    by_own, by_best = dict.fromkeys(best.index, "own"), best["attack"].to_dict()
-    if len(best) < 2:
+    turned, pairs = [], 0
+    for a, b in permutations(_methods(found), 2):
+        best = strongest(fair(found, a, b))
+        if len(best) == 2 and (best["among"] > 1).all():
+            pairs += 1
+            if gap(b, a, {a: "own", b: "own"}) > NO_ORDER and gap(a, b, best["attack"]) > NO_ORDER:
+                turned.append(f"{_label(found, a)} and {_label(found, b)}")
+    if not pairs:
         return []
-    turned = [
-        f"{_label(found, a)} and {_label(found, b)}"
-        for a in best.index for b in best.index
-        if gap(b, a, by_own) > NO_ORDER and gap(a, b, by_best) > NO_ORDER
-    ]  # fmt: skip
     return [
         f"Methods more than {NO_ORDER:g} points apart by the tables' attacker, and as far apart the other way round by "
-        f"the strongest of several: {'; '.join(turned) or 'none'}."
+        f"the strongest of several that both have met: {'; '.join(turned) or 'none'}."
     ]

@@ -371,6 +371,15 @@ def strongest(found: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index", columns=["attack", "among"])
 
 
+def fair(found: pd.DataFrame, one: str, other: str) -> pd.DataFrame:
+    """Of ``readings`` what compares two methods: by attackers that both have met, or that only one of them can have."""
+    met = {method: set(found.loc[found["method"] == method, "attack"]) for method in (one, other)}
+    alike = met[one] & met[other]
+    for method, against in ((one, other), (other, one)):
+        alike |= {attack for attack in met[method] if not exists(attack, against)}
+    return found[found["method"].isin([one, other]) & found["attack"].isin(alike)]
+
+
 def reconstructions(*studies: Study, methods: Sequence[str] = METHODS) -> pd.DataFrame:
     """How near a method's release comes to the raw frames again, in each replicate.
 

@@ -29,6 +29,8 @@ def pick_device() -> torch.device:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"SPACT_DEVICE={name!r} cannot be used here ({error}); try 'cpu'") from error
+    if device.type == "cuda" and device.index is not None:  # or loaders pin memory by way of the first GPU
+        torch.cuda.set_device(device)
     return device
 
 

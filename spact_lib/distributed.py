@@ -12,6 +12,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar
 
 import torch
+from timm.layers import convert_sync_batchnorm
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -85,9 +86,17 @@ def together(modules: dict[str, nn.Module], optimizers: dict[str, Optimizer]) ->
         return
     if now.device.type == "cuda":  # on a CPU it raises: there each process normalises its own part
         for module in modules.values():
-            nn.SyncBatchNorm.convert_sync_batchnorm(module)
+            synchronised(module)
     for name, optimizer in optimizers.items():
         optimizer.register_step_pre_hook(lambda *_, module=modules[name]: _average(module))
+
+
+def synchronised(module: nn.Module) -> nn.Module:
+    """The same module, its BatchNorm layers replaced by ones that are one over all processes.
+
+    By timm, because torch's own conversion loses the activation inside of timm's ``BatchNormAct2d`` (MobileNetV1).
+    """
+    return convert_sync_batchnorm(module)
 
 
 @torch.no_grad()

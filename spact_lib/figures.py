@@ -284,7 +284,7 @@ def label_frequency(report: Mapping, *, columns: int = 3) -> tuple[Figure, np.nd
         if few:
             ax.set_yticks(range(len(shares)), shares.index, fontsize=8, parse_math=False)
             ax.invert_yaxis()
-            ax.set_xlim(left=0)
+            ax.set_xlim(0, 1.08 * np.nanmax(shares))
             ax.set_xlabel("% of the rows")
         else:
             ax.set_yscale("log")
@@ -294,7 +294,7 @@ def label_frequency(report: Mapping, *, columns: int = 3) -> tuple[Figure, np.nd
             ax.set_ylabel("% of the rows")
         ax.set_title(f"{name} ({task['n_classes']})", fontsize=10, parse_math=False)
         ax.spines[["top", "right"]].set_visible(False)
-    axes.flat[0].legend(frameon=False, fontsize=8)
+    fig.legend(*axes.flat[0].get_legend_handles_labels(), frameon=False, fontsize=8, loc="outside right upper")
     fig.suptitle(report["dataset"], parse_math=False)
     return fig, axes
 

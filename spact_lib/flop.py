@@ -110,7 +110,7 @@ def cost(spec: Spec) -> float | None:
         if not isinstance(spec.method, InitAnonymizerSpec | AnonymizerSpec | NoiseFeaturesSpec | ReconstructionSpec):
             return 0.0
         start = spec.method if isinstance(spec.method, InitAnonymizerSpec | ReconstructionSpec) else spec.method.f_A
-        side, frames = spec.frames.stored_side, _frames(spec.frames.data)
+        side, frames = spec.frames.stored_side, n_frames(spec.frames.data)
         return frames and frames * _f_A(start) * FRAME_SHAPE * (side / start.view.size) ** 2
     if isinstance(spec, TargetSpec):
         if spec.data.fingerprint == NOT_PREPARED:
@@ -126,11 +126,11 @@ def cost(spec: Spec) -> float | None:
             return None
         clips = (manifest_of(spec.data).rows["split"] == "test").sum() * view.test_clips
         kinds = {score.per == "row" for score in spec.scores}
-        return once * sum(clips if by_row else _frames(spec.data) for by_row in kinds)
+        return once * sum(clips if by_row else n_frames(spec.data) for by_row in kinds)
     return 0.0
 
 
-def _frames(data: DataSpec) -> float | None:
+def n_frames(data: DataSpec) -> float | None:
     """Frames of all rows in use."""
     if data.fingerprint == NOT_PREPARED:
         return None

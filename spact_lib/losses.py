@@ -33,12 +33,13 @@ def nt_xent(z: Tensor, z_prime: Tensor, temperature: float = 0.1, both_direction
     if temperature <= 0:
         raise ValueError(f"temperature must be > 0, got {temperature}")
     with torch.autocast(z.device.type, enabled=False):  # bfloat16 keeps 3 digits; divided by tau, too few
-        return _nt_xent(
+        return eq_5(
             *(v.to(torch.promote_types(v.dtype, torch.float32)) for v in (z, z_prime)), temperature, both_directions
         )
 
 
-def _nt_xent(z: Tensor, z_prime: Tensor, temperature: float, both_directions: bool) -> Tensor:
+def eq_5(z: Tensor, z_prime: Tensor, temperature: float, both_directions: bool) -> Tensor:
+    """``nt_xent`` of tensors that it has checked, in float32 or better."""
     z, z_prime = F.normalize(z, dim=1), F.normalize(z_prime, dim=1)
     n = z.shape[0]
     itself = torch.eye(n, dtype=torch.bool, device=z.device)

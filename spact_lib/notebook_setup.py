@@ -281,16 +281,35 @@ def show_omegas(study: Study, omegas: Iterable[float], name: str, *, train: bool
 
 
 def show_games(study: Study, methods: Iterable[str], name: str) -> None:
-    """Draw and save the curves of the games that learned methods have played; other methods have none."""
+    """Print how far the games of learned methods went (``games``), draw and save their curves; other methods have
+    none."""
+    specs = {method: study.method(method) for method in methods if isinstance(METHODS[method], LearnedMethod)}
+    print(games(study, specs).to_string())
     if study.store.read_only:
         print(NO_FILES)
         return
-    specs = {method: study.method(method) for method in methods if isinstance(METHODS[method], LearnedMethod)}
     runs = {
         method: (logged(study.store.files(spec)), uninformative_loss(spec.f_B, spec.schedule.batch))
         for method, spec in specs.items()
     }
     show(result_figures.game_curves(runs)[0], study.profile.name, name)
+
+
+def games(study: Study, specs: Mapping[str, AnonymizerSpec]) -> pd.DataFrame:
+    """How well f_B did its task before the game and how well it still does at the end, from records.
+
+    Returns:
+        A row per method: L_B at the end of f_B's initialisation and of the game (step 2, means over the last steps) in
+        percent of its uninformative value ("–": it has none); L_T at the end.
+    """
+    found = {}
+    for method, spec in specs.items():
+        start, end = (study.store.run(each).metrics for each in (spec.f_B, spec))
+        nothing = end["L_B_uninformative"]
+        share = [f"{100 * each['L_B'] / nothing:.0f}" if nothing else "–" for each in (start, end)]
+        found[tables.label(method)] = [*share, f"{end['L_T']:.2f}"]
+    columns = ["L_B before the game, %", "L_B at its end, %", "L_T at its end"]
+    return pd.DataFrame.from_dict(found, orient="index", columns=columns)
 
 
 def show_attention(study: Study, name: str, *, items: int = 8) -> None:
@@ -382,7 +401,8 @@ def watch(study: Study, spec: AnonymizerSpec, *, name: str, every: float = 30.0)
 
 
 def show(fig: Figure, profile: str, name: str) -> None:
-    """Save a figure (``figures.save``) and show it below the cell with few colours, for a small committed notebook."""
+    """Save a figure (``figures.save``) and show it below the cell, small enough for a committed notebook: pictures as
+    JPEG, because their colours count, all else with few colours."""
     figures.save(fig, profile, name)
     display(_image(fig))
 
@@ -391,7 +411,9 @@ def _image(fig: Figure) -> Image:
     drawn, buffer = io.BytesIO(), io.BytesIO()
     fig.savefig(drawn, format="png", dpi=figures.DPI, bbox_inches="tight")
     plt.close(fig)
-    # A palette makes a strip of frames a third as large.
-    few = PIL.Image.open(drawn).convert("RGB").quantize(128, dither=PIL.Image.Dither.NONE)
-    few.save(buffer, format="png", optimize=True)
+    shown = PIL.Image.open(drawn).convert("RGB")
+    if any(ax.images for ax in fig.axes):
+        shown.save(buffer, format="jpeg", quality=90, subsampling=0)
+        return Image(data=buffer.getvalue(), format="jpeg")
+    shown.quantize(128, dither=PIL.Image.Dither.NONE).save(buffer, format="png", optimize=True)
     return Image(data=buffer.getvalue())

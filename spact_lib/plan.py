@@ -29,7 +29,7 @@ from spact_lib.config import (
 )
 from spact_lib.errors import UserError
 from spact_lib.files import read_json, write_json, write_text
-from spact_lib.flop import FRAMES_PER_VIDEO, NOT_PREPARED, cost
+from spact_lib.flop import FRAME_SHAPE, FRAMES_PER_VIDEO, NOT_PREPARED, cost, n_frames
 from spact_lib.manifest import missing_files
 from spact_lib.methods import CHOICES, METHODS, TABLE_EXTRAS, TABLES, LearnedMethod
 from spact_lib.notebooks import ATTACKED, REPLICATES, declared_parameters, notebook
@@ -419,6 +419,7 @@ def text(profile: Profile, runs: list[PlannedRun], unknown: list[str], full: boo
         + (f" Not in it: {uncounted} runs (?) that pass over datasets that are not prepared." if uncounted else ""),
         "FLOP = 2 x multiply-adds; a network that learns costs 3 forward passes, a frozen one that passes a gradient "
         f"on 2, others 1. Videos of unknown length: {FRAMES_PER_VIDEO} frames. Decoding is not counted.",
+        f"Disk for released and decoded frames of these runs, about: {sum(map(disk, todo)) / 1e12:,.3g} TB.",
         *_told_minutes(runs),
         "",
     ]
@@ -434,6 +435,15 @@ def text(profile: Profile, runs: list[PlannedRun], unknown: list[str], full: boo
     if unknown:
         lines += ["## Not planned: what these are is known only after training", "", *(f"- {u}" for u in unknown), ""]
     return "\n".join(lines)
+
+
+def disk(run: PlannedRun) -> float:
+    """Bytes of the frames that a run keeps, 0 where it keeps none or its dataset is not prepared."""
+    if not isinstance(run.spec, ReleaseSpec | FramesSpec):
+        return 0.0
+    frames = run.spec.frames if isinstance(run.spec, ReleaseSpec) else run.spec
+    as_float = isinstance(run.spec, ReleaseSpec) and run.spec.channel == "float"
+    return 3 * (4 if as_float else 1) * FRAME_SHAPE * frames.stored_side**2 * (n_frames(frames.data) or 0.0)
 
 
 def _told_minutes(runs: list[PlannedRun]) -> list[str]:

@@ -65,7 +65,8 @@ WITH_OFFICIAL_F1 = METRICS | {"f1_official": "raw-logit F1"}  # the official cod
 ENDS = ("low", "high")  # of an interval
 LATEX = {letter: f"\\{letter}" for letter in "&%$#_{}"}
 LATEX |= {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-SAID_BELOW = ["boxes", *FAULTS]  # columns that no table prints
+SAID_BELOW = ["boxes", *FAULTS]  # columns that no table prints, nor "which"
+SEEN = 3  # draws up to this one were looked at while networks, schedules and grids of mini were chosen
 # Kinds of specs that cost minutes.
 TRAINED = ("init_f_A", "init_f_T", "init_f_B", "anonymizer", "noise_features", "reconstruction", "target", "test")
 
@@ -101,7 +102,8 @@ def table(
         Index (metric, method). Columns: ``here`` (top-1 and cMAP in percent, F1 in [0, 1]; mean over the target
         seeds), ``chance`` (its chance line), ``drop`` (relative, from raw, in percent), ``paper``, ``paper drop``,
         ``difference`` (of the two drops, in points), ``omega`` (of noise-features: sigma), ``seeds`` (of the targets),
-        ``replicates``, ``minutes`` (of training this row needs, shared initialisation included), ``hardware``,
+        ``replicates``, ``minutes`` (of training this row needs, shared initialisation and SPAct's search for omega
+        included), ``hardware``, ``which`` (replicates, in words),
         ``boxes`` (of persons: "oracle", "coco", or "" where a method looks for none), ``set_aside`` (rows of each split
         whose files are missing or unusable), ``collapsed`` (the method, if its f_A gives one picture). Several
         replicates add ``low``, ``high``, ``drop low`` and ``drop high``, 95 % t-intervals over replicates; drops are
@@ -130,7 +132,7 @@ def table(
     means["difference"] = means["drop"] - means["paper drop"]
     for column in ("omega", "seeds", "hardware", *SAID_BELOW):
         means[column] = stacked[column].agg(distinct)
-    means["replicates"] = len(studies)
+    means["replicates"], means["which"] = len(studies), "; ".join(map(replicate, studies))
     columns = ["here", "chance", "drop", "paper", "paper drop", "difference"]
     if len(studies) > 1:
         for column, prefix in (("here", ""), ("drop", "drop ")):
@@ -139,7 +141,13 @@ def table(
         columns = ["here", "low", "high", "chance", "drop", "drop low", "drop high", *columns[3:]]
     shown = list(dict.fromkeys(means.index.get_level_values("metric")))
     order = pd.MultiIndex.from_product([shown, methods], names=["metric", "method"])
-    return means.loc[order, [*columns, "omega", "seeds", "replicates", "minutes", "hardware", *SAID_BELOW]]
+    return means.loc[order, [*columns, "omega", "seeds", "replicates", "minutes", "hardware", "which", *SAID_BELOW]]
+
+
+def replicate(study: Study) -> str:
+    """Which one a study is, in words: its draw, if it has one, and seed."""
+    drawn = f"draw {study.profile.draw}, " * (study.profile.source == "mini")
+    return f"{drawn}seed {study.seed}"
 
 
 def _paper_row(lookup: Callable[..., float | None], table: str, method: str, *column: str) -> float | None:
@@ -315,7 +323,7 @@ def printable(table: pd.DataFrame) -> pd.DataFrame:
     for (metric, method), row in table.iterrows():
         digits = 3 if metric.endswith("F1") else 1
         cells = {"metric": metric, "method": label(method, row["boxes"])}
-        for column in table.columns.drop(SAID_BELOW):
+        for column in table.columns.drop(["which", *SAID_BELOW]):
             if column.endswith("low"):
                 ends = [text(row[column.replace("low", end)], 1 if column == "drop low" else digits) for end in ENDS]
                 cells["drop interval" if column == "drop low" else "interval"] = f"[{', '.join(ends)}]"
@@ -439,7 +447,7 @@ CSS = [
 NOTE = (
     "interval: 95 %, t, over replicates; drop: relative, from raw; difference: this drop minus the paper's, in points; "
     "chance: of a random ranking (cMAP), of always saying present (F1), of the most frequent class (top-1); minutes: "
-    "of training, shared parts counted in every row that needs them."
+    "of training, shared parts, such as the search for SPAct's omega, counted in every row that needs them."
 )
 
 
@@ -451,7 +459,10 @@ def gap(table: pd.DataFrame) -> str:
     metrics = list(dict.fromkeys(table.index.get_level_values("metric")))
     methods = list(dict.fromkeys(table.index.get_level_values("method")))
     n, seeds = int(table["replicates"].iloc[0]), len(table["seeds"].iloc[0].split())
-    lines = [f"Mean of {n} replicate{'s' * (n > 1)}, {seeds} target seed{'s' * (seeds > 1)} each."]
+    which = table["which"].iloc[0]
+    lines = [f"Mean of {n} replicate{'s' * (n > 1)}, {seeds} target seed{'s' * (seeds > 1)} each: {which}."]
+    if any(f"draw {draw}," in which for draw in range(SEEN + 1)):
+        lines[0] += f" Draws up to {SEEN} were seen while this was built."
     if n == 1:
         lines[0] += " One replicate has no interval: another draw or seed may move any number by points."
 
@@ -484,8 +495,13 @@ def gap(table: pd.DataFrame) -> str:
             f"{_signed(-relative_drop(raw['chance'], raw['here']))} %."
         )
         if (metric, "identity") in table.index:
-            own = spact["drop"] - table.loc[(metric, "identity"), "drop"]
-            lines.append(f"SPAct's drop of {metric} less the identity row's: {_signed(own)} points, the game's part.")
+            start = table.loc[(metric, "identity"), "drop"]
+            own = f"SPAct's drop of {metric} less the identity row's: {_signed(spact['drop'] - start)} points"
+            if (metric, "no_f_B") in table.index:
+                alone = _signed(table.loc[(metric, "no_f_B"), "drop"] - start)
+                lines.append(f"{own}; the row without f_B has {alone} of its own, which L_T alone removes.")
+            else:
+                lines.append(f"{own}, the game's part: that of L_T and of f_B (Table 3 parts them).")
     return "\n".join([*lines, *left_out(table)])
 
 

@@ -22,6 +22,7 @@ from spact_lib.files import atomic_path
 from spact_lib.plain import plain
 
 CHECKPOINT_SECONDS = 30.0
+SAVING_SECONDS = 0.6  # what takes longer to save, large networks on a slow disk, is saved as much less often
 MEAN_WINDOW = 50  # steps
 LOOK_EVERY = 50  # steps, at values on a GPU
 
@@ -90,16 +91,17 @@ class Run:
         """
         if self.stopped:
             return
-        saved = time.monotonic()
+        saved, pause = time.monotonic(), CHECKPOINT_SECONDS
         silent = None if distributed.is_main() else True
         for step in tqdm(range(self.step, total), self.label, total, initial=self.step, disable=silent):
             yield step
             self.step = step + 1
             if self.stopped:
                 break
-            if time.monotonic() - saved > CHECKPOINT_SECONDS:
+            if (began := time.monotonic()) - saved > pause:
                 self.save()
                 saved = time.monotonic()
+                pause = CHECKPOINT_SECONDS * max(1.0, (saved - began) / SAVING_SECONDS)
         self.save()
 
     def stop(self) -> None:

@@ -39,12 +39,12 @@ def case(study: Study, source: Path, released: Path, **changes: object) -> repor
     info = probe(source)
     size = (info.width, info.height)
     result = Result(info.frames, info.duration_s, size, size, size, 1.0, 0.5, 0.0, 0.0, "none")
-    return replace(report.Case(study, source, released, "spact", "", None, result, True), **changes)
+    return replace(report.Case(study, source, released, "spact", "", None, result, None), **changes)
 
 
 def test_a_report_of_a_test_video_asks_the_studys_own_classifiers(study: Study) -> None:
     here = report.open_case(study)
-    assert not here.own and here.spec == study.method("spact") and "# SPAct anonymizer" in here.card
+    assert here.row is not None and here.spec == study.method("spact") and "# SPAct anonymizer" in here.card
     manifest = manifest_of(study.data(study.protocol.action))
     tested = manifest.select("test")
     row = tested.rows["path"].tolist().index(str(here.source.relative_to(manifest.root)))
@@ -88,7 +88,7 @@ def test_a_demonstration_has_the_scores_of_its_own_protocol(study: Study, monkey
 def test_what_the_store_has_no_classifier_for_is_said(study: Study, tmp_path: Path, capsys) -> None:
     source = write_video(tmp_path / AWKWARD, np.random.default_rng(0).integers(0, 256, (5, 21, 31, 3), np.uint8), 25)
     here = report.open_case(study, str(source), "downsample_2x", steady=True)
-    assert here.own and here.spec is None and here.card == ""
+    assert here.row is None and here.spec is None and here.card == ""
     assert here.result.released == (32, 22)
     answers = report.answers(here)
     assert list(answers["action"]) == ["raw clip", "released, classifier of raw data", "share"]
@@ -108,7 +108,7 @@ def test_classifiers_of_drawn_data_are_not_believed(study: Study, tmp_path: Path
     assert report.caveat(case(study, source, source)).data.startswith("They learned tiny: ")
     drawn = replace(study, protocol=PROTOCOLS["ucf101_vispr1"], store=Store(tmp_path, read_only=True))
     assert "know only drawn pictures" in report.caveat(case(drawn, source, source)).data
-    assert "none of them has seen it" in report.caveat(case(drawn, source, source, own=False)).data
+    assert "none of them has seen it" in report.caveat(case(drawn, source, source, row=0)).data
 
 
 def test_similarity_has_its_closed_forms(study: Study, tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from spact_lib.losses import nt_xent
 from spact_lib.minimax import Game, anonymizer_step, auxiliary_step, play
 from spact_lib.networks.action import build_action_network
 from spact_lib.networks.anonymizer import Anonymizer
+from spact_lib.networks.privacy import PrivacyNetwork
 from spact_lib.reconstruction import quality
 from spact_lib.training import NonFiniteError, Run, adam
 
@@ -189,6 +190,20 @@ def two(folder: Path) -> list[Found]:
 @pytest.fixture(scope="module")
 def one(tmp_path_factory: pytest.TempPathFactory) -> Found:
     return everything(tmp_path_factory.mktemp("one"))
+
+
+@pytest.mark.parametrize("name", ["resnet50", "mobilenet_v1", "resnet50+mobilenet_v1"])
+def test_synchronised_batchnorm_keeps_the_network(name: str) -> None:
+    """Of torch's own conversion MobileNetV1 would come out without its activations."""
+    torch.manual_seed(0)
+    before = PrivacyNetwork(name).eval()
+    x = torch.rand(2, 3, 32, 32)
+    with torch.no_grad():
+        expected = before(x)
+        after = distributed.synchronised(before)
+        assert torch.equal(after(x), expected)
+    norms = [layer for layer in after.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
+    assert norms and all(isinstance(layer, nn.SyncBatchNorm) for layer in norms)
 
 
 @pytest.mark.parametrize("name", GAMES)

@@ -50,8 +50,8 @@ def test_the_game_costs_what_its_steps_do() -> None:
     spec = plan._planned_study(paper, "ucf101_vispr1").anonymizer("spact", 0.5)
     u, r, b = 15.3e9, 86.3e9, 2.16e9
     once = (3 + 1) * (24 * 16 + 48) * u + (2 + 3) * (24 * r + 48 * b)
-    assert flop.cost(spec) == pytest.approx(300 * 397 * once, rel=0.01)
-    assert flop.cost(spec.f_A) == pytest.approx(3 * 20 * 313 * 32 * u, rel=0.01)
+    assert flop.cost(spec) == pytest.approx(150 * 397 * once, rel=0.01)
+    assert flop.cost(spec.f_A) == pytest.approx(3 * 20 * 625 * 32 * u, rel=0.01)
     assert flop.cost(spec.f_T) == pytest.approx(50 * 397 * 24 * (16 * u + 3 * r), rel=0.01)
 
 
@@ -155,3 +155,5 @@ def test_annotations_without_media(shared_data: Path, place: Path) -> None:
     # 13,320 videos of 200 frames of 171 x 128 pixels.
     expected = 13_320 * 200 * 15.3e9 * (128 * 128 * 4 / 3) / 112**2
     assert learned and all(run.flop == pytest.approx(expected, rel=0.01) for run in learned)
+    assert all(plan.disk(run) == pytest.approx(13_320 * 200 * 3 * 128 * 171, rel=0.01) for run in releases)
+    assert f"{sum(map(plan.disk, runs)) / 1e12:.3g} TB." in plan.text(paper, runs, [], full=False)

@@ -253,7 +253,10 @@ def test_replicates_are_averaged_and_their_spread_stated(committed):
     assert row["replicates"] == 2
     text = tables.printable(table).loc["privacy cMAP", "SPAct"]
     assert text["interval"] == "[48.3, 73.7]" and text["drop interval"] == f"[{interval.low:.1f}, {interval.high:.1f}]"
-    assert tables.gap(table).startswith("Mean of 2 replicates, 2 target seeds each.\n")
+    assert tables.gap(table).startswith(
+        "Mean of 2 replicates, 2 target seeds each: draw 1, seed 1; draw 1, seed 2. Draws up to 3 were seen while this "
+        "was built.\n"
+    )
 
 
 def test_a_missing_record_is_refused_not_replaced(committed):
@@ -306,7 +309,7 @@ def test_the_gap_of_an_ablation_is_taken_from_spact():
     here = [90.0, 89.0, 85.0, 80.0, 60.0, 70.0, 0.8, 0.5, 0.65]
     paper = [np.nan, 62.1, 58.1, np.nan, 57.4, 60.2, np.nan, 0.473, 0.504]
     table = pd.DataFrame({"here": here, "paper": paper, "drop": 1.0, "paper drop": 2.0, "chance": 30.0}, index=index)
-    text = tables.gap(table.assign(replicates=1, seeds="0"))
+    text = tables.gap(table.assign(replicates=1, seeds="0", which="seed 0"))
     expected = "action top-1 −4.0 points (paper −4.0); privacy cMAP +10.0 points (paper +2.8)"
     assert f"RotNet, less SPAct: {expected}; privacy F1 +0.150 (paper +0.031).\n" in text
     assert "SPAct: action top-1 −1.0 points from raw;" in text  # no raw row in the paper's table

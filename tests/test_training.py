@@ -71,6 +71,24 @@ def test_a_run_continued_elsewhere_says_where_it_was_before(
     assert "elsewhere" not in descend(tmp_path / "undisturbed")[0].course
 
 
+def test_what_takes_long_to_save_is_saved_less_often(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps of 10 seconds: every fourth is the first one more than 30 after; saving for 3 seconds makes that 150."""
+    clock = [0.0]
+    monkeypatch.setattr(training.time, "monotonic", lambda: clock[0])
+    for took, expected in ((0.1, [4, 8, 12, 16, 20, 24, 24]), (3.0, [4, 20, 24])):
+        module, saved = nn.Linear(1, 1), []
+        run = Run(tmp_path / str(took), {"net": module}, {"net": adam(module, CONSTANT)}, "toy")
+
+        def save(took: float = took, saved: list[int] = saved, run: Run = run) -> None:
+            clock[0] += took
+            saved.append(run.step)
+
+        monkeypatch.setattr(run, "save", save)
+        for _ in run.steps(24):
+            clock[0] += 10
+        assert saved == expected
+
+
 def test_a_finished_and_a_stopped_run_stay_as_they_are(tmp_path: Path) -> None:
     for name, stop_at, steps in [("finished", None, 6), ("stopped", 2, 3)]:
         run, weight = descend(tmp_path / name, stop_at=stop_at)

@@ -61,7 +61,7 @@ class Case:
     """A clip and its release.
 
     ``spec`` is the anonymizer in the study's terms, None where the study does not know it: a baseline, or a folder
-    exported from another store. ``own``: the clip is no part of the study's data.
+    exported from another store. ``row``: of the clip in the study's action dataset, None where it is one's own.
     """
 
     study: Study
@@ -71,7 +71,7 @@ class Case:
     card: str
     spec: Method | None
     result: Result
-    own: bool
+    row: int | None
 
     @cached_property
     def clips(self) -> dict[str, Path]:
@@ -101,12 +101,11 @@ def open_case(study: Study, clip: str = "", anonymizer: str = "", *, steady: boo
     """
     anonymizer = anonymizer or str(demonstration(study))
     method = load_method(anonymizer)
-    if clip:
-        source = Path(clip)
-    else:
+    row, source = None, Path(clip)
+    if not clip:
         manifest = manifest_of(study.data(study.protocol.action))
-        items = test_items(study, study.protocol.action, 5)
-        source = manifest.root / manifest.rows["path"].iloc[items[len(items) // 2]]
+        row = (items := test_items(study, study.protocol.action, 5))[len(items) // 2]
+        source = manifest.root / manifest.rows["path"].iloc[row]
     key = hashlib.sha256(f"{source.resolve()} {method.key} {steady}".encode()).hexdigest()[:16]
     released = runs_root() / "reports" / f"{key}.mp4"
     done, failed = anonymize([(source, released)], method, Settings(steady=steady, overwrite=True))
@@ -117,7 +116,7 @@ def open_case(study: Study, clip: str = "", anonymizer: str = "", *, steady: boo
         name, spec = str(read_config(anonymizer).get("method")), _spec_of(study, anonymizer)
         path = Path(anonymizer) / "README.md"
         card = path.read_text(encoding="utf-8") if path.is_file() else ""
-    return Case(study, source, released, name, card, spec, done[released], bool(clip))
+    return Case(study, source, released, name, card, spec, done[released], row)
 
 
 def demonstration(study: Study) -> Path:
@@ -191,14 +190,14 @@ def show_side_by_side(case: Case) -> None:
 def caveat(case: Case) -> Markdown:
     """Whether the classifiers know anything of this clip."""
     study = case.study
-    if case.own and drawn(study):
+    if case.row is None and drawn(study):
         text = (
             "**These classifiers know only drawn pictures.** They learned the built-in data and must name one of its "
             "classes whatever they see: for a real video the tables below mean nothing, neither before nor after. "
             "For classifiers of your own actions and attributes, label a few videos (README, *Your own videos*) and "
             "name them: `spact report CLIP --protocol my.csv:gesture/person`."
         )
-    elif case.own:
+    elif case.row is None:
         learned = ", ".join(dict.fromkeys(in_markdown(Path(role.dataset).stem) for role in study.protocol.roles))
         text = (
             f"They learned {learned}: of a clip that looks otherwise, they know less; if it is one of these, they may "
@@ -247,6 +246,8 @@ def answers(case: Case) -> dict[str, pd.DataFrame]:
             table = pd.DataFrame(columns, index=list(task.classes)).assign(share=_share(manifest, task))
             order = table[list(columns)].max(axis=1).sort_values(ascending=False, kind="stable").index
             found[name] = (100 * table.loc[order[:CLASSES]]).round(0).astype(int)
+            if case.row is not None and study.protocol.targets[name].learns == study.protocol.action:
+                print(f"{name}: the clip's label is {manifest.rows[task.name].iloc[case.row]}")
     return found
 
 
