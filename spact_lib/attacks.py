@@ -372,8 +372,12 @@ def strongest(found: pd.DataFrame) -> pd.DataFrame:
 
 
 def fair(found: pd.DataFrame, one: str, other: str) -> pd.DataFrame:
-    """Of ``readings`` what compares two methods: by attackers that both have met, or that only one of them can have."""
-    met = {method: set(found.loc[found["method"] == method, "attack"]) for method in (one, other)}
+    """Of ``readings`` what compares two methods: by attackers that both have met, in all of their replicates, or that
+    only one of them can have."""
+    met = {}
+    for method in (one, other):
+        replicates = found[found["method"] == method].groupby("attack")["replicate"].nunique()
+        met[method] = set(replicates.index[replicates == replicates.max()])
     alike = met[one] & met[other]
     for method, against in ((one, other), (other, one)):
         alike |= {attack for attack in met[method] if not exists(attack, against)}

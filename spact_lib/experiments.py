@@ -308,6 +308,7 @@ def _make_release(spec: ReleaseSpec, folder: Path, store: Store) -> dict:
     used = np.flatnonzero(manifest.rows["split"] != "unused")
     if spec.channel == "h264":
         sent = store.release(spec.model_copy(update={"channel": "uint8"}))
+        began = time.monotonic()  # what it needs has seconds of its own
 
         def frames(row: int) -> Iterator[np.ndarray]:
             for at in range(0, sent.n_frames(row), RELEASED_AT_ONCE):
@@ -315,8 +316,9 @@ def _make_release(spec: ReleaseSpec, folder: Path, store: Store) -> dict:
 
         coded = ((row, frame[None]) for row in map(int, used) for frame in through_h264(frames(row), spec.crf))
         on_main(lambda: write_packed(folder, len(manifest), coded))
-        return {"rows": len(manifest)}
+        return {"rows": len(manifest), "seconds": time.monotonic() - began}
     release, as_float = _releaser(spec, manifest, store), spec.channel == "float"
+    began = time.monotonic()
 
     def blocks() -> Iterator[tuple[int, np.ndarray]]:
         for pieces, frames in _pieces(source, used):
@@ -327,7 +329,7 @@ def _make_release(spec: ReleaseSpec, folder: Path, store: Store) -> dict:
                 at += len(numbers)
 
     on_main(lambda: write_packed(folder, len(manifest), blocks(), "frames.f32" if as_float else "frames.bin"))
-    return {"rows": len(manifest)}
+    return {"rows": len(manifest), "seconds": time.monotonic() - began}
 
 
 def _make_reconstruction(spec: ReconstructionSpec, folder: Path, store: Store) -> dict:

@@ -126,16 +126,16 @@ def cost(spec: Spec) -> float | None:
             return None
         clips = (manifest_of(spec.data).rows["split"] == "test").sum() * view.test_clips
         kinds = {score.per == "row" for score in spec.scores}
-        return once * sum(clips if by_row else n_frames(spec.data) for by_row in kinds)
+        return once * sum(clips if by_row else n_frames(spec.data, "test") for by_row in kinds)
     return 0.0
 
 
-def n_frames(data: DataSpec) -> float | None:
-    """Frames of all rows in use."""
+def n_frames(data: DataSpec, split: str = "") -> float | None:
+    """Frames of all rows in use, or of a split."""
     if data.fingerprint == NOT_PREPARED:
         return None
     rows = manifest_of(data).rows
-    rows = rows[rows["split"] != "unused"]
+    rows = rows[rows["split"] == split] if split else rows[rows["split"] != "unused"]
     known = (rows["end"] - rows["start"].fillna(0)).astype("Float64")
     still = rows["path"].str.lower().str.endswith(STILLS)
     return float(known.fillna(FRAMES_PER_VIDEO).where(~still, 1).sum())

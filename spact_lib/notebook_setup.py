@@ -21,6 +21,7 @@ from spact_lib.ahead import whatever_is_free
 from spact_lib.apps.transcode import Steady, flicker
 from spact_lib.apps.viewer import overlaid
 from spact_lib.attention import attention
+from spact_lib.branches import BRANCHES, build_branch
 from spact_lib.config import AnonymizerSpec, Profile, Spec
 from spact_lib.config import profile as named_profile
 from spact_lib.device import environment
@@ -299,14 +300,16 @@ def games(study: Study, specs: Mapping[str, AnonymizerSpec]) -> pd.DataFrame:
     """How well f_B did its task before the game and how well it still does at the end, from records.
 
     Returns:
-        A row per method: L_B at the end of f_B's initialisation and of the game (step 2, means over the last steps) in
-        percent of its uninformative value ("–": it has none); L_T at the end.
+        A row per method: L_B at the end of f_B's initialisation and of the game (step 2, means over the last steps),
+        each in percent of its uninformative value ("–": it has none); L_T at the end.
     """
     found = {}
     for method, spec in specs.items():
         start, end = (study.store.run(each).metrics for each in (spec.f_B, spec))
-        nothing = end["L_B_uninformative"]
-        share = [f"{100 * each['L_B'] / nothing:.0f}" if nothing else "–" for each in (start, end)]
+        branch = spec.f_B.branch
+        batch = branch.batch if BRANCHES[branch.loss].needs_images else spec.f_B.schedule.batch
+        nothing = build_branch(branch, 0).uninformative(batch), end["L_B_uninformative"]  # batches may differ
+        share = [f"{100 * each['L_B'] / of:.0f}" if of else "–" for each, of in zip((start, end), nothing, strict=True)]
         found[tables.label(method)] = [*share, f"{end['L_T']:.2f}"]
     columns = ["L_B before the game, %", "L_B at its end, %", "L_T at its end"]
     return pd.DataFrame.from_dict(found, orient="index", columns=columns)

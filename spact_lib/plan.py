@@ -1,6 +1,7 @@
 """What a reproduction would run, what that costs and what is missing, without training anything (``--plan``)."""
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import product
@@ -10,6 +11,7 @@ import pandas as pd
 
 from spact_lib import attacks, conditions, replicates
 from spact_lib.ahead import tables
+from spact_lib.baselines import SHRINKS
 from spact_lib.config import (
     AnonymizerSpec,
     BaselineSpec,
@@ -88,16 +90,23 @@ def _store(profile: Profile) -> Store:
 
 
 def _candidates(study: Study, name: str) -> list[Method]:
-    """What a row may train at most: the whole grid of omega (or sigma), of which the last is then the chosen one."""
+    """What a row trains, the chosen one last: what was tried, where that is finished; else, at most, the whole grid of
+    omega (or sigma)."""
+    with suppress(NotTrainedError):
+        chosen = study.method(name)
+        tried = study.tried(name) if _chooses(name) else []
+        return [*(method for method in tried if method != chosen), chosen]
     learned = METHODS[name]
     if learned == "noise_features":
         return [study.noise_features(sigma) for sigma in sorted(study.profile.sigmas, reverse=True)]
-    if not isinstance(learned, LearnedMethod):
-        return [study.method(name)]
     grid = sorted(study.profile.omegas, reverse=True)
-    if learned.omega is None:
-        return [study.anonymizer(name, omega) for omega in grid]
-    return [study.anonymizer(name, grid[-1] if learned.omega == "spact" else learned.omega)]
+    return [study.anonymizer(name, omega) for omega in (grid if _chooses(name) else grid[-1:])]
+
+
+def _chooses(name: str) -> bool:
+    """Whether a row chooses its own omega (or sigma)."""
+    learned = METHODS[name]
+    return learned == "noise_features" or (isinstance(learned, LearnedMethod) and learned.omega is None)
 
 
 def _parts(spec: Spec) -> Iterator[Spec]:
@@ -223,10 +232,11 @@ def _of_claim(study: Study, owner: Study, method: str, target: str) -> Iterator[
 
 
 def _choice(study: Study, method: str) -> Iterator[Spec]:
-    """What chooses a method's omega (or sigma), if it has more than one."""
-    if len(candidates := _candidates(study, method)) > 1:
+    """What chooses a method's omega (or sigma), where there is more than one."""
+    grid = study.profile.sigmas if METHODS[method] == "noise_features" else study.profile.omegas
+    if _chooses(method) and len(grid) > 1:
         yield study.choice_spec(study.method("raw"))
-        yield from map(study.choice_spec, candidates)
+        yield from map(study.choice_spec, _candidates(study, method))
 
 
 def asked(study: Study, method: str, owner: Study | None = None) -> Iterator[Spec]:
@@ -243,8 +253,8 @@ def asked(study: Study, method: str, owner: Study | None = None) -> Iterator[Spe
 
 
 def seconds_by_flop(runs: Iterable[PlannedRun]) -> dict[str, float | None]:
-    """Seconds of each run, by key: those that it took; else as many for its FLOP as all finished runs of its kind, or
-    where these have no FLOP their median; None: no such run is finished."""
+    """Seconds of each run, by key: those that it took; else as many for its FLOP as finished runs of its kind (median),
+    or where it has no FLOP their median; None: no such run is finished."""
     kinds: dict[tuple, list[PlannedRun]] = {}
     for run in runs:
         if run.done:
@@ -252,10 +262,12 @@ def seconds_by_flop(runs: Iterable[PlannedRun]) -> dict[str, float | None]:
     found = {}
     for run in runs:
         alike, seconds = kinds.get(_speed(run.spec), []), run.seconds
-        if seconds is None and alike:
-            flop = sum(each.flop or 0 for each in alike)
-            rate = sum(each.seconds for each in alike) / flop if flop else 0.0
-            seconds = rate * run.flop if rate and run.flop else median(each.seconds for each in alike)
+        rates = [each.seconds / each.flop for each in alike if each.flop]
+        # A median also because older records of releases have the seconds of what was trained for them, too.
+        if seconds is None and run.flop and rates:
+            seconds = run.flop * median(rates)
+        elif seconds is None and alike:
+            seconds = median(each.seconds for each in alike)
         found[run.spec.key()] = seconds
     return found
 
@@ -319,20 +331,34 @@ def _described(run: PlannedRun) -> dict[str, str]:
     }
     trained = spec.target if isinstance(spec, TestSpec) else spec
     what = names.get(spec.kind, spec.kind)
+    method = run.method
     if isinstance(trained, TargetSpec):
         letter = "T" if trained.view.n_frames > 1 else "B"
-        what = f"{what} f'_{letter} {trained.task}, seed {trained.seed}".strip()
+        what = f"{what} f'_{letter} {trained.task}, {trained.network}, seed {trained.seed}".strip()
+        if isinstance(spec, TestSpec) and trained.release.method != spec.release.method:
+            what += f", learned on {_released(trained.release.method)}"
+    release = spec if isinstance(spec, ReleaseSpec) else getattr(spec, "release", None)
+    if release is not None:
+        of = _released(release.method)
+        method = f"{method}, {of}" if of not in (method, "learned") else method
+        what += f", {release.channel}" * (release.channel != "uint8")
     datasets = dict.fromkeys(part.name for part in _data(spec))
     schedule = getattr(spec, "schedule", None)
     # The start of all learned methods belongs to none of them.
     shared = isinstance(spec, FramesSpec | InitAnonymizerSpec | InitActionSpec)
     return {
         "run": what + of_seed * shared,
-        "method": "" if shared else run.method + omega + of_seed,
+        "method": "" if shared else method + omega + of_seed,
         "data": ", ".join(datasets),
         "steps x batch": f"{schedule.steps:,} x {schedule.batch}" if schedule else "",
         "for": ", ".join(name.removeprefix("table") for name in run.items),
     }
+
+
+def _released(method: Method) -> str:
+    if isinstance(method, ReconstructionSpec):
+        return "inverted"
+    return method.name if isinstance(method, BaselineSpec | ObfuscationSpec) else "learned"
 
 
 def _data(spec: Spec) -> Iterator[DataSpec]:
@@ -381,7 +407,7 @@ def missing(profile: Profile, runs: list[PlannedRun]) -> list[str]:
 
 
 def write(profile: Profile, full: bool = False, *, tell: Callable[[str], None] = print) -> None:
-    """Tell the plan, and write its table as csv; of ``full``, the minutes are kept for the README where known."""
+    """Tell the plan, and write its table as csv; the minutes of what only ``full`` makes are kept for the README."""
     runs, unknown = plan(profile, full)
     table, found = as_table(runs), seconds_by_flop(runs)
     tell(text(profile, runs, unknown, full))
@@ -390,8 +416,10 @@ def write(profile: Profile, full: bool = False, *, tell: Callable[[str], None] =
     if full and None not in found.values():
         kept = runs_root() / "records" / profile.name / "plan.json"
         kept.parent.mkdir(parents=True, exist_ok=True)
-        finished, minutes = sum(run.done for run in runs), round(sum(found.values()) / 60)
-        write_json(kept, {"runs": len(runs), "finished": finished, "minutes": minutes})
+        first = {run.spec.key() for run in plan(profile)[0]}
+        further = [run for run in runs if run.spec.key() not in first]
+        finished, minutes = sum(run.done for run in further), round(sum(found[run.spec.key()] for run in further) / 60)
+        write_json(kept, {"runs": len(further), "finished": finished, "minutes": minutes})
 
 
 def text(profile: Profile, runs: list[PlannedRun], unknown: list[str], full: bool) -> str:
@@ -419,7 +447,8 @@ def text(profile: Profile, runs: list[PlannedRun], unknown: list[str], full: boo
         + (f" Not in it: {uncounted} runs (?) that pass over datasets that are not prepared." if uncounted else ""),
         "FLOP = 2 x multiply-adds; a network that learns costs 3 forward passes, a frozen one that passes a gradient "
         f"on 2, others 1. Videos of unknown length: {FRAMES_PER_VIDEO} frames. Decoding is not counted.",
-        f"Disk for released and decoded frames of these runs, about: {sum(map(disk, todo)) / 1e12:,.3g} TB.",
+        f"Disk for released and decoded frames of these runs, about: {sum(map(disk, todo)) / 1e12:,.3g} TB."
+        + (f" Not in it: those {uncounted} runs." if uncounted else ""),
         *_told_minutes(runs),
         "",
     ]
@@ -442,8 +471,11 @@ def disk(run: PlannedRun) -> float:
     if not isinstance(run.spec, ReleaseSpec | FramesSpec):
         return 0.0
     frames = run.spec.frames if isinstance(run.spec, ReleaseSpec) else run.spec
-    as_float = isinstance(run.spec, ReleaseSpec) and run.spec.channel == "float"
-    return 3 * (4 if as_float else 1) * FRAME_SHAPE * frames.stored_side**2 * (n_frames(frames.data) or 0.0)
+    each = 3 * FRAME_SHAPE * frames.stored_side**2
+    if isinstance(run.spec, ReleaseSpec):
+        each *= 4 if run.spec.channel == "float" else 1
+        each /= SHRINKS.get(getattr(run.spec.method, "name", ""), 1) ** 2
+    return each * (n_frames(frames.data) or 0.0)
 
 
 def _told_minutes(runs: list[PlannedRun]) -> list[str]:

@@ -10,8 +10,10 @@ from spact_lib.notebooks import declared_parameters, read_notebook
 from spact_lib.paths import NOTEBOOKS, REPOSITORY, committed_notebooks
 from spact_lib.results import RECORDS, training_forbidden
 from spact_lib.tables import NOTE, at_hand, distinct, gap, markdown, printable, table
+from spact_lib.verdicts import NOT_RUN
 
 README = REPOSITORY / "README.md"
+SENTENCES = "print(verdicts.sentences("  # in notebook 12
 PICTURE = NOTEBOOKS / "records" / "methods.png"
 
 
@@ -36,6 +38,22 @@ def results() -> str:
     hardware = distinct(shown["hardware"])
     sentences = "\n".join(f"- {sentence}" for sentence in gap(shown).splitlines())
     return "\n".join([*markdown(rows), "", f"Profile {given['PROFILE']}, {hardware}. Units: {NOTE}", "", sentences])
+
+
+def claims() -> str:
+    """The verdicts that the committed notebook 12 prints, a line each; which claims have no numbers yet."""
+    (cell,) = (cell for cell in read_notebook(NOTEBOOKS / "12_claims.ipynb").cells if SENTENCES in cell.source)
+    lines = "".join(output.get("text", "") for output in cell.get("outputs", ())).splitlines()
+    told, left = [], []
+    for line in lines:
+        verdict, _, numbers = line.partition(". ")
+        if not re.match(r"K\d+ ", line):  # a note on rows that were left out
+            told.append(f"- {line}")
+        elif f": {NOT_RUN}" in verdict:
+            left.append(verdict.split()[0])
+        else:
+            told.append(f"- **{verdict}.** {numbers}")
+    return "\n".join([*told, *([f"- Not run yet: {', '.join(left)}."] if left else [])])
 
 
 def notebook_map() -> str:
@@ -77,6 +95,7 @@ def benchmarks() -> str:
 BLOCKS: dict[str, Callable[[], str]] = {
     "picture": picture,
     "results": results,
+    "claims": claims,
     "map": notebook_map,
     "benchmarks": benchmarks,
 }

@@ -23,7 +23,7 @@ from spact_lib.methods import METHODS, TABLE_EXTRAS, TABLES, LearnedMethod
 from spact_lib.metrics import headline, headline_name
 from spact_lib.paper import relative_drop, reported, reported_drop
 from spact_lib.paths import runs_root
-from spact_lib.protocols import Column, Target
+from spact_lib.protocols import Column, Target, is_own
 from spact_lib.results import keep_records, training_forbidden
 from spact_lib.store import NotTrainedError, Store
 from spact_lib.study import Study, open_study
@@ -146,7 +146,8 @@ def table(
 
 def replicate(study: Study) -> str:
     """Which one a study is, in words: its draw, if it has one, and seed."""
-    drawn = f"draw {study.profile.draw}, " * (study.profile.source == "mini")
+    own = any(is_own(role.dataset) for role in study.protocol.roles)
+    drawn = f"draw {study.profile.draw}, " * (study.profile.source == "mini" and not own)
     return f"{drawn}seed {study.seed}"
 
 

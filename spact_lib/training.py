@@ -22,7 +22,8 @@ from spact_lib.files import atomic_path
 from spact_lib.plain import plain
 
 CHECKPOINT_SECONDS = 30.0
-SAVING_SECONDS = 0.6  # what takes longer to save, large networks on a slow disk, is saved as much less often
+SAVING_SECONDS = 0.6  # what takes longer to save, large networks on a slow disk, is saved as much less often,
+AT_MOST = 20.0  # times less often, so every ten minutes
 MEAN_WINDOW = 50  # steps
 LOOK_EVERY = 50  # steps, at values on a GPU
 
@@ -85,7 +86,7 @@ class Run:
         self._environments += [each for each in earlier if each not in self._environments]
 
     def steps(self, total: int) -> Iterator[int]:
-        """The steps still to do; a checkpoint every half minute and at the end.
+        """The steps still to do; a checkpoint every half minute (less often where saving takes long) and at the end.
 
         Leave the loop early by ``stop``, not by ``break``, which would skip the last checkpoint.
         """
@@ -101,7 +102,7 @@ class Run:
             if (began := time.monotonic()) - saved > pause:
                 self.save()
                 saved = time.monotonic()
-                pause = CHECKPOINT_SECONDS * max(1.0, (saved - began) / SAVING_SECONDS)
+                pause = CHECKPOINT_SECONDS * min(max(1.0, (saved - began) / SAVING_SECONDS), AT_MOST)
         self.save()
 
     def stop(self) -> None:

@@ -155,5 +155,7 @@ def test_annotations_without_media(shared_data: Path, place: Path) -> None:
     # 13,320 videos of 200 frames of 171 x 128 pixels.
     expected = 13_320 * 200 * 15.3e9 * (128 * 128 * 4 / 3) / 112**2
     assert learned and all(run.flop == pytest.approx(expected, rel=0.01) for run in learned)
-    assert all(plan.disk(run) == pytest.approx(13_320 * 200 * 3 * 128 * 171, rel=0.01) for run in releases)
+    for run in releases:
+        smaller = {"downsample_2x": 4, "downsample_4x": 16}.get(run.method, 1)
+        assert plan.disk(run) == pytest.approx(13_320 * 200 * 3 * 128 * 171 / smaller, rel=0.01)
     assert f"{sum(map(plan.disk, runs)) / 1e12:.3g} TB." in plan.text(paper, runs, [], full=False)

@@ -6,9 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+from nbformat.v4 import new_code_cell, new_notebook, new_output
 from scipy import stats
 
 from spact_lib import notebook_setup, readme, result_figures, results, tables
@@ -340,6 +342,14 @@ def test_kept_records_give_the_table_again(committed, tmp_path, monkeypatch):
 def test_readme_is_what_the_records_give():
     text = readme.README.read_text(encoding="utf-8")
     assert readme.filled(text) == text, "run: spact promote"
+
+
+def test_readme_has_the_verdicts_of_notebook_12(tmp_path, monkeypatch):
+    said = "K1 kept: holds. a > -3, effect 1.0 [0.5, 1.5].\nK2 falls: not run (0 of 5 replicates). s > 10 %.\nA note.\n"
+    cell = new_code_cell("print(verdicts.sentences(verdict))", outputs=[new_output("stream", text=said)])
+    nbformat.write(new_notebook(cells=[new_code_cell("found = 1"), cell]), tmp_path / "12_claims.ipynb")
+    monkeypatch.setattr(readme, "NOTEBOOKS", tmp_path)
+    assert readme.claims() == "- **K1 kept: holds.** a > -3, effect 1.0 [0.5, 1.5].\n- A note.\n- Not run yet: K2."
 
 
 def test_readme_blocks_are_filled_between_their_markers(tmp_path, monkeypatch):

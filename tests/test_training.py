@@ -72,10 +72,15 @@ def test_a_run_continued_elsewhere_says_where_it_was_before(
 
 
 def test_what_takes_long_to_save_is_saved_less_often(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Steps of 10 seconds: every fourth is the first one more than 30 after; saving for 3 seconds makes that 150."""
+    """Steps of 10 seconds: every fourth is the first one more than 30 after; saving for 3 seconds makes that 150, and
+    nothing more than 600."""
     clock = [0.0]
     monkeypatch.setattr(training.time, "monotonic", lambda: clock[0])
-    for took, expected in ((0.1, [4, 8, 12, 16, 20, 24, 24]), (3.0, [4, 20, 24])):
+    for took, steps, expected in (
+        (0.1, 24, [4, 8, 12, 16, 20, 24, 24]),
+        (3.0, 24, [4, 20, 24]),
+        (99.0, 70, [4, 65, 70]),
+    ):
         module, saved = nn.Linear(1, 1), []
         run = Run(tmp_path / str(took), {"net": module}, {"net": adam(module, CONSTANT)}, "toy")
 
@@ -84,7 +89,7 @@ def test_what_takes_long_to_save_is_saved_less_often(tmp_path: Path, monkeypatch
             saved.append(run.step)
 
         monkeypatch.setattr(run, "save", save)
-        for _ in run.steps(24):
+        for _ in run.steps(steps):
             clock[0] += 10
         assert saved == expected
 
