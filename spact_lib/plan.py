@@ -312,9 +312,9 @@ def _makes_nothing(spec: Spec, profile: Profile) -> bool:
 def _described(run: PlannedRun) -> dict[str, str]:
     """A run for readers: what is made, of which method, from which data, how much training."""
     spec, omega = run.spec, ""
-    game = next((part for part in _parts(spec) if isinstance(part, AnonymizerSpec)), None)
+    game = next((part for part in _parts(spec) if isinstance(part, AnonymizerSpec | NoiseFeaturesSpec)), None)
     if game is not None:
-        omega = f" omega {game.omega:g}"
+        omega = f" omega {game.omega:g}" if isinstance(game, AnonymizerSpec) else f" sigma {game.sigma:g}"
     start = next((part for part in _parts(spec) if isinstance(part, InitAnonymizerSpec)), None)
     of_seed = f", f_A's seed {start.seed}" if start is not None and start.seed else ""
     names = {
