@@ -43,7 +43,6 @@ TICKS = {  # below a marker; an attacker that is not here is shown by its name
 NOT_RUN, NONE = "not run", "–"
 FEW = 4  # replicates; a t-interval of fewer is often wider than the axis: each is drawn in its place
 NO_ORDER = 2.0  # points: methods that are nearer to each other have no order to keep, as in claim K14
-SHARED = "that both have met or only one can have"  # ``attacks.fair``
 NOTE = (
     "Columns of methods: cMAP in percent (top-1 where the privacy task has one label per row), mean over replicates "
     "with a 95 % t-interval (binomial over videos where folds are left out). Effort: FLOP of training on the release, "
@@ -259,7 +258,7 @@ def sentences(found: pd.DataFrame) -> str:
             if len(pairs := _paired(*above)):
                 share = _mean(100 * pairs["one"] / pairs["other"])
                 those = " and ".join(dict.fromkeys(ATTACKS[by[m]].text for m in (method, "raw")))
-                line += f"; {share} % of raw data's above chance, each by the strongest {SHARED} ({those})"
+                line += f"; {share} % of raw data's above chance, by the strongest shared ({those})"
         pairs = _paired(values(found, "inverted", method), here)  # validation does not choose him: he learned on raw
         if len(pairs) and (more := pairs["one"] - pairs["other"]).mean() > 0:
             line += f"; who inverts first reads {_mean(more)} points more"
@@ -324,5 +323,5 @@ def _order(found: pd.DataFrame) -> list[str]:
         return []
     return [
         f"Methods more than {NO_ORDER:g} points apart by the tables' attacker, and as far apart the other way round by "
-        f"the strongest of several {SHARED}: {'; '.join(turned) or 'none'}."
+        f"the strongest of several shared: {'; '.join(turned) or 'none'}."
     ]

@@ -600,20 +600,20 @@ def test_sentences_are_the_numbers(made_up: pd.DataFrame) -> None:
     assert (
         "SPAct: learned on raw 26.0 (1), inverted first not run, tables' attacker 50.0 (2), strongest of 3 by "
         "validation (larger network) 57.0 (2), chance 25.0; 38.4 [6.8, 70.0] (2) % of raw data's above chance, "
-        "each by the strongest that both have met or only one can have (that of the tables)." in text
+        "by the strongest shared (that of the tables)." in text
     )
     assert "inverted first –, tables' attacker 90.0 (2), the only classifier run (that of the tables) 90.0 (2)" in text
     assert "MoCo: learned on raw not run" in text and "54.7 (1) % of raw" in text  # 35 / 64, of replicate 0
-    assert "the other way round by the strongest of several that both have met or only one can have: none." in text
+    assert "the other way round by the strongest of several shared: none." in text
     undone = attack_report.sentences(long_frame(CELLS | {("inverted", "spact"): [60.0]}))  # 54 is the strongest's
     assert "of the tables); who inverts first reads 6.0 (1) points more." in undone and "points more" not in text
     far = long_frame(CELLS | {("own", "spact"): [46.0, 50.0]})  # 4 points below: now the order turns
-    assert "only one can have: SPAct and Downsample-4x." in attack_report.sentences(far)
+    assert "of several shared: SPAct and Downsample-4x." in attack_report.sentences(far)
     alone = far[(far["attack"] != "larger") | (far["method"] != "downsample_4x")]  # it has not met the larger one
-    assert "only one can have: none." in attack_report.sentences(alone)
+    assert "of several shared: none." in attack_report.sentences(alone)
     enlarged = far[(far["attack"] == "own") & (far["method"] == "downsample_4x")].assign(attack="enlarged", here=70.0)
     text = attack_report.sentences(pd.concat([far, enlarged.assign(val=70.0)]))  # he alone can exist: he counts
-    assert "only one can have: none." in text
+    assert "of several shared: none." in text
 
 
 def test_clips_are_read_by_who_learned_on_the_release_and_by_who_did_not(made_up: pd.DataFrame) -> None:
