@@ -134,6 +134,8 @@ def sentences(table: pd.DataFrame) -> str:
         text, verdict, needed = rows.iloc[0][["text", "verdict", "needed"]]
         missing = f" ({rows['n'].min()} of {needed} replicates)" if verdict in (NOT_RUN, TOO_FEW) else ""
         missing += ", no verdict" * (verdict == TOO_FEW)
+        if verdict == "inconclusive" and (rows["condition verdict"] == "holds").all():
+            missing += f" (by Holm's p, {rows['holm'].iloc[0]:.3f}: each condition holds by its interval)"
         lines.append(f"{claim} {text}: {verdict}{missing}. {'; '.join(parts)}.")
     return "\n".join([*lines, *left_out(table)])
 

@@ -82,6 +82,19 @@ def test_no_verdict_is_invented() -> None:
     assert "not run" in verdicts.Shown(nothing)._repr_html_() and "nan" not in repr(verdicts.Shown(nothing))
 
 
+def test_a_claim_that_holm_takes_back_says_so() -> None:
+    """K1 alone has been run: p = 0.01 by itself, six times that beside five others of which nothing is known."""
+    kept = {("known", "spact", "action"), ("known", "raw", "action")}
+    some = [
+        Scores({cell: value + (k - 2) * (cell[1] == "spact") for cell, value in each.cells.items() if cell in kept})
+        for k, each in enumerate(made_up(5))
+    ]
+    table = verdicts.verdicts(some)
+    row = table.loc[("K1", "a - a_raw > -3")]
+    assert row["condition verdict"] == "holds" and row["verdict"] == "inconclusive" and 0.025 < row["holm"] < 0.1
+    assert f"K1 action is kept: inconclusive (by Holm's p, {row['holm']:.3f}: each" in verdicts.sentences(table)
+
+
 def test_what_was_left_out_or_collapsed_stands_below_the_verdicts(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("SPACT_RUNS", str(tmp_path))
 
