@@ -416,7 +416,7 @@ def _image(fig: Figure) -> Image:
     plt.close(fig)
     shown = PIL.Image.open(drawn).convert("RGB")
     if any(ax.images for ax in fig.axes):
-        shown.save(buffer, format="jpeg", quality=75, subsampling=0, optimize=True)
+        shown.save(buffer, format="jpeg", quality=65, subsampling=0, optimize=True)
         return Image(data=buffer.getvalue(), format="jpeg")
     shown.quantize(128, dither=PIL.Image.Dither.NONE).save(buffer, format="png", optimize=True)
     return Image(data=buffer.getvalue())
