@@ -118,13 +118,13 @@ _STILLS = ("unprepared", "smaller_short", "short", "own", "larger")
 _LONG = (*_STILLS, "long")
 GRID: dict[str, tuple[str, ...]] = {
     "raw": (*_LONG, "frame", "views", "video"),
-    "identity": _SHORT,
+    "identity": ("inverted", *_SHORT),
     "downsample_2x": ("inverted", *_SHORT, "enlarged"),
-    "downsample_4x": (*_SHORT, "enlarged", "larger"),
-    "obf_blackening": _STILLS,
-    "obf_strong_blur": _SHORT,
-    "obf_weak_blur": _SHORT,
-    "noise_features": _SHORT,
+    "downsample_4x": ("inverted", *_SHORT, "enlarged", "larger"),
+    "obf_blackening": ("inverted", *_STILLS),
+    "obf_strong_blur": ("inverted", *_SHORT),
+    "obf_weak_blur": ("inverted", *_SHORT),
+    "noise_features": ("inverted", *_SHORT),
     "supervised": ("inverted", *_LONG),
     "spact": ("inverted", "relearned", *_LONG, "float", "h264", "frame", "views", "video", "h264_video"),
 }
