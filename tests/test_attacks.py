@@ -210,14 +210,14 @@ def test_who_enlarges_reads_small_frames_at_their_size_before(one: Study) -> Non
 def test_the_grid_names_what_there_is_and_every_attacker_a_method_has_of_his_own() -> None:
     assert set(attacks.GRID) <= set(METHODS)
     for method, names in attacks.GRID.items():
-        assert {"unprepared", "own"} < set(names)
+        assert {"unprepared", "own"} < set(names) and ("inverted" in names) == (method != "raw")
         assert len(set(names)) == len(names) and all(attacks.exists(name, method) for name in names)
     assert {name for chains in attacks.PANELS.values() for chain in chains for name in chain} == set(attacks.ATTACKS)
     assert attacks.asked(["raw", "moco"], ["own", "inverted", "enlarged", "float"]) == [
         ("raw", "own"), ("moco", "own"), ("moco", "inverted"), ("moco", "float"),
     ]  # fmt: skip
     assert attacks.asked(["identity", "moco"]) == [
-        *(("identity", name) for name in attacks._SHORT), *(("moco", name) for name in attacks._STILLS),
+        *(("identity", name) for name in attacks.GRID["identity"]), *(("moco", name) for name in attacks._STILLS),
     ]  # fmt: skip
 
 
