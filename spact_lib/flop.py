@@ -83,7 +83,7 @@ def cost(spec: Spec) -> float | None:
     Of a dataset that is not prepared nobody knows the size: a release and a score have None then, a target its training
     alone.
     """
-    if isinstance(spec, InitAnonymizerSpec):
+    if isinstance(spec, InitAnonymizerSpec | ReconstructionSpec):
         return 3 * spec.schedule.steps * spec.schedule.batch * _f_A(spec)
     if isinstance(spec, InitActionSpec):
         clips = spec.schedule.steps * spec.schedule.batch
@@ -104,8 +104,6 @@ def cost(spec: Spec) -> float | None:
     if isinstance(spec, NoiseFeaturesSpec):
         once = spec.f_A.view.n_frames * _f_A(spec.f_A) + _f_T(spec.f_T)
         return 3 * spec.schedule.steps * spec.schedule.batch * once
-    if isinstance(spec, ReconstructionSpec):
-        return 3 * spec.schedule.steps * spec.schedule.batch * _f_A(spec)
     if isinstance(spec, ReleaseSpec):
         if not isinstance(spec.method, InitAnonymizerSpec | AnonymizerSpec | NoiseFeaturesSpec | ReconstructionSpec):
             return 0.0

@@ -206,8 +206,9 @@ def _of_omegas(study: Study, omegas: Iterable[float]) -> Iterator[Spec]:
 
 def _of_attack(study: Study, method: str, attack: str) -> Iterator[Spec]:
     yield from _choice(study, method)
+    chosen = _candidates(study, method)[-1]
     for seed in study.profile.target_seeds:
-        yield attacks.spec_of(study, attack, _candidates(study, method)[-1], seed)
+        yield attacks.spec_of(study, attack, chosen, seed)
 
 
 def _of_claims(profile: Profile, draw: int, seed: int) -> Iterator[Planned]:
@@ -227,8 +228,9 @@ def _of_claims(profile: Profile, draw: int, seed: int) -> Iterator[Planned]:
 
 def _of_claim(study: Study, owner: Study, method: str, target: str) -> Iterator[Spec]:
     yield from _choice(owner, method)
+    chosen = _candidates(owner, method)[-1]
     for seed in study.profile.target_seeds:
-        yield study.target_spec(_candidates(owner, method)[-1], target, seed)
+        yield study.target_spec(chosen, target, seed)
 
 
 def _choice(study: Study, method: str) -> Iterator[Spec]:
@@ -247,9 +249,10 @@ def asked(study: Study, method: str, owner: Study | None = None) -> Iterator[Spe
     """
     owner = owner or study
     yield from _choice(owner, method)
+    chosen = _candidates(owner, method)[-1]
     for target in study.protocol.targets:
         for seed in study.profile.target_seeds:
-            yield study.score_spec(_candidates(owner, method)[-1], target, seed)
+            yield study.score_spec(chosen, target, seed)
 
 
 def seconds_by_flop(runs: Iterable[PlannedRun]) -> dict[str, float | None]:
