@@ -111,24 +111,18 @@ PANELS: dict[str, tuple[tuple[str, ...], ...]] = {
     "it is released as": (("h264", "own", "float"),),
     "the attacker sees a video": (("h264_video",), ("frame", "views", "video"), ("clips",)),
 }
-# Who attacks what by default; the rest is there by name. At mini the tables' attacker takes a core one to two minutes,
-# ``larger`` three times and ``long`` four times as much: all cells would take hours.
-_SHORT = ("unprepared", "short", "own")
-_STILLS = ("unprepared", "smaller_short", "short", "own", "larger")
-_LONG = (*_STILLS, "long")
-GRID: dict[str, tuple[str, ...]] = {
-    "raw": (*_LONG, "frame", "views", "video"),
-    "identity": ("inverted", *_SHORT),
-    "downsample_2x": ("inverted", *_SHORT, "enlarged"),
-    "downsample_4x": ("inverted", *_SHORT, "enlarged", "larger"),
-    "obf_blackening": ("inverted", *_STILLS),
-    "obf_strong_blur": ("inverted", *_SHORT),
-    "obf_weak_blur": ("inverted", *_SHORT),
-    "noise_features": ("inverted", *_SHORT),
-    "supervised": ("inverted", *_LONG),
-    "spact": ("inverted", "relearned", *_LONG, "float", "h264", "frame", "views", "video", "h264_video"),
-}
-METHODS = tuple(GRID)
+METHODS = (
+    "raw", "identity", "downsample_2x", "downsample_4x", "obf_blackening", "obf_strong_blur", "obf_weak_blur",
+    "noise_features", "supervised", "spact",
+)  # fmt: skip
+# Whom every method meets by default, as far as they are attackers of its own (``exists``), and whom SPAct also does;
+# the rest is there by name. At mini the tables' attacker takes a core one to two minutes, ``larger`` three times and
+# ``long`` four times as much, ``larger_long`` twelve times.
+GRID = (
+    "unprepared", "inverted", "smaller_short", "short", "own", "enlarged", "larger", "long", "float", "h264", "frame",
+    "views", "video",
+)  # fmt: skip
+FURTHER = {"spact": ("relearned", "h264_video")}
 # Those between which validation rows choose the strongest: all learned on 8-bit stills, or on what undid them.
 CLASSIFIERS = ("relearned", "smaller_short", "short", "own", "enlarged", "larger", "long", "larger_long")
 
@@ -142,8 +136,8 @@ def exists(attack: str, method: str) -> bool:
 
 
 def asked(methods: Iterable[str], names: Sequence[str] = ()) -> list[tuple[str, str]]:
-    """Pairs (method, attacker): of these attackers; of none: by ``GRID``, a method that it does not have as stills."""
-    return [(m, name) for m in methods for name in names or GRID.get(m, _STILLS) if exists(name, m)]
+    """Pairs (method, attacker): of these attackers; of none: by ``GRID`` and ``FURTHER``."""
+    return [(m, name) for m in methods for name in names or (*GRID, *FURTHER.get(m, ())) if exists(name, m)]
 
 
 def check(names: Iterable[str], studies: Iterable[Study] = ()) -> None:

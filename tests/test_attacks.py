@@ -207,18 +207,19 @@ def test_who_enlarges_reads_small_frames_at_their_size_before(one: Study) -> Non
     assert attacks.spec_of(one, "enlarged", whole, 0) == attacks.spec_of(one, "own", whole, 0)
 
 
-def test_the_grid_names_what_there_is_and_every_attacker_a_method_has_of_his_own() -> None:
-    assert set(attacks.GRID) <= set(METHODS)
-    for method, names in attacks.GRID.items():
-        assert {"unprepared", "own"} < set(names) and ("inverted" in names) == (method != "raw")
-        assert len(set(names)) == len(names) and all(attacks.exists(name, method) for name in names)
+def test_every_method_meets_the_grid_as_far_as_its_attackers_are_of_its_own() -> None:
+    assert set(attacks.FURTHER) <= set(attacks.METHODS) <= set(METHODS)
+    for names in (attacks.GRID, *((*attacks.GRID, *more) for more in attacks.FURTHER.values())):
+        assert {"unprepared", "inverted", "own"} < set(names) < set(attacks.ATTACKS) and len(set(names)) == len(names)
     assert {name for chains in attacks.PANELS.values() for chain in chains for name in chain} == set(attacks.ATTACKS)
     assert attacks.asked(["raw", "moco"], ["own", "inverted", "enlarged", "float"]) == [
         ("raw", "own"), ("moco", "own"), ("moco", "inverted"), ("moco", "float"),
     ]  # fmt: skip
-    assert attacks.asked(["identity", "moco"]) == [
-        *(("identity", name) for name in attacks.GRID["identity"]), *(("moco", name) for name in attacks._STILLS),
-    ]  # fmt: skip
+    met = {method: [name for _, name in attacks.asked([method])] for method in attacks.METHODS}
+    grid = set(attacks.GRID)
+    assert set(met["raw"]) == grid - {"inverted", "enlarged", "float"}
+    assert set(met["downsample_4x"]) == grid and set(met["supervised"]) == grid - {"enlarged"}
+    assert set(met["spact"]) == grid - {"enlarged"} | {"relearned", "h264_video"}
 
 
 def test_video_attackers_learn_labels_of_the_videos_from_the_release_of_the_actions(one: Study) -> None:

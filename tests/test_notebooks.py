@@ -14,8 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from spact_lib import notebooks
-from spact_lib.attacks import ATTACKS, GRID
+from spact_lib import attacks, notebooks
 from spact_lib.paths import REPOSITORY, committed_notebooks
 from spact_lib.video import write_video
 
@@ -152,10 +151,10 @@ def test_smoke_run_of_the_attackers(smoke):
     assert "Supervised [41]" in pd.read_csv(path.with_name("attacks.csv"))
     assert (store / "records" / "smoke" / f"{path.stem}.jsonl").exists()
     table = pd.read_csv(path, dtype=str)
-    assert list(table) == ["attacker", "effort", "chance", "Raw data", "SPAct"] and len(table) == len(ATTACKS)
+    assert list(table) == ["attacker", "effort", "chance", "Raw data", "SPAct"] and len(table) == len(attacks.ATTACKS)
     for method, column in (("raw", "Raw data"), ("spact", "SPAct")):
         numbers = table[column].str.fullmatch(r"[0-9.]+")
-        assert numbers.sum() == len(GRID[method]) and set(table[column][~numbers]) <= {"not run", "–"}, table
+        assert numbers.sum() == len(attacks.asked([method])) and set(table[column][~numbers]) <= {"not run", "–"}, table
 
 
 @pytest.mark.skipif(not NOTEBOOKS, reason="no notebooks yet")
