@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -17,17 +16,15 @@ from scipy.sparse import csr_array, issparse
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.v2 import functional as TF
-from tqdm import tqdm
 
 from spact_lib import distributed
 from spact_lib.config import View
 from spact_lib.device import pick_device
 from spact_lib.errors import UserError
-from spact_lib.files import atomic_path
 from spact_lib.filework import cores
 from spact_lib.frame_sampling import FRAME_SAMPLERS, sample_pair
-from spact_lib.manifest import Manifest, refuse_faults, refuse_missing
-from spact_lib.video import frame_count, iter_frames, read_frames
+from spact_lib.manifest import Manifest
+from spact_lib.video import frame_count, read_frames
 
 # Official augmentation (facts.md): contrast, saturation, brightness 0.9-1.1, hue +-0.05, gamma 0.85-1.15.
 JITTER, HUE, GAMMA = 0.1, 0.05, 0.15
@@ -56,7 +53,7 @@ class VideoFrames:
     def __init__(self, manifest: Manifest, stored_side: int):
         # The manifest's own column and arrays: a path object for each of 250,000 rows would fill 80 MB.
         self.root, self.paths = manifest.root, manifest.rows["path"]
-        self.starts, self.ends = _frame_ranges(manifest)
+        self.starts, self.ends = frame_ranges(manifest)
         self.stored_side = stored_side
         self._counts = np.zeros(len(manifest), np.int32)  # 0: not known yet
 
@@ -74,90 +71,10 @@ class VideoFrames:
         return read_frames(path, indices + self.starts[row], self.stored_side, threads)
 
 
-PACKED = {"frames.bin": np.uint8, "frames.f32": np.float32}  # float frames are on the scale of the bytes, 0 to 255
-
-
-class PackedFrames:
-    """Decoded frames in one memory-mapped file: decoded once, read often, flat in memory."""
-
-    def __init__(self, folder: Path):
-        self.index = np.load(folder / "index.npy")  # (rows, 4): offset in values, frames, height, width
-        self.path = next((folder / name for name in PACKED if (folder / name).exists()), folder / "frames.bin")
-        self._pixels: np.ndarray | None = None
-
-    def __getstate__(self) -> dict:  # for spawned workers, which open the file themselves
-        return self.__dict__ | {"_pixels": None}
-
-    def __len__(self) -> int:
-        return len(self.index)
-
-    def n_frames(self, row: int) -> int:
-        return int(self.index[row, 1])
-
-    def read(self, row: int, indices: np.ndarray) -> np.ndarray:
-        if self._pixels is None:
-            self._pixels = np.memmap(self.path, dtype=PACKED[self.path.name], mode="r")
-        offset, n, h, w = self.index[row]
-        return self._pixels[offset : offset + n * h * w * 3].reshape(n, h, w, 3)[indices]
-
-
-def _frame_ranges(manifest: Manifest) -> tuple[np.ndarray, np.ndarray]:
+def frame_ranges(manifest: Manifest) -> tuple[np.ndarray, np.ndarray]:
     """int64 (rows,) each: start and end of every row's frames [start, end); end is -1 where the file's end counts."""
     starts, ends = manifest.rows["start"], manifest.rows["end"]
     return starts.fillna(0).to_numpy(np.int64), ends.fillna(-1).to_numpy(np.int64)
-
-
-def write_packed(folder: Path, rows: int, blocks: Iterator[tuple[int, np.ndarray]], name: str = "frames.bin") -> None:
-    """Write ``index.npy`` and ``name`` (of ``PACKED``): blocks (row, frames (n, h, w, 3)) in the order of the rows."""
-    index, offset = np.zeros((rows, 4), dtype=np.int64), 0
-    with atomic_path(folder / name) as temporary, open(temporary, "wb") as file:
-        for row, block in blocks:
-            if index[row, 1] == 0:
-                index[row] = offset, 0, *block.shape[1:3]
-            index[row, 1] += len(block)
-            file.write(np.ascontiguousarray(block, dtype=PACKED[name]))
-            offset += block.size
-    with atomic_path(folder / "index.npy") as temporary:
-        np.save(temporary, index)
-
-
-def pack(manifest: Manifest, stored_side: int, folder: Path) -> None:
-    """Decode every row of a manifest once, at ``stored_side`` pixels of short side, into ``folder``.
-
-    Raises:
-        UserError: files are missing (all are named at once), unreadable, or a range lies beyond a video's end (these
-            are counted, and the first is named).
-    """
-    refuse_missing(manifest)
-
-    def frames(path: Path, start: int, end: int) -> Iterator[np.ndarray]:
-        seen = 0
-        for position, frame in enumerate(iter_frames(path, stored_side, torch.get_num_threads())):
-            if position >= start and (end < 0 or position < end):
-                seen += 1
-                yield frame[None]
-            if 0 <= end <= position + 1:
-                break
-        if seen == 0 or seen < end - start:
-            wanted = f"frames {start} to {end}" if end >= 0 else f"frame {start}"
-            raise UserError(f"{path} ends before {wanted} of its row in {manifest.name!r}; correct the range")
-
-    (starts, ends), paths = _frame_ranges(manifest), manifest.rows["path"]
-    faults: dict[str, str] = {}  # path -> the first one's sentence
-
-    def blocks() -> Iterator[tuple[int, np.ndarray]]:
-        for row in tqdm(range(len(paths)), f"decode {manifest.name}", disable=None):
-            if manifest.rows["split"].iloc[row] == "unused":
-                continue
-            try:
-                for frame in frames(manifest.root / paths.iloc[row], int(starts[row]), int(ends[row])):
-                    if not faults:
-                        yield row, frame
-            except UserError as error:
-                faults.setdefault(paths.iloc[row], str(error))
-        refuse_faults(manifest, faults)
-
-    write_packed(folder, len(paths), blocks())
 
 
 def rows_of(manifest: Manifest, split: str) -> np.ndarray:
@@ -450,6 +367,37 @@ def test_batches(dataset: ClipDataset, batch_size: int, workers: int = 0) -> Dat
     batches = [keys[at : at + batch_size] for at in range(0, len(keys), batch_size)]
     batches = batches[distributed.own_part(len(batches))]
     return _Loader(dataset, batch_sampler=batches, num_workers=workers, pin_memory=pick_device().type == "cuda")
+
+
+class _Stretches(Dataset):
+    def __init__(self, source: FrameSource):
+        self.source = source
+
+    def __getitem__(self, key: tuple[int, int, int]) -> tuple[int, np.ndarray, Tensor]:
+        row, first, end = key
+        numbers = np.arange(first, end)
+        return row, numbers, torch.from_numpy(np.ascontiguousarray(self.source.read(row, numbers)))
+
+
+def all_frames(
+    source: FrameSource, rows: np.ndarray, at_once: int, workers: int = 0
+) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    """All frames of ``rows`` in order, ``at_once`` of a row or fewer at a time: row, their numbers, uint8 (n, h, w, 3).
+
+    Workers read ahead of who asks, two stretches each.
+    """
+
+    class InOrder:
+        """Asks for the length of a row when its turn comes."""
+
+        def __iter__(self) -> Iterator[tuple[int, int, int]]:
+            for row in map(int, rows):
+                n = source.n_frames(row)
+                yield from ((row, at, min(at + at_once, n)) for at in range(0, n, at_once))
+
+    loader = _Loader(_Stretches(source), sampler=InOrder(), batch_size=None, collate_fn=tuple, num_workers=workers)
+    for row, numbers, frames in loader:
+        yield row, numbers, frames.numpy()
 
 
 def to_float(batch: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:

@@ -34,11 +34,10 @@ from spact_lib.config import (
 )
 from spact_lib.data import (
     FrameSource,
-    pack,
+    all_frames,
     rows_of,
     to_float,
     training_batches,
-    write_packed,
 )
 from spact_lib.device import autocast, pick_device
 from spact_lib.distributed import on_main
@@ -50,6 +49,7 @@ from spact_lib.minimax import Game, play
 from spact_lib.networks.action import build_action_network
 from spact_lib.noise_features import RELEASE, generator, train_noise_features, with_noise
 from spact_lib.obfuscation import detector, mask, obfuscation
+from spact_lib.packed import Group, pack, write_packed
 from spact_lib.plain import plain
 from spact_lib.reconstruction import Pairs, enlarged, train_inverse
 from spact_lib.store import Artifact, Store, branch_of, manifest_of, unfolded
@@ -66,8 +66,8 @@ log = logging.getLogger(__name__)
 
 
 def _make_frames(spec: FramesSpec, folder: Path, store: Store) -> dict:
-    on_main(lambda: pack(manifest_of(spec.data), spec.stored_side, folder))
-    return {"rows": len(manifest_of(spec.data))}
+    manifest = manifest_of(spec.data)
+    return {"rows": len(manifest)} | on_main(lambda: pack(manifest, spec.stored_side, folder))
 
 
 def _make_init_anonymizer(spec: InitAnonymizerSpec, folder: Path, store: Store) -> dict:
@@ -286,19 +286,17 @@ def _releaser(
     return lambda pieces, frames: anonymized(f_A, frames, precision)
 
 
-def _pieces(source: FrameSource, rows: np.ndarray) -> Iterator[tuple[list[tuple[int, np.ndarray]], np.ndarray]]:
+def _pieces(
+    source: FrameSource, rows: np.ndarray, workers: int
+) -> Iterator[tuple[list[tuple[int, np.ndarray]], np.ndarray]]:
     """All frames of ``rows`` in order: lists of (row, frame numbers) and their frames, of one shape, together few."""
     pieces, frames, size = [], [], 0
-    for row in map(int, rows):
-        n = source.n_frames(row)
-        for at in range(0, n, RELEASED_AT_ONCE):
-            numbers = np.arange(at, min(at + RELEASED_AT_ONCE, n))
-            read = source.read(row, numbers)
-            full = plain() or size + len(numbers) > RELEASED_AT_ONCE
-            if pieces and (full or read.shape[1:] != frames[0].shape[1:]):
-                yield pieces, np.concatenate(frames)
-                pieces, frames, size = [], [], 0
-            pieces, frames, size = [*pieces, (row, numbers)], [*frames, read], size + len(numbers)
+    for row, numbers, read in all_frames(source, rows, RELEASED_AT_ONCE, workers):
+        full = plain() or size + len(numbers) > RELEASED_AT_ONCE
+        if pieces and (full or read.shape[1:] != frames[0].shape[1:]):
+            yield pieces, np.concatenate(frames)
+            pieces, frames, size = [], [], 0
+        pieces, frames, size = [*pieces, (row, numbers)], [*frames, read], size + len(numbers)
     if pieces:
         yield pieces, np.concatenate(frames)
 
@@ -306,30 +304,27 @@ def _pieces(source: FrameSource, rows: np.ndarray) -> Iterator[tuple[list[tuple[
 def _make_release(spec: ReleaseSpec, folder: Path, store: Store) -> dict:
     source, manifest = store.frames(spec.frames)
     used = np.flatnonzero(manifest.rows["split"] != "unused")
+    as_float = spec.channel == "float"
     if spec.channel == "h264":
         sent = store.release(spec.model_copy(update={"channel": "uint8"}))
-        began = time.monotonic()  # what it needs has seconds of its own
 
-        def frames(row: int) -> Iterator[np.ndarray]:
-            for at in range(0, sent.n_frames(row), RELEASED_AT_ONCE):
-                yield from sent.read(row, np.arange(at, min(at + RELEASED_AT_ONCE, sent.n_frames(row))))
+        def groups(first: int) -> Iterator[Group]:
+            for row in map(int, used[used >= first]):
+                frames = (frame for *_, part in all_frames(sent, np.array([row]), RELEASED_AT_ONCE) for frame in part)
+                yield from ([(row, frame[None])] for frame in through_h264(frames, spec.crf))
 
-        coded = ((row, frame[None]) for row in map(int, used) for frame in through_h264(frames(row), spec.crf))
-        on_main(lambda: write_packed(folder, len(manifest), coded))
-        return {"rows": len(manifest), "seconds": time.monotonic() - began}
-    release, as_float = _releaser(spec, manifest, store), spec.channel == "float"
-    began = time.monotonic()
+    else:
+        release = _releaser(spec, manifest, store)
 
-    def blocks() -> Iterator[tuple[int, np.ndarray]]:
-        for pieces, frames in _pieces(source, used):
-            out, at = release(pieces, frames), 0
-            released = (255 * out.clamp(0, 1)).permute(0, 2, 3, 1).cpu().numpy() if as_float else to_uint8(out)
-            for row, numbers in pieces:
-                yield row, released[at : at + len(numbers)]
-                at += len(numbers)
+        def groups(first: int) -> Iterator[Group]:
+            for pieces, frames in _pieces(source, used[used >= first], store.workers):
+                out = release(pieces, frames)
+                released = (255 * out.clamp(0, 1)).permute(0, 2, 3, 1).cpu().numpy() if as_float else to_uint8(out)
+                ends = np.cumsum([len(numbers) for _, numbers in pieces])
+                yield [(row, part) for (row, _), part in zip(pieces, np.split(released, ends[:-1]), strict=True)]
 
-    on_main(lambda: write_packed(folder, len(manifest), blocks(), "frames.f32" if as_float else "frames.bin"))
-    return {"rows": len(manifest), "seconds": time.monotonic() - began}
+    label, name = f"release {manifest.name}", "frames.f32" if as_float else "frames.bin"
+    return {"rows": len(manifest)} | on_main(lambda: write_packed(folder, len(manifest), groups, label, name))
 
 
 def _make_reconstruction(spec: ReconstructionSpec, folder: Path, store: Store) -> dict:

@@ -30,13 +30,14 @@ from spact_lib.config import (
     ReleaseSpec,
     Spec,
 )
-from spact_lib.data import FrameSource, PackedFrames, VideoFrames, loader_workers
+from spact_lib.data import FrameSource, VideoFrames, loader_workers
 from spact_lib.device import environment, pick_device
 from spact_lib.distributed import on_main
 from spact_lib.errors import UserError
 from spact_lib.files import disk_errors, read_json, remove_leftovers, write_json
 from spact_lib.manifest import Manifest, read_manifest, refuse_missing
 from spact_lib.networks.anonymizer import Anonymizer
+from spact_lib.packed import PackedFrames
 from spact_lib.results import find_committed
 
 

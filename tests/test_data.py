@@ -1,5 +1,3 @@
-import pickle
-import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional as TF
 
@@ -16,13 +13,11 @@ from spact_lib.config import View
 from spact_lib.data import (
     ClipDataset,
     Crop,
-    PackedFrames,
     StepSampler,
-    VideoFrames,
+    all_frames,
     apply_colours,
     draw_colours,
     loader_workers,
-    pack,
     random_crop,
     rows_of,
     test_batches,
@@ -31,9 +26,8 @@ from spact_lib.data import (
     waited,
 )
 from spact_lib.errors import UserError
-from spact_lib.manifest import Manifest, read_manifest
+from spact_lib.manifest import read_manifest
 from spact_lib.training import Run
-from spact_lib.video import read_frames
 
 test_batches.__test__ = False  # a function of ours, not a test
 VIEW = View(stored_side=16, size=12, n_frames=4, stride=2, crop=(0.5, 1.0), test_crop=1.0, flip=0.5, test_clips=3)
@@ -258,76 +252,15 @@ def test_a_batch_has_no_row_twice_and_an_epoch_every_row_once(n: int, batch: int
 # --- files ---
 
 
-def with_ranges(tiny_csv: Path, folder: Path) -> Manifest:
-    """Videos whole, from, to, both, an image, and a row that is not used."""
-    Image.fromarray(noise(1)[0]).save(tiny_csv.parent / "clips" / "still.png")
-    (folder / "ranges.csv").write_text(
-        "path,split,start,end,action:single\n"
-        "clips/00.avi,train,,,x\nclips/01.avi,train,3,,x\nclips/01.avi,val,,4,x\nclips/02.avi,test,2,5,x\n"
-        "clips/still.png,test,,,x\nclips/gone.avi,unused,,,x\n"
-    )
-    return read_manifest(folder / "ranges.csv", root=tiny_csv.parent)
-
-
-def test_packed_frames_equal_decoded_frames_and_honour_ranges(tiny_csv: Path, tmp_path: Path) -> None:
-    manifest = with_ranges(tiny_csv, tmp_path)
-    pack(manifest, 16, tmp_path)
-    packed, decoded = PackedFrames(tmp_path), VideoFrames(manifest, 16)
-    assert len(packed) == len(decoded) == 6
-    assert [packed.n_frames(row) for row in range(6)] == [7, 5, 4, 3, 1, 0]
-    first = {0: 0, 1: 3, 2: 0, 3: 2, 4: 0}
-    for row, start in first.items():
-        n = packed.n_frames(row)
-        assert decoded.n_frames(row) == n
-        indices = np.array([n - 1, 0, n // 2, 0])
-        frames = packed.read(row, indices)
-        assert frames.dtype == np.uint8 and min(frames.shape[1:3]) == 16
-        assert np.array_equal(frames, decoded.read(row, indices))
-        assert np.array_equal(frames, read_frames(manifest.root / manifest.rows["path"][row], indices + start, size=16))
-
-
-def test_a_source_is_sent_to_a_worker_without_its_pixels(tiny_csv: Path, tmp_path: Path) -> None:
-    pack(read_manifest(tiny_csv), 16, tmp_path)
-    source = PackedFrames(tmp_path)
-    frames = source.read(0, np.array([1]))
-    sent = pickle.dumps(source)
-    assert len(sent) < 3000 < (tmp_path / "frames.bin").stat().st_size
-    assert np.array_equal(pickle.loads(sent).read(0, np.array([1])), frames)
-
-
-def test_images_and_videos_come_through_one_interface(tiny_csv: Path, tmp_path: Path) -> None:
-    manifest = with_ranges(tiny_csv, tmp_path)
-    pack(manifest, 16, tmp_path)
-    view = VIEW.frames().model_copy(update={"test_clips": 1})
-    dataset = ClipDataset(PackedFrames(tmp_path), rows_of(manifest, "test"), manifest.labels("action"), view)
-    (batch,) = test_batches(dataset, 8)
-    assert batch["clip"].shape == (2, 1, 3, 12, 12) and batch["label"].tolist() == [0, 0]
-    assert dataset[1, 0, 0]["clip"].shape == (1, 3, 12, 12)
-
-
-def test_missing_files_are_named_before_anything_is_decoded(tiny_csv: Path, tmp_path: Path) -> None:
-    (tmp_path / "bad.csv").write_text("path,split,a:single\nclips/00.avi,train,x\nno.avi,train,x\n")
-    with pytest.raises(UserError, match="1 of the files in manifest 'bad' are not under .*: no.avi; put them there"):
-        pack(read_manifest(tmp_path / "bad.csv", root=tiny_csv.parent), 16, tmp_path / "out")
-    assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize(("span", "message"), [("3,8", "frames 3 to 8"), ("7,", "frame 7"), ("9,12", "frames 9 to 12")])
-def test_a_range_beyond_the_end_is_refused(tiny_csv: Path, tmp_path: Path, span: str, message: str) -> None:
-    (tmp_path / "bad.csv").write_text(f"path,split,start,end,a:single\nclips/00.avi,train,{span},x\n")
-    with pytest.raises(UserError, match=f"00.avi ends before {message} of its row in 'bad'"):
-        pack(read_manifest(tmp_path / "bad.csv", root=tiny_csv.parent), 16, tmp_path / "out")
-    assert not (tmp_path / "out" / "index.npy").exists()
-
-
-def test_all_files_are_looked_at_before_bad_ones_stop_the_run(tiny_csv: Path, tmp_path: Path) -> None:
-    shutil.copytree(tiny_csv.parent / "clips", tmp_path / "clips")
-    for name in ("02", "04"):
-        (tmp_path / "clips" / f"{name}.avi").write_bytes(b"no video")
-    manifest = read_manifest(tiny_csv, root=tmp_path)
-    with pytest.raises(UserError, match=r"2 of the files in .*'tiny' .*first: cannot read .*02\.avi.*--bad-files skip"):
-        pack(manifest, 16, tmp_path / "out")
-    assert not (tmp_path / "out" / "frames.bin").exists()
+def test_all_frames_are_read_in_order_with_workers_or_without() -> None:
+    source = Arrays(noise(7), noise(0), noise(3)[:, :10], noise(5))
+    rows = np.array([0, 1, 2, 3])
+    for workers in (0, 2):
+        found = [(row, numbers.tolist(), frames) for row, numbers, frames in all_frames(source, rows, 3, workers)]
+        assert [(row, numbers) for row, numbers, _ in found] == [
+            (0, [0, 1, 2]), (0, [3, 4, 5]), (0, [6]), (2, [0, 1, 2]), (3, [0, 1, 2]), (3, [3, 4]),
+        ]  # fmt: skip
+        assert all(np.array_equal(frames, source.videos[row][numbers]) for row, numbers, frames in found)
 
 
 def test_a_file_that_a_worker_cannot_read_is_one_sentence() -> None:

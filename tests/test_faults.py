@@ -193,8 +193,8 @@ def test_a_notebook_survives_a_death_before_its_rename(tmp_path: Path) -> None:
 
 
 def leave_a_half(root: Path, spec: Spec) -> None:
-    def half(folder: Path, rows: int, blocks: Iterator, name: str) -> None:
-        (folder / ".frames.0123abcd.tmp.bin").write_bytes(next(blocks)[1].tobytes())
+    def half(folder: Path, rows: int, groups: Callable, label: str, name: str) -> None:
+        (folder / ".frames.0123abcd.tmp.bin").write_bytes(next(groups(0))[0][1].tobytes())
         os.kill(os.getpid(), signal.SIGKILL)
 
     experiments.write_packed = half

@@ -19,9 +19,9 @@ from torch import nn
 
 from data_prep import archives
 from spact_lib import obfuscation, tables
-from spact_lib.data import PackedFrames
 from spact_lib.errors import UserError
 from spact_lib.manifest import read_manifest
+from spact_lib.packed import PackedFrames
 from spact_lib.paths import REPOSITORY, committed_notebooks
 from spact_lib.training import Run
 
