@@ -53,11 +53,13 @@ NOTE = (
 
 
 def printable(found: pd.DataFrame, methods: Iterable[str], names: Iterable[str]) -> pd.DataFrame:
-    """``attacks.readings`` as text: a row per attacker with its chance line, a column per method."""
+    """``attacks.readings`` as text: a row per attacker of anybody with its chance line, a column per method."""
     cells, rows, methods = table(found), {}, list(methods)
     most = cells["replicates"].max()
     for attack in names:
         here = cells[cells.index.get_level_values("attack") == attack]
+        if here.empty and not found.empty:
+            continue
         effort, chance = here["effort"].mean(), here["chance"].mean()
         row = {
             "effort": "" if math.isnan(effort) else f"{effort:.2g}",
@@ -109,11 +111,13 @@ class Shown:
     """A table of attackers as a notebook shows it."""
 
     def __init__(self, found: pd.DataFrame, methods: Iterable[str], names: Iterable[str]):
-        self.text = printable(found, methods, names)
+        self.text, names = printable(found, methods, names), list(names)
         counts = table(found)["replicates"]
         most = counts.max() if len(counts) else 0
         fewer = "" if (counts == most).all() else "; of a cell with fewer, their number is in brackets"
-        self.note = " ".join([f"Replicates: {most:g}{fewer}.", NOTE, *left_out(found)])
+        nowhere = [ATTACKS[name].text for name in names if ATTACKS[name].text not in self.text.index]
+        unused = [f"Not run on anything: {'; '.join(nowhere)}."] if nowhere else []
+        self.note = " ".join([f"Replicates: {most:g}{fewer}.", NOTE, *unused, *left_out(found)])
 
     def __repr__(self) -> str:
         return f"{self.note}\n{self.text.to_string()}"
@@ -174,7 +178,9 @@ def curves(found: pd.DataFrame, metric: str = "cMAP") -> Figure:
         ax.spines[["top", "right"]].set_visible(False)
     for ax in [axes[first], *(axes[title] for title in others[:1])]:
         ax.set_ylabel(f"privacy read: {metric} %")
-    axes[first].set_xlabel("… x: FLOP of training, as a multiple of the tables' attacker", fontsize=11)
+    axes[first].set_xlabel(
+        "… x: FLOP of training, as a multiple of the tables' attacker on the same frames", fontsize=11
+    )
     handles = axes[first].get_legend_handles_labels()
     fig.legend(*handles, frameon=False, fontsize=12, loc="outside lower center", ncols=4)
     return fig
@@ -237,6 +243,9 @@ def sentences(found: pd.DataFrame) -> str:
     """
     best, lines = strongest(found), []
 
+    def above(attack: str, method: str) -> pd.Series:
+        return values(found, attack, method) - values(found, attack, method, "chance")
+
     def read(attack: str, method: str) -> str:
         each = values(found, attack, method)
         text = NOT_RUN if exists(attack, method) else NONE
@@ -254,8 +263,7 @@ def sentences(found: pd.DataFrame) -> str:
         alike = strongest(fair(found, method, "raw"))
         if method != "raw" and {method, "raw"} <= set(alike.index):
             by = alike["attack"]
-            above = (values(found, by[m], m) - values(found, by[m], m, "chance") for m in (method, "raw"))
-            if len(pairs := _paired(*above)):
+            if len(pairs := _paired(*(above(by[m], m) for m in (method, "raw")))):
                 share = _mean(100 * pairs["one"] / pairs["other"])
                 those = " and ".join(dict.fromkeys(ATTACKS[by[m]].text for m in (method, "raw")))
                 line += f"; {share} % of raw data's above chance, by the strongest shared ({those})"
@@ -274,9 +282,8 @@ def sentences(found: pd.DataFrame) -> str:
         ("video", "frame", "all frames of a video instead of one"),
         ("clips", "views", "clips and a 3-D network instead of 5 frames"),
     ):
-        pairs = {
-            method: _paired(values(found, one, method), values(found, other, method)) for method in _methods(found)
-        }
+        # Of videos the chance line is not that of single frames.
+        pairs = {method: _paired(above(one, method), above(other, method)) for method in _methods(found)}
         gains = [
             f"{_label(found, method)} {_mean(pair['one'] - pair['other'], '+')}"
             for method, pair in pairs.items()
@@ -308,17 +315,18 @@ def of_clips(found: pd.DataFrame) -> str:
 def _order(found: pd.DataFrame) -> list[str]:
     """Whether the strongest attackers put methods in another order than the tables' does."""
 
-    def gap(one: str, other: str, by: Mapping[str, str]) -> float:
+    def gap(one: str, other: str, by: Mapping[str, str]) -> pd.Series:
         pair = _paired(values(found, by[one], one), values(found, by[other], other))
-        return (pair["one"] - pair["other"]).mean()
+        return pair["one"] - pair["other"]
 
     turned, pairs = [], 0
     for a, b in permutations(_methods(found), 2):
         best = strongest(fair(found, a, b))
         if len(best) == 2 and (best["among"] > 1).all():
             pairs += 1
-            if gap(b, a, {a: "own", b: "own"}) > NO_ORDER and gap(a, b, best["attack"]) > NO_ORDER:
-                turned.append(f"{_label(found, a)} and {_label(found, b)}")
+            by_best = gap(a, b, best["attack"])
+            if gap(b, a, {a: "own", b: "own"}).mean() > NO_ORDER and by_best.mean() > NO_ORDER:
+                turned.append(f"{_label(found, a)} and {_label(found, b)} ({len(by_best)})")
     if not pairs:
         return []
     return [

@@ -101,7 +101,7 @@ ATTACKS: dict[str, Attack] = {
 # What a figure shows side by side, from weak to strong: chains, each of attackers that differ in what makes the next
 # one stronger.
 PANELS: dict[str, tuple[tuple[str, ...], ...]] = {
-    "the attacker sees single frames": (
+    "the attacker sees one frame at a time": (
         ("unprepared",),
         ("inverted",),
         ("relearned",),

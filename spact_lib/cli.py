@@ -506,7 +506,10 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--profile", default="mini", help="smoke, mini (default) or paper")
     verb.add_argument("--seed", type=from_0_up, default=0)
     verb = add(anonymize)
-    named_anonymizer = "downsample_2x, obf_blackening or another that learns nothing; or what `spact export` made"
+    named_anonymizer = (
+        "downsample_2x, downsample_4x, the same with _up, obf_blackening, obf_strong_blur, obf_weak_blur; or a folder "
+        "that `spact export` made"
+    )
     verb.add_argument("input", type=Path, help="a video of any format that FFmpeg reads, or a folder of them")
     verb.add_argument("output", type=Path, help="an .mp4 file; for a folder: the folder that mirrors it")
     verb.add_argument("--anonymizer", required=True, metavar="NAME|DIR", help=named_anonymizer)

@@ -5,7 +5,6 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -117,7 +116,7 @@ def _kept(part: Path, kept: Path, dtype: np.dtype) -> tuple[np.ndarray, float, l
             index, seconds = found["index"], float(found["seconds"])
             environments = json.loads(str(found["environments"]))
         return (index, seconds, environments) if part.stat().st_size >= _values(index) * dtype.itemsize else None
-    except (OSError, ValueError, KeyError, BadZipFile):
+    except Exception:  # of many kinds, numpy's for a damaged archive among them; nothing but time is lost
         return None
 
 

@@ -5,6 +5,7 @@ Only what is needed gets decoded: reading starts at the keyframe before a wanted
 refers to, and ends with the last wanted one.
 """
 
+import struct
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ import av
 import numpy as np
 from av.stream import Disposition
 from av.video.reformatter import Interpolation, VideoReformatter
+from PIL import ExifTags, Image
 
 from spact_lib.errors import UserError, unknown_name
 from spact_lib.files import atomic_path
@@ -35,6 +37,7 @@ HAS_DISPOSABLE = ("h264", "mpeg1video", "mpeg2video", "mpeg4")
 THREADED_PIXELS = 64_000  # smaller frames decode no faster on several threads
 MAX_PIXELS = 2**26  # of a frame; 8K video has half of it. A header of a few bytes may promise any size
 PLAYLISTS = ("concat", "dash", "hls", "imf", "sdp")  # text that makes FFmpeg open other files than the one given
+MIRROR_IMAGES = (2, 4, 5, 7)  # of EXIF's orientations
 INDEX_BYTES = 2**25  # kept of indices: of 30,000 videos of constant rate, whatever their lengths
 
 
@@ -114,7 +117,7 @@ def iter_frames(path: str | Path, size: int | None = None, threads: int = 1) -> 
 
 def _converter(path: str | Path, info: VideoInfo, size: int | None) -> "Converter":
     try:
-        return Converter(info.width, info.height, size)
+        return Converter(info.width, info.height, size, mirrored_picture(path, info.container))
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
 
@@ -194,9 +197,10 @@ class Converter:
     Args:
         width, height: of the upright frames.
         size: as in ``read_frames``.
+        flipped: what ``mirrored_picture`` says of the file.
     """
 
-    def __init__(self, width: int, height: int, size: int | None) -> None:
+    def __init__(self, width: int, height: int, size: int | None, flipped: bool = False) -> None:
         if size is not None and size < 1:
             raise UserError(f"size must be at least 1 pixel, not {size}")
         scale = 1 if size is None else size / min(width, height)
@@ -206,10 +210,11 @@ class Converter:
                 f"frames of {width}x{height} pixels would become {self.width}x{self.height} with a short side of "
                 f"{size} pixels; crop them"
             )
-        self._reformatter = VideoReformatter()
+        self._reformatter, self._flipped = VideoReformatter(), flipped
 
     def __call__(self, frame: av.VideoFrame) -> np.ndarray:
-        turns, upside_down = quarter_turns(frame), mirrored(frame)  # the scaled frame may have lost its matrix
+        # Of this frame: the scaled one may have lost its matrix.
+        turns, upside_down = quarter_turns(frame), self._flipped or mirrored(frame)
         width, height = (self.height, self.width) if turns % 2 else (self.width, self.height)
         # Where rows become fewer, or an even number stays, swscale makes the same numbers in planes, in half the time.
         as_is = (width, height) == (frame.width, frame.height) and height % 2 == 0
@@ -226,7 +231,8 @@ def open_video(path: str | Path) -> Iterator[tuple[av.container.InputContainer, 
     try:
         # "file:", or a colon in the name would be taken for a protocol. Titles may be in any encoding.
         limit = {"max_pixels": str(MAX_PIXELS)}
-        with av.open(f"file:{path}", options=limit, metadata_errors="replace") as container:
+        options = limit | {"pattern_type": "none"}  # or %d in the name of a picture would stand for numbers
+        with av.open(f"file:{path}", options=options, metadata_errors="replace") as container:
             if any(name in PLAYLISTS for name in container.format.name.split(",")):
                 raise UserError(f"{path} is a playlist that names other files, not a video; give those files")
             # Cover art of a music file is a video stream of one picture.
@@ -361,11 +367,13 @@ def refuse_cut(
 ) -> None:
     """Raise UserError if fewer packets could be read than the file lists, or one of them was ``corrupt``.
 
-    GIF, WMV, Y4M and transport streams do not say how much there was: of one that ends between two frames the rest is
-    not missed.
+    GIF, WMV, Y4M, raw, program and transport streams do not say how much there was: of one that ends between two frames
+    the rest is not missed.
     """
     name = container.format.name
     listed = len(stream.index_entries) if name.startswith("mov") else 0
+    if name == "avi" and _riff_is_cut(Path(path)):  # else a header of more frames is one that dropped some
+        listed = stream.frames
     if corrupt and name == "mpegts":  # a packet of a broadcast was lost, or two recordings were joined
         raise UserError(
             f"{path} has damaged places among its {packets} packets; write what can be read to a file of its own: "
@@ -373,6 +381,19 @@ def refuse_cut(
         )
     if corrupt or packets < listed:
         raise UserError(f"{path} is cut off after {packets} packets; copy or download it again")
+
+
+def _riff_is_cut(path: Path) -> bool:
+    """Whether the last RIFF chunk of an AVI file promises more bytes than there are (0: it promises nothing)."""
+    at, size = 0, path.stat().st_size
+    with path.open("rb") as file:
+        while at + 8 <= size:
+            file.seek(at)
+            name, length = struct.unpack("<4sI", file.read(8))
+            if name != b"RIFF":
+                return False
+            at += 8 + length + length % 2
+    return at > size + 1  # whose padding byte not everybody writes
 
 
 def _decode_only(
@@ -448,10 +469,21 @@ def mirrored(frame: av.VideoFrame) -> bool:
     """Whether a video asks for a mirror image, as some front cameras do; PyAV tells the rotation alone."""
     try:
         stored = frame.side_data.get("DISPLAYMATRIX")
-    except ValueError:  # PyAV shows none where it does not know one of them, as the EXIF of a picture
+    except ValueError:  # PyAV shows none where it does not know one of them: ``mirrored_picture``
         return False
     if stored is None:
         return False
     # Row vectors: the axis to the right goes to (a, b), that downwards to (c, d).
     (a, b, _), (c, d, _), _ = np.frombuffer(stored, np.int32).reshape(3, 3).tolist()
     return a * d < b * c
+
+
+def mirrored_picture(path: str | Path, container: str) -> bool:
+    """Whether the EXIF of a picture asks for a mirror image; ``container`` is FFmpeg's name of the format."""
+    if not (container.endswith("_pipe") or container == "image2"):
+        return False
+    try:
+        with Image.open(path) as picture:
+            return picture.getexif().get(ExifTags.Base.Orientation) in MIRROR_IMAGES
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):  # a picture that Pillow does not know
+        return False

@@ -90,7 +90,11 @@ def test_another_video_of_the_same_name_and_length_is_not_taken_for_the_finished
     assert anonymize([(elsewhere, out)], method, Settings()) == ({}, {})  # the same video under another name
     done, _ = anonymize([(theirs, out)], method, Settings(overwrite=True))
     assert list(done) == [out] and anonymize([(theirs, out)], method, Settings()) == ({}, {})
-    # The digest says nothing to those who have the original, but not this store.
+    # The digest tells nobody which releases, made in different ways, are of the same video,
+    anonymize([(theirs, tmp_path / "large.mp4")], method, Settings(short_side=30))
+    assert app._comment(out).split("source ")[1] not in app._comment(tmp_path / "large.mp4")
+    assert (tmp_path / "runs" / "anonymize.key").stat().st_mode & 0o077 == 0
+    # nor to those who have the original, but not this store.
     monkeypatch.setenv("SPACT_RUNS", str(tmp_path / "another"))
     again = anonymize([(theirs, tmp_path / "again.mp4")], method, Settings())[0]
     assert len(again) == 1 and app._comment(out) != app._comment(tmp_path / "again.mp4")
@@ -154,6 +158,27 @@ def test_an_interrupted_run_continues(folder: Path, tmp_path: Path) -> None:
     assert len(done) == len(AWKWARD) - 1 and not failed and files(out) == outputs()
 
 
+def test_reading_is_interrupted_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of gigabytes it takes long; here another video stops everything meanwhile."""
+    clips = [write_video(tmp_path / f"{n}.mp4", FRAMES, 25) for n in range(2)]
+    read, reading = [], threading.Event()
+
+    def checked(path: Path, secret: bytes, settings: str, check: object) -> str:
+        if path == clips[0]:
+            reading.wait(10)
+            raise KeyboardInterrupt
+        reading.set()
+        while True:
+            read.append(path)
+            check()
+            time.sleep(0.01)
+
+    monkeypatch.setattr(app, "_digest", checked)
+    with pytest.raises(KeyboardInterrupt):
+        anonymize([(c, tmp_path / f"out{c.name}") for c in clips], load_method("downsample_2x"), Settings(), jobs=2)
+    assert read
+
+
 def test_a_stopped_command_leaves_nothing_half_written(folder: Path, tmp_path: Path) -> None:
     write_video(tmp_path / "long.mp4", FRAMES.repeat(400, 0), 25)
     out, command = tmp_path / "out", [sys.executable, "-m", "spact_lib", "anonymize", "--anonymizer", "downsample_2x"]
@@ -185,6 +210,8 @@ def test_the_command(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     (folder / "broken.mov").touch()
     assert status("--anonymizer", "downsample_2x", str(folder), str(tmp_path / "all")) == 2
     assert "cannot read" in capsys.readouterr().err and files(tmp_path / "all") == outputs()
+    assert "not taken for videos: .txt (1); one given by its name is tried" in caplog.text
+    assert "broken.mov: failed" in caplog.text and "cannot read" not in caplog.text
     assert status("--anonymizer", "raw", str(folder), str(tmp_path / "raw")) == 2
     assert "raw hides nothing" in capsys.readouterr().err
     assert status("--help") == 0 and "voice" in capsys.readouterr().out
@@ -207,7 +234,10 @@ def test_refusals(folder: Path, tmp_path: Path) -> None:
             plan(source, target)
     assert plan(clip, empty) == [(clip, empty / "-dash.mp4")]
     os.link(clip, folder / "-dash.mov")
-    with pytest.raises(UserError, match=r"would both become .*-dash\.mp4; rename one"):
+    outs = {str(out.relative_to(tmp_path / "out")) for _, out in plan(folder, tmp_path / "out")}
+    assert outs == outputs() - {"-dash.mp4"} | {"-dash_mov.mp4", "-dash_mp4.mp4"}
+    os.link(clip, folder / "-dash_mov.avi")
+    with pytest.raises(UserError, match=r"would both become .*-dash_mov\.mp4; rename one"):
         plan(folder, tmp_path / "out")
     named = "a folder that .*, downsample_2x.*, obf_weak_blur$"
     for name, message in (
@@ -220,6 +250,8 @@ def test_refusals(folder: Path, tmp_path: Path) -> None:
     f_A = VideoMethod("f_A", "key", 32, lambda frames: frames)
     with pytest.raises(UserError, match="short side of 8 pixels; give at least 16"):
         anonymize([], f_A, Settings(short_side=8))
+    with pytest.raises(UserError, match="short side of 0 pixels; give at least 1"):
+        anonymize([], load_method("downsample_2x"), Settings(short_side=0))
     with pytest.raises(UserError, match="0 videos at a time"):
         anonymize([], f_A, Settings(), jobs=0)
 

@@ -186,9 +186,15 @@ def test_of_two_exports_to_one_folder_the_slower_one_is_refused(
 def folder(path: Path, **changes: object) -> Path:
     path.mkdir()
     save_model(Anonymizer(2), path / WEIGHTS)
-    config = {"format": FORMAT, "width": 2, "short_side": 16, "precision": "float32", **changes}
-    (path / CONFIG).write_text(json.dumps(config))
+    config = {
+        "format": FORMAT, "width": 2, "short_side": 16, "precision": "float32", "sha256": digest(path / WEIGHTS),
+        "spec": {"f_T": {"f_A": {"width": 2, "view": {"stored_side": 16}}}},
+    }  # fmt: skip
+    (path / CONFIG).write_text(json.dumps(config | changes))
     return path
+
+
+LARGE = {"width": 4096, "spec": {"width": 4096, "view": {"stored_side": 16}}}
 
 
 class Trap:
@@ -199,14 +205,21 @@ class Trap:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"width": 4096}, f"{WEIGHTS} does not fit the config.json"),  # of 280 GB: refused before it is built
-        ({"width": 4}, f"{WEIGHTS} does not fit the config.json"),
+        (LARGE, f"{WEIGHTS} does not fit the config.json"),  # of 280 GB: refused before it is built
+        ({"width": 4, "spec": {"width": 4, "view": {"stored_side": 16}}}, f"{WEIGHTS} does not fit the config.json"),
         ({"format": FORMAT + 1}, f"has format {FORMAT + 1}, newer than {FORMAT}, .*update spact"),
         ({"format": None}, "not the config of an exported anonymizer"),
         ({"width": "2"}, "not the config of an exported anonymizer"),
         ({"width": 10**9}, "not the config of an exported anonymizer"),
         ({"short_side": 15}, "config.json says frames with a short side of 15 pixels, but f_A takes at least 16; give"),
         ({"precision": "float8"}, "not the config of an exported anonymizer"),
+        ({"sha256": None}, "not the config of an exported anonymizer"),
+        *(({"spec": spec}, "not the config of an exported anonymizer") for spec in (None, [], "f_A")),
+        *(
+            ({"spec": spec}, "config.json holds the spec of something else; export the anonymizer again")
+            for spec in ({}, {"view": None}, {"f_T": "x"}, {"f_T": {"f_A": None}}, {"f_T": {"f_A": {"view": [1]}}})
+        ),
+        ({"spec": {"width": 3, "view": {"stored_side": 16}}}, "says width 2, and 3 in its spec"),
     ],
 )
 def test_a_config_that_does_not_fit_is_refused(tmp_path: Path, changes: dict, message: str) -> None:
@@ -224,8 +237,18 @@ def test_weights_and_settings_of_other_folders_are_refused(tmp_path: Path) -> No
     (one / WEIGHTS).write_bytes((other / WEIGHTS).read_bytes())  # of the same shapes
     with pytest.raises(UserError, match="does not fit"):
         Anonymizer.from_pretrained(one)
-    (other / CONFIG).write_text(json.dumps(settings | {"spec": {"f_A": {"view": {"stored_side": 32}}}}))
+    (other / CONFIG).write_text(
+        json.dumps(settings | {"spec": {"f_T": {"f_A": {"width": 2, "view": {"stored_side": 32}}}}})
+    )
     with pytest.raises(UserError, match="says short_side 16, and 32 in its spec; export the anonymizer again"):
+        Anonymizer.from_pretrained(other)
+
+
+def test_the_settings_of_a_real_export_are_those_of_its_spec(exported: Path, tmp_path: Path) -> None:
+    other = Path(shutil.copytree(exported, tmp_path / "other"))
+    settings = json.loads((other / CONFIG).read_text())
+    (other / CONFIG).write_text(json.dumps(settings | {"short_side": 2 * settings["short_side"]}))
+    with pytest.raises(UserError, match="in its spec; export the anonymizer again"):
         Anonymizer.from_pretrained(other)
 
 

@@ -38,7 +38,7 @@ def own_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def case(study: Study, source: Path, released: Path, **changes: object) -> report.Case:
     info = probe(source)
     size = (info.width, info.height)
-    result = Result(info.frames, info.duration_s, size, size, size, 1.0, 0.5, 0.0, 0.0, "none")
+    result = Result(info.frames, info.duration_s, size, size, size, 1.0, 0.5, 0.0, 0.0, "none", ())
     return replace(report.Case(study, source, released, "spact", "", None, result, None), **changes)
 
 
@@ -108,7 +108,7 @@ def test_classifiers_of_drawn_data_are_not_believed(study: Study, tmp_path: Path
     assert report.caveat(case(study, source, source)).data.startswith("They learned tiny: ")
     drawn = replace(study, protocol=PROTOCOLS["ucf101_vispr1"], store=Store(tmp_path, read_only=True))
     assert "know only drawn pictures" in report.caveat(case(drawn, source, source)).data
-    assert "none of them has seen it" in report.caveat(case(drawn, source, source, row=0)).data
+    assert "no classifier has seen it" in report.caveat(case(drawn, source, source, row=0)).data
 
 
 def test_similarity_has_its_closed_forms(study: Study, tmp_path: Path) -> None:

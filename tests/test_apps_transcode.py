@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from av.video.reformatter import ColorTrc
 
+from spact_lib.apps.anonymize import describe
 from spact_lib.apps.transcode import Steady, _Output, flicker, survey, transcode
 from spact_lib.errors import DiskError, UserError
 from spact_lib.video import open_video, read_frames, write_video
@@ -437,6 +438,40 @@ def test_bad_input_is_refused_in_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot write .*out.mp4"):
         transcode(source, tmp_path / "file" / "out.mp4", inverted)
     assert {path.name for path in tmp_path.iterdir()} == names | {"good.mp4", "file"}
+
+
+def test_an_flv_that_was_cut_is_refused(tmp_path: Path) -> None:
+    whole = encode(tmp_path / "a.flv", frames=100)
+    assert survey(whole).frames == 100
+    content = whole.read_bytes()
+    for share in (0.3, 0.5):
+        (tmp_path / "cut.flv").write_bytes(content[: int(share * len(content))])
+        with pytest.raises(UserError, match="cut.flv is cut off after"):
+            survey(tmp_path / "cut.flv")
+
+
+def test_what_a_release_leaves_out_or_cannot_mend_is_said(tmp_path: Path) -> None:
+    one = encode(tmp_path / "one.mkv")
+    with av.open(str(one)) as a, av.open(str(one)) as b, av.open(str(tmp_path / "two.mkv"), "w") as file:
+        inputs = {container: file.add_stream_from_template(container.streams.video[0]) for container in (a, b)}
+        for container, stream in inputs.items():
+            for packet in container.demux(video=0):
+                if packet.size:
+                    packet.stream = stream
+                    file.mux(packet)
+    result = transcode(tmp_path / "two.mkv", tmp_path / "out.mp4", inverted)
+    assert result.notes == ("1 further video stream left out",) and result.frames == N
+    assert describe(result).endswith("; 1 further video stream left out")
+    lines = {"flags": "+ilme+ildct"}
+    with av.open(str(tmp_path / "lines.mpg"), "w") as file:
+        stream = file.add_stream("mpeg2video", rate=25, options=lines)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for i in range(5):
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 40 * i, np.uint8), format="rgb24")
+            file.mux(stream.encode(frame))
+        file.mux(stream.encode(None))
+    (note,) = survey(tmp_path / "lines.mpg").notes
+    assert note.startswith("interlaced: every frame holds lines of two moments") and survey(one).notes == ()
 
 
 def test_hdr_is_refused_with_the_command_that_converts_it(tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ def test_sentences_are_the_numbers(made_up: pd.DataFrame) -> None:
     undone = attack_report.sentences(long_frame(CELLS | {("inverted", "spact"): [60.0]}))  # 54 is the strongest's
     assert "of the tables); who inverts first reads 6.0 (1) points more." in undone and "points more" not in text
     far = long_frame(CELLS | {("own", "spact"): [46.0, 50.0]})  # 4 points below: now the order turns
-    assert "of several shared: SPAct and Downsample-4x." in attack_report.sentences(far)
+    assert "of several shared: SPAct and Downsample-4x (2)." in attack_report.sentences(far)
     alone = far[(far["attack"] != "larger") | (far["method"] != "downsample_4x")]  # it has not met the larger one
     assert "of several shared: none." in attack_report.sentences(alone)
     enlarged = far[(far["attack"] == "own") & (far["method"] == "downsample_4x")].assign(attack="enlarged", here=70.0)
@@ -90,6 +90,10 @@ def test_differences_are_of_replicates_that_have_both(made_up: pd.DataFrame) -> 
     assert (
         "What 8-bit frames instead of unrounded ones give the attacker, points: SPAct −4.0 [−16.7, +8.7] (2)." in text
     )
+    frame = long_frame({("frame", "spact"): [60.0, 64.0]})
+    views = long_frame({("views", "spact"): [66.0, 70.0]}).assign(chance=26.5)
+    text = attack_report.sentences(pd.concat([made_up, frame, views]))
+    assert "What 5 frames of a video instead of one give the attacker, points: SPAct +4.5 [+4.5, +4.5] (2)." in text
     one = long_frame(CELLS | {("float", "spact"): [51.0]})  # not 50 - 51, of other replicates, but 48 - 51
     assert "give the attacker, points: SPAct −3.0 (1)." in attack_report.sentences(one)
 
@@ -98,9 +102,12 @@ def test_the_table_says_what_is_not_run_and_of_how_many_replicates_it_is(made_up
     shown = attack_report.Shown(made_up, ["raw", "spact", "supervised"], ["unprepared", "inverted", "larger", "clips"])
     text = shown.text
     assert list(text.columns) == ["effort", "chance", "Raw data", "SPAct", "Supervised [41]"]
-    assert list(text["SPAct"]) == ["26.0 (1)", "not run", "57.0 [18.9, 95.1]", "not run"]
-    assert list(text["Raw data"]) == ["not run", "–", "not run", "not run"]
-    assert (text["Supervised [41]"] == "not run").all() and list(text["chance"]) == ["25.0", "", "25.0", ""]
+    assert list(text["SPAct"]) == ["26.0 (1)", "57.0 [18.9, 95.1]"]
+    assert list(text["Raw data"]) == ["not run", "not run"]
+    assert (text["Supervised [41]"] == "not run").all() and list(text["chance"]) == ["25.0", "25.0"]
+    nowhere = "learned on raw data, inverts first; 5 clips of a video, 3-D network"
+    assert f"Not run on anything: {nowhere}." in shown.note
+    assert list(attack_report.printable(made_up, ["raw"], ["enlarged", "own"])["Raw data"]) == ["90.0 [77.3, 102.7]"]
     assert "Replicates: 2; of a cell with fewer, their number is in brackets. " in shown._repr_html_()
 
 

@@ -1,6 +1,7 @@
 """Frames carry their number as eight black or white bars, so that a wrong frame cannot pass for the right one."""
 
 import csv
+import re
 import struct
 import wave
 from collections.abc import Callable, Iterator
@@ -10,7 +11,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from spact_lib import video
 from spact_lib.errors import UserError
@@ -344,6 +345,41 @@ def test_mirrored_videos_are_read_as_they_are_shown(tmp_path: Path, name: str) -
         assert np.array_equal(read_frames(path, [4, 1], size), shown)
         assert np.array_equal(list(iter_frames(path, size))[4], shown[0])
     assert (probe(path).height, probe(path).width) == expected(frames).shape[1:3]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_pictures_are_read_as_their_exif_asks(tmp_path: Path, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    stored = np.random.default_rng(0).integers(0, 256, (4, 6, 3), dtype=np.uint8).repeat(8, 0).repeat(8, 1)
+    Image.fromarray(stored).save(tmp_path / "a.jpg", quality=98, exif=exif)
+    shown = np.asarray(ImageOps.exif_transpose(Image.open(tmp_path / "a.jpg")))
+    frames = read_frames(tmp_path / "a.jpg", [0])
+    assert frames.shape == (1, *shown.shape) and np.abs(frames[0].astype(int) - shown).mean() < 2
+    assert np.array_equal(next(iter_frames(tmp_path / "a.jpg")), frames[0])
+
+
+def test_a_name_is_no_pattern(tmp_path: Path) -> None:
+    for name, gray in (("a%d.png", 10), ("a1.png", 200), ("b*.png", 10), ("bc.png", 200)):
+        Image.fromarray(np.full((8, 8, 3), gray, np.uint8)).save(tmp_path / name)
+    for name in ("a%d.png", "b*.png"):
+        assert (read_frames(tmp_path / name, [0]) == 10).all() and frame_count(tmp_path / name) == 1
+
+
+def test_an_avi_that_was_cut_between_two_frames_is_refused(tmp_path: Path) -> None:
+    whole = write_video(tmp_path / "a.avi", [bars(i) for i in range(40)], 25, "mpeg4")
+    content = whole.read_bytes()
+    first, end = content.index(b"movi"), content.index(b"idx1")
+    begins = [first + chunk.start() for chunk in re.finditer(b"00dc", content[first:end])]
+    assert len(begins) == 40
+    (tmp_path / "cut.avi").write_bytes(content[: begins[30]])
+    with pytest.raises(UserError, match=r"cut.avi is cut off after 30 packets; copy or download it again"):
+        probe(tmp_path / "cut.avi")
+    (tmp_path / "list.avi").write_bytes(content[:end])  # all frames are there, their list is not
+    assert frame_count(tmp_path / "list.avi") == 40
+    length = struct.pack("<I", begins[30] - 8)  # says no more than it holds: frames that were dropped, not lost
+    (tmp_path / "few.avi").write_bytes(content[:4] + length + content[8 : begins[30]])
+    assert frame_count(tmp_path / "few.avi") == 30
 
 
 @pytest.mark.parametrize("matrix", [[0] * 9, [0, 0, 0, 0, 0, 0, 0, 0, 1 << 30]])

@@ -5,6 +5,7 @@ import logging
 import os
 import secrets
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -22,7 +23,8 @@ from spact_lib.baselines import BASELINES
 from spact_lib.device import pick_device
 from spact_lib.errors import DiskError, UserError, unknown_name
 from spact_lib.experiments import anonymize_uint8, to_tensor, to_uint8
-from spact_lib.files import disk_errors, write_text
+from spact_lib.files import atomic_path, disk_errors
+from spact_lib.filework import cores
 from spact_lib.methods import METHODS
 from spact_lib.networks.anonymizer import SMALLEST, WEIGHTS, Anonymizer, read_config
 from spact_lib.obfuscation import OBFUSCATIONS, coco, mask, obfuscation
@@ -31,8 +33,9 @@ from spact_lib.video import open_video
 
 # In a folder, what else lies there (texts, pictures, thumbnails) is left out; a file given by name is always tried.
 SUFFIXES = frozenset(
-    ".3g2 .3gp .asf .avi .divx .dv .f4v .flv .gif .h264 .hevc .m2ts .m2v .m4v .mjpeg .mkv .mov .mp4 .mpeg .mpg .mts "
-    ".mxf .ogg .ogv .rm .rmvb .ts .vob .webm .wmv .y4m".split()
+    ".264 .265 .360 .3g2 .3gp .asf .avi .dav .divx .dv .f4v .flv .gif .h264 .h265 .hevc .insv .ivf .lrv .m2ts .m2v "
+    ".m4v .mjpeg .mkv .mod .mov .mp4 .mpeg .mpg .mts .mxf .nut .ogg .ogv .qt .rm .rmvb .tod .ts .vob .webm "
+    ".wmv .y4m".split()
 )
 NOT_OFFERED = {
     "raw": "raw hides nothing, so its output would only look safe",
@@ -109,8 +112,8 @@ def plan(source: Path, target: Path) -> list[tuple[Path, Path]]:
     """Which file becomes which: (video, MP4) pairs.
 
     A file becomes ``target``, or ``target/NAME.mp4`` where that is a folder. The videos of a folder, by their suffix
-    and at any depth, become MP4 files of the same names in the same folders under ``target``; hidden files are left
-    out.
+    and at any depth, become MP4 files of the same names in the same folders under ``target``; of videos that differ in
+    their suffix alone, ``a.avi`` becomes ``a_avi.mp4``. What else lies there and is not hidden is counted in the log.
 
     Raises:
         UserError: no input; one lies within the other; no video; two videos for one name.
@@ -123,10 +126,16 @@ def plan(source: Path, target: Path) -> list[tuple[Path, Path]]:
             raise UserError(f"{target} is a file, but {source} is a folder; give a folder for the output")
         names = [path.relative_to(source) for path in sorted(source.rglob("*"))]
         names = [name for name in names if not any(part.startswith(".") for part in name.parts)]
-        videos = [name for name in names if name.suffix.lower() in SUFFIXES and (source / name).is_file()]
+        found = [name for name in names if (source / name).is_file()]
+        videos = [name for name in found if name.suffix.lower() in SUFFIXES]
         if not videos:
             raise UserError(f"{source} holds no file with the suffix of a video; give a file, or another folder")
-        pairs = [(source / name, (target / name).with_suffix(".mp4")) for name in videos]
+        if others := Counter(name.suffix.lower() or "without suffix" for name in found if name not in set(videos)):
+            listed = ", ".join(f"{suffix} ({n})" for suffix, n in others.most_common())
+            log.info("not taken for videos: %s; one given by its name is tried", listed)
+        alike = Counter(name.with_suffix("") for name in videos)
+        outs = [n.with_name(f"{n.stem}_{n.suffix[1:]}.mp4") if alike[n.with_suffix("")] > 1 else n for n in videos]
+        pairs = [(source / name, (target / out).with_suffix(".mp4")) for name, out in zip(videos, outs, strict=True)]
         first: dict[Path, Path] = {}
         for path, out in pairs:
             if first.setdefault(out, path) != path:
@@ -159,15 +168,16 @@ def anonymize(
         stop_at_first: raise for the first file that cannot be done, instead of going on without it.
 
     Returns:
-        What was done, by output; why a file was not, by input.
+        What was done, by output; why a file was not, by input (the log names only the file).
 
     Raises:
         UserError: a frame size that the method cannot take, or no job.
     """
-    side = settings.short_side or method.short_side
+    side = method.short_side if settings.short_side is None else settings.short_side
     if settings.short_side is not None and settings.short_side < (SMALLEST if method.short_side else 1):
         least = SMALLEST if method.short_side else 1
-        raise UserError(f"{method.name} cannot take frames with a short side of {side} pixels; give at least {least}")
+        asked = settings.short_side
+        raise UserError(f"{method.name} cannot take frames with a short side of {asked} pixels; give at least {least}")
     if jobs < 1:
         raise UserError(f"{jobs} videos at a time is too few; give at least 1")
     if method.short_side and side != method.short_side:
@@ -181,17 +191,21 @@ def anonymize(
     comment = f"anonymized by spact: {method.key}, short side {side or 'as stored'}, size {size}, sound {sound}"
     comment += ", steady" * settings.steady
     secret = _secret()
-    threads, stop = max(1, (os.cpu_count() or 1) // jobs), threading.Event()
+    threads, stop = max(1, cores() // max(1, min(jobs, len(pairs)))), threading.Event()
     done, failed = {}, {}
+
+    def check() -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
 
     def work(source: Path, target: Path) -> Result | None:
         def advance(part: float) -> None:
-            if stop.is_set():
-                raise KeyboardInterrupt
+            check()
             ahead[source] -= part * weights[source]
             bar.update(part * weights[source])
 
-        made = f"{comment}, source {_digest(source, secret)}"
+        bar.set_postfix_str(f"reading {source.name}")
+        made = f"{comment}, source {_digest(source, secret, comment, check)}"
         if target.exists() and not settings.overwrite:
             if _comment(target) == made:
                 return None
@@ -203,7 +217,7 @@ def anonymize(
             return transcode(
                 source, target, method.apply, short_side=side, keep_size=settings.keep_size,
                 keep_audio=settings.keep_audio, steady=settings.steady, comment=made, threads=threads,
-                on_frames=advance,
+                on_frames=advance, check=check,
             )  # fmt: skip
         except (MemoryError, RuntimeError) as error:
             if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "allocate memory" not in str(error):
@@ -233,7 +247,7 @@ def anonymize(
                     if stop_at_first or isinstance(error, DiskError):
                         raise
                     failed[source] = str(error)
-                    log.error("error: %s", error)
+                    log.error("%s: failed", source)
                     continue
                 if result is None:
                     log.info("%s: finished earlier", target)
@@ -254,7 +268,7 @@ def describe(result: Result) -> str:
     return (
         f"{result.frames} frames, {result.duration_s:.2f} s, {sizes}; {result.frames / result.seconds:.1f} frames/s, "
         f"{result.method_seconds / result.seconds:.0%} of it the anonymizer; flicker {result.flicker:.2f} beside a "
-        f"change of {result.change:.2f} in the input; sound {result.audio}"
+        f"change of {result.change:.2f} in the input; sound {result.audio}{''.join(f'; {n}' for n in result.notes)}"
     )
 
 
@@ -266,20 +280,31 @@ def _secret() -> bytes:
             path.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(f"{path}.lock"):
                 if not path.exists():
-                    write_text(path, secrets.token_hex(32))
+                    with atomic_path(path) as temporary:
+                        os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+                        temporary.write_text(secrets.token_hex(32))
     return path.read_bytes()
 
 
-def _digest(path: Path, secret: bytes) -> str:
+def _digest(path: Path, secret: bytes, settings: str, check: Callable[[], None]) -> str:
     """What tells one input from another, whatever they are called and however alike they are in length and size.
 
     Keyed: a plain digest would let whoever has the original, or a list of digests, prove that a release was made of it.
+    Of the settings too: two releases of one video, joined, may tell more than either, and equal digests would say which
+    belong together.
+
+    Args:
+        check: called for every block, and may raise to stop.
     """
     if not path.is_file():  # a pipe would never end
         raise UserError(f"there is no file {path}; check the path")
     try:
         with path.open("rb") as file:
-            return hashlib.file_digest(file, lambda: hashlib.blake2b(key=secret, digest_size=8)).hexdigest()
+            found = hashlib.blake2b(f"{settings}\n".encode(), key=secret, digest_size=8)
+            while block := file.read(2**20):
+                check()
+                found.update(block)
+            return found.hexdigest()
     except OSError as error:
         raise UserError(f"cannot read {path} ({error.strerror}); check the path") from error
 

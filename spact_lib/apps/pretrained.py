@@ -127,8 +127,9 @@ def model_card(study: Study, method: str, spec: InitAnonymizerSpec | AnonymizerS
         "",
         "## Action kept, privacy left",
         "",
-        f"Test data, read from 8-bit frames by fresh networks (target seeds {scores['seeds'].iloc[0]}) that never met "
-        "this one.",
+        "Test data, read from 8-bit frames by fresh networks (target seeds "
+        f"{scores['seeds'].iloc[0]}): they learned on its output, and it never met them. Others",
+        "read more: longer training, larger networks, whole videos (notebook 14).",
         "top-1 and cMAP in percent. Chance: of the most frequent class (top-1), of a random ranking (cMAP), of always",
         "saying present (F1). What lies above chance can still be recognised.",
         "",

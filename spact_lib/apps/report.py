@@ -204,7 +204,11 @@ def caveat(case: Case) -> Markdown:
             "have learned it by heart."
         )
     else:
-        text = "The clip is a test video of the data that they learned; none of them has seen it."
+        text = (
+            "The clip is a test video of the action's data; no classifier has seen it. Those of the action learned "
+            "videos like it; those of privacy learned other pictures, whose attributes nobody has labelled in this "
+            "clip: what they say of it cannot be checked here, only compared before and after."
+        )
     return Markdown(text)
 
 
@@ -241,7 +245,8 @@ def answers(case: Case) -> dict[str, pd.DataFrame]:
             try:
                 columns[column] = _ask(study, target, task, case.clips[clip])
             except NotTrainedError:
-                print(f"{name}, {column}: that classifier is not in the store; `spact run 04` trains those of Table 1")
+                trains = "`spact run 04` with this PROFILE, DRAW, SEED and PROTOCOL trains those of Table 1"
+                print(f"{name}, {column}: that classifier is not in the store; {trains}")
         if columns:
             table = pd.DataFrame(columns, index=list(task.classes)).assign(share=_share(manifest, task))
             order = table[list(columns)].max(axis=1).sort_values(ascending=False, kind="stable").index

@@ -15,11 +15,21 @@ import av
 import numpy as np
 from av.audio.stream import AudioStream
 from av.codec.context import Flags
+from av.stream import Disposition
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, VideoReformatter
 
 from spact_lib.errors import UserError
 from spact_lib.files import atomic_path, disk_errors
-from spact_lib.video import CODECS, SCALING, Converter, open_video, quarter_turns, refuse_cut, stores_times
+from spact_lib.video import (
+    CODECS,
+    SCALING,
+    Converter,
+    mirrored_picture,
+    open_video,
+    quarter_turns,
+    refuse_cut,
+    stores_times,
+)
 
 COPIED_AUDIO = ("aac", "flac", "mp3", "opus")  # browsers play these in MP4; anything else is re-encoded as AAC
 BATCH_PIXELS, BATCH_FRAMES = 2**18, 32  # at once through the function: bounds its memory at any size
@@ -44,7 +54,8 @@ class Survey:
     """What a video holds, found by one pass over its packets that keeps none of them.
 
     ``width`` and ``height`` are those of the upright frames, ``pixel`` is the shape of their pixels (width / height).
-    ``timed``: its timestamps can be used; ``start``: the first one, in ``time_base``.
+    ``timed``: its timestamps can be used; ``start``: the first one, in ``time_base``. ``flipped``: as ``Converter`` has
+    it. ``notes``: what somebody should know of the release, for readers.
     """
 
     frames: int
@@ -56,11 +67,14 @@ class Survey:
     time_base: Fraction
     start: int
     audio: tuple[str, ...]
+    flipped: bool
+    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Result:
-    """What ``transcode`` did. Sizes are (width, height); flicker and change in grey levels (see ``flicker``)."""
+    """What ``transcode`` did. Sizes are (width, height); flicker and change in grey levels (see ``flicker``); notes as
+    in ``Survey``."""
 
     frames: int
     duration_s: float
@@ -72,10 +86,11 @@ class Result:
     flicker: float
     change: float
     audio: str
+    notes: tuple[str, ...]
 
 
-def survey(path: Path) -> Survey:
-    """Read all packets of a video and decode its first frame.
+def survey(path: Path, check: Callable[[], None] = lambda: None) -> Survey:
+    """Read all packets of a video and decode its first frame; ``check`` is called on the way and may raise to stop.
 
     Raises:
         UserError: it is missing, unreadable, cut off, without a video frame, HDR, or a playlist.
@@ -86,6 +101,7 @@ def survey(path: Path) -> Survey:
         frames = packets = 0
         timed, corrupt, start, end = stores_times(container, stream), False, None, Fraction(0)
         for packet in container.demux():
+            check()
             if not packet.size:
                 continue
             if packet.pts is not None:
@@ -100,13 +116,17 @@ def survey(path: Path) -> Survey:
             timed &= packet.pts is not None
             if timed:
                 start = packet.pts if start is None else min(start, packet.pts)
-        # The headers of Matroska and MXF say how long the file was; elsewhere FFmpeg estimates it from what is there.
-        promised = container.duration or 0 if container.format.name.startswith(("matroska", "mxf")) else 0
+        # These headers say how long the file was; elsewhere FFmpeg estimates it from what is there.
+        promised = container.duration or 0 if container.format.name.startswith(("matroska", "mxf", "flv")) else 0
         refuse_cut(path, container, stream, packets, corrupt or end < promised / av.time_base - 1)
         rate = stream.average_rate or stream.guessed_rate or UNKNOWN_RATE
         time_base = stream.time_base if timed else 1 / rate
         pixel = stream.sample_aspect_ratio or Fraction(1)
         audio = tuple(s.codec_context.name if s.codec_context else "" for s in container.streams.audio)
+        flipped = mirrored_picture(path, container.format.name)
+        covers = sum(bool(s.disposition & Disposition.attached_pic) for s in container.streams.video)
+        further = len(container.streams.video) - covers - 1
+        notes = [f"{further} further video stream{'s' * (further > 1)} left out"] if further else []
     with open_video(path) as (container, stream):
         first = next(container.decode(stream), None)
         if first is None:
@@ -118,7 +138,10 @@ def survey(path: Path) -> Survey:
         width, height = first.width, first.height
         if quarter_turns(first) % 2:
             width, height, pixel = height, width, 1 / pixel
-    return Survey(frames, width, height, pixel, rate, timed, time_base, start if timed else 0, audio)
+        if first.interlaced_frame:
+            notes.append("interlaced: every frame holds lines of two moments, and so does its release")
+    start = start if timed else 0
+    return Survey(frames, width, height, pixel, rate, timed, time_base, start, audio, flipped, tuple(notes))
 
 
 def transcode(
@@ -133,6 +156,7 @@ def transcode(
     comment: str = "",
     threads: int = 1,
     on_frames: Callable[[float], None] = lambda part: None,
+    check: Callable[[], None] = lambda: None,
 ) -> Result:
     """Write ``source``, every frame of it through ``method``, to the MP4 file ``target``: complete or absent.
 
@@ -146,14 +170,15 @@ def transcode(
         comment: the only metadata of the output.
         threads: of the decoder and of the encoder.
         on_frames: called after every batch with the part of the video in it, between 0 and 1; may raise to stop.
+        check: as in ``survey``.
 
     Raises:
         UserError: as ``survey``; the target cannot be written; the sound cannot be decoded.
     """
     began, method_seconds, done = time.perf_counter(), 0.0, 0
-    info = survey(source)
+    info = survey(source, check)
     try:
-        convert = Converter(info.width, info.height, short_side)
+        convert = Converter(info.width, info.height, short_side, info.flipped)
     except UserError as error:
         raise UserError(f"{source}: {error}") from error
     blank = np.zeros((1, convert.height, convert.width, 3), np.uint8)
@@ -222,6 +247,7 @@ def transcode(
         flicker=changes.flicker,
         change=changes.change,
         audio=sound,
+        notes=info.notes,
     )
 
 

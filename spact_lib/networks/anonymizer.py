@@ -81,7 +81,7 @@ class Anonymizer(nn.Module):
             # Only now is memory taken: a config may name any width, a file is as large as its shapes say.
             if stored != {name: list(tensor.shape) for name, tensor in named.items()}:
                 raise ValueError("other names or shapes")
-            if config.get("sha256") not in (None, digest(weights)):  # of another folder: shapes do not tell
+            if config["sha256"] != digest(weights):  # of another folder: shapes do not tell
                 raise ValueError("other weights")
             f_A = cls(width)
             load_model(f_A, weights)
@@ -147,17 +147,23 @@ def read_config(folder: str | Path) -> dict:
         raise UserError(f"{path} has format {version}, newer than {FORMAT}, the newest known here; update spact")
     numbers = [config.get(name) for name in ("width", "short_side")] if version == FORMAT else []
     valid = bool(numbers) and all(type(number) is int and 0 < number <= 4096 for number in numbers)
-    if not valid or config.get("precision") not in ("float32", "bfloat16"):
+    parts = [config.get("sha256"), config.get("spec")] if valid else []
+    valid = [type(part) for part in parts] == [str, dict] and config.get("precision") in ("float32", "bfloat16")
+    if not valid:
         raise UserError(f"{path} is not the config of an exported anonymizer; give a folder that `spact export` made")
     if config["short_side"] < SMALLEST:
         raise UserError(
             f"{path} says frames with a short side of {config['short_side']} pixels, but f_A takes at least "
             f"{SMALLEST}; give a folder that `spact export` made"
         )
-    spec = config.get("spec")
-    start = spec.get("f_A", spec) if isinstance(spec, dict) else {}
-    learned = {"width": start.get("width"), "short_side": start.get("view", {}).get("stored_side")}
+    start = config["spec"]
+    for name in ("f_T", "f_A"):  # of a game, what f_T began with; f_A's initialisation is its own start
+        start = start.get(name, start) if isinstance(start, dict) else None
+    view = start.get("view") if isinstance(start, dict) else None
+    if not isinstance(view, dict):
+        raise UserError(f"{path} holds the spec of something else; export the anonymizer again")
+    learned = {"width": start.get("width"), "short_side": view.get("stored_side")}
     for name, value in learned.items():
-        if value is not None and value != config[name]:
+        if value != config[name]:
             raise UserError(f"{path} says {name} {config[name]}, and {value} in its spec; export the anonymizer again")
     return config
