@@ -165,6 +165,7 @@ def summary(case: Case) -> HTML:
         "flicker": f"{result.flicker:.2f} gray levels of 255; the clip itself changes by {result.change:.2f}",
         "speed": f"{result.frames / result.seconds:.1f} frames/s, {result.method_seconds / result.seconds:.0%} of the "
         "time in the anonymizer",
+        **({"note": "; ".join(result.notes)} if result.notes else {}),
     }
     styler = pd.DataFrame.from_dict(rows, orient="index").style.format(escape="html").hide(axis="columns")
     left = [{"selector": "th, td", "props": "text-align: left;"}]
