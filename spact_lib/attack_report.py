@@ -140,6 +140,13 @@ def save(found: pd.DataFrame, methods: Iterable[str], names: Iterable[str], prof
     return path
 
 
+def _of_full_size(found: pd.DataFrame) -> pd.DataFrame:
+    """``found``, where a method makes frames small with the attacker who enlarges them in the place of the tables': all
+    others do, too, and only so do they differ in one respect."""
+    small = found["method"].map(lambda method: exists("enlarged", method)).astype(bool)
+    return found[~(small & (found["attack"] == "own"))].replace({"attack": {"enlarged": "own"}})
+
+
 def _tick(attack: str, panel: str, effort: float) -> str:
     text = "8-bit" if attack == "own" and "float" in sum(PANELS[panel], ()) else TICKS.get(attack, attack)
     return text if math.isnan(effort) or effort == 1 else f"{text}\n{effort:.2g} x"
@@ -159,7 +166,8 @@ def curves(found: pd.DataFrame, metric: str = "cMAP") -> Figure:
     own = tuple((name,) for name in found["attack"].unique() if name not in placed)
     for at, (title, chains) in enumerate(PANELS.items()):
         chains += own if at == 0 else ()
-        here = found[found["attack"].isin(sum(chains, ()))]
+        here = _of_full_size(found) if "float" in sum(chains, ()) else found
+        here = here[here["attack"].isin(sum(chains, ()))]
         if any(panels.values()):
             here = here[here.groupby("method")["attack"].transform("nunique") > 1]
         present = [[name for name in chain if name in set(here["attack"])] for chain in chains]
@@ -243,7 +251,7 @@ def sentences(found: pd.DataFrame) -> str:
     """
     best, lines = strongest(found), []
 
-    def above(attack: str, method: str) -> pd.Series:
+    def above(attack: str, method: str, found: pd.DataFrame = found) -> pd.Series:
         return values(found, attack, method) - values(found, attack, method, "chance")
 
     def read(attack: str, method: str) -> str:
@@ -283,7 +291,8 @@ def sentences(found: pd.DataFrame) -> str:
         ("clips", "views", "clips and a 3-D network instead of 5 frames"),
     ):
         # Of videos the chance line is not that of single frames.
-        pairs = {method: _paired(above(one, method), above(other, method)) for method in _methods(found)}
+        cells = found if one == "enlarged" else _of_full_size(found)
+        pairs = {m: _paired(above(one, m, cells), above(other, m, cells)) for m in _methods(found)}
         gains = [
             f"{_label(found, method)} {_mean(pair['one'] - pair['other'], '+')}"
             for method, pair in pairs.items()

@@ -94,6 +94,13 @@ def test_differences_are_of_replicates_that_have_both(made_up: pd.DataFrame) -> 
     views = long_frame({("views", "spact"): [66.0, 70.0]}).assign(chance=26.5)
     text = attack_report.sentences(pd.concat([made_up, frame, views]))
     assert "What 5 frames of a video instead of one give the attacker, points: SPAct +4.5 [+4.5, +4.5] (2)." in text
+    small = {("enlarged", "downsample_4x"): [61.0, 63.0], ("float", "downsample_4x"): [64.0, 66.0]}
+    small = long_frame(CELLS | small)  # who sees unrounded frames enlarges them, too
+    text = attack_report.sentences(small)
+    assert "unrounded ones give the attacker, points: Downsample-4x −3.0 [−3.0, −3.0] (2), SPAct −4.0" in text
+    assert "enlarged again, instead of as they are, give the attacker, points: Downsample-4x +10.0" in text
+    _, channel = attack_report.curves(small).axes
+    assert (62, 65) in [tuple(line.get_ydata()) for line in channel.lines]
     one = long_frame(CELLS | {("float", "spact"): [51.0]})  # not 50 - 51, of other replicates, but 48 - 51
     assert "give the attacker, points: SPAct −3.0 (1)." in attack_report.sentences(one)
 
