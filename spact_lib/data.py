@@ -213,6 +213,7 @@ class ClipDataset(Dataset):
         pair_frames: more than 1: the pair is two clips of so many frames, ``view.stride`` apart.
         further: moments of further training clips of the video, each with a crop and colours of its own: "same" (the
             clip's frames) or "other" (``other_start``). Clip and pair stay what they are without them.
+        clips: False: no clip is read; pairs stay what they are beside clips.
 
     A training sample is asked for by (row, step, position in the batch), a test sample by (row, k): the k-th of
     ``view.test_clips`` evenly spaced clips. Both are dicts: ``clip`` uint8 (T, 3, size, size), ``pair`` uint8
@@ -231,9 +232,11 @@ class ClipDataset(Dataset):
         sampler: str | None = None,
         pair_frames: int = 1,
         further: Sequence[str] = (),
+        clips: bool = True,
     ):
         self.source, self.rows, self.labels, self.view = source, np.asarray(rows), labels, view
         self.seed, self.sampler, self.pair_frames, self.further = seed, sampler, pair_frames, tuple(further)
+        self.clips = clips
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -257,7 +260,8 @@ class ClipDataset(Dataset):
             start = int(np.linspace(0, latest_start(n, view), view.test_clips).round()[key[1]])
         else:
             start = int(rng.integers(latest_start(n, view) + 1))
-        indices = clip_indices(n, view, start)
+        indices = clip_indices(n, view, start) if self.clips else np.empty(0, np.int64)
+        length = len(indices)
         if self.sampler is not None and rng is not None:
             further = np.arange(self.pair_frames) * view.stride
             starts = sample_pair(max(1, n - further[-1]), rng, *FRAME_SAMPLERS[self.sampler])
@@ -272,9 +276,9 @@ class ClipDataset(Dataset):
         further = frames[own:].reshape(len(moments), view.n_frames, h, w, 3) if moments else ()
         crop = centre_crop(h, w, view) if rng is None else random_crop(h, w, view, rng)
         frames = crop(frames[:own], view.size)
-        sample = {"clip": frames[: view.n_frames]}
-        if len(frames) > view.n_frames:
-            sample["pair"] = frames[view.n_frames :]
+        sample = {"clip": frames[:length]} if length else {}
+        if len(frames) > length:
+            sample["pair"] = frames[length:]
         if rng is not None:
             sample["colours"] = torch.from_numpy(draw_colours(view, rng))
         if moments:

@@ -100,13 +100,13 @@ def _make_init_action(spec: InitActionSpec, folder: Path, store: Store) -> dict:
 def _game_batches(
     f_B: InitPrivacySpec, task: str | None, batch: int, seed: int, store: Store, further: Sequence[str] = ()
 ) -> Callable[[int, int], Iterator[dict[str, Tensor]]]:
-    """(first, last) -> batches as ``minimax.Game`` takes them; without ``task`` clips have no label."""
+    """(first, last) -> batches as ``minimax.Game`` takes them; without ``task`` only what f_B learns from."""
     f_A, branch, device = f_B.f_A, f_B.branch, pick_device()
     side = f_A.view.stored_side
     sampler = None if BRANCHES[branch.loss].needs_images else branch.sampler
     clips = part(
         *store.raw(f_A.action, side), "train", task, f_A.view, seed=seed, sampler=sampler,
-        pair_frames=branch.n_frames, further=further,
+        pair_frames=branch.n_frames, further=further, clips=task is not None,
     )  # fmt: skip
     images = None
     if BRANCHES[branch.loss].needs_images:
@@ -115,14 +115,16 @@ def _game_batches(
         images = part(*store.raw(f_A.privacy, side), "train", branch.task, view, seed=seed + 1, further=of_image)
 
     def batches(first: int, last: int) -> Iterator[dict[str, Tensor]]:
-        stream = iter(training_batches(clips, batch, first, last, store.workers))
-        if images is None:
-            yield from (to_float(each, device) for each in stream)
-            return
-        beside = iter(training_batches(images, branch.batch, first, last, store.workers))
-        for each, image in zip(stream, beside, strict=True):
-            image = to_float(image, device)
-            yield to_float(each, device) | {"image": image.pop("clip")} | {f"image_{k}": v for k, v in image.items()}
+        of_clips, of_images = (
+            None if data is None else iter(training_batches(data, size, first, last, store.workers))
+            for data, size in ((clips if task or images is None else None, batch), (images, branch.batch))
+        )
+        for _ in range(first, last):
+            each = {} if of_clips is None else to_float(next(of_clips), device)
+            if of_images is not None:
+                image = to_float(next(of_images), device)
+                each |= {"image": image.pop("clip")} | {f"image_{k}": v for k, v in image.items()}
+            yield each
 
     return batches
 

@@ -30,14 +30,16 @@ from spact_lib.training import (
 
 def part(
     source: FrameSource, manifest: Manifest, split: str, task: str | None, view: View, *, seed: int,
-    sampler: str | None = None, pair_frames: int = 1, further: Sequence[str] = (),
+    sampler: str | None = None, pair_frames: int = 1, further: Sequence[str] = (), clips: bool = True,
 ) -> ClipDataset:  # fmt: skip
     """The rows of one split as a dataset; without validation rows, "val" is the training rows."""
     rows = rows_of(manifest, split)
     if len(rows) == 0:
         rows = rows_of(manifest, "train")
     labels = None if task is None else manifest.sparse_labels(task)
-    return ClipDataset(source, rows, labels, view, seed=seed, sampler=sampler, pair_frames=pair_frames, further=further)
+    return ClipDataset(
+        source, rows, labels, view, seed=seed, sampler=sampler, pair_frames=pair_frames, further=further, clips=clips
+    )  # fmt: skip
 
 
 def initialize_anonymizer(

@@ -252,6 +252,26 @@ def test_a_batch_has_no_row_twice_and_an_epoch_every_row_once(n: int, batch: int
 # --- files ---
 
 
+def test_pairs_alone_are_those_beside_clips_and_nothing_else_is_read() -> None:
+    class Counted(Arrays):
+        read_frames = 0
+
+        def read(self, row: int, indices: np.ndarray) -> np.ndarray:
+            Counted.read_frames += len(indices)
+            return super().read(row, indices)
+
+    for frames in (1, 4):
+        settings = {"seed": 3, "sampler": "no_constraint", "pair_frames": frames}
+        source = Counted(noise(30), noise(9, seed=1))
+        beside, alone = (ClipDataset(source, [0, 1], None, VIEW, clips=clips, **settings) for clips in (True, False))
+        for key in ((0, 0, 0), (1, 0, 1), (1, 7, 0)):
+            both = beside[key]
+            before = Counted.read_frames
+            pair = alone[key]
+            assert Counted.read_frames - before == 2 * frames and set(both) - set(pair) == {"clip"}
+            assert all(torch.equal(value, both[name]) for name, value in pair.items())
+
+
 def test_all_frames_are_read_in_order_with_workers_or_without() -> None:
     source = Arrays(noise(7), noise(0), noise(3)[:, :10], noise(5))
     rows = np.array([0, 1, 2, 3])
