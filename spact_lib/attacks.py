@@ -246,11 +246,14 @@ def train(studies: Sequence[Study], methods: Sequence[str], names: Sequence[str]
     """Make the attackers of all methods (``asked``): on a CPU in as many processes as its threads leave cores for.
 
     Raises:
-        UserError: an unknown name, a method that cannot be trained, or as ``stills``, before anything is.
+        UserError: an unknown name, a method that cannot be trained, videos whose labels are not there, or as
+            ``stills``, before anything is.
     """
     check(names, studies)
     for study in studies:
         study.check(methods)
+        if any(ATTACKS[name].of_videos for _, name in asked(methods, names)):
+            _refuse_other_rows(study.data(videos(study)), study.data(study.protocol.action))
     # What takes longest first, so that no process is left alone with it.
     pairs = sorted(asked(methods, names), key=lambda pair: _steps(ATTACKS[pair[1]]), reverse=True)
     items = [(study, *pair) for study in studies for pair in pairs]

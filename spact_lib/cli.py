@@ -357,11 +357,13 @@ def submit(args: argparse.Namespace) -> int:
 
 
 def promote(args: argparse.Namespace) -> int:
-    """Make the executed notebooks of a profile, and the records they used, the committed ones; fill in the README."""
-    from spact_lib import config
+    """Make the executed notebooks of profile mini, and the records they used, the committed ones; fill in the README.
+
+    What other profiles have made stays in runs: tables, figures, records, notebooks.
+    """
     from spact_lib import notebooks as library
 
-    profile = config.profile(args.profile).name
+    profile = "mini"  # the notebooks' own default
     if plain():
         raise UserError("SPACT_PLAIN=1: plain runs are there to be compared with and are never committed; unset it")
     copies = {path: runs_root() / "notebooks" / profile / path.name for path in committed_notebooks()}
@@ -462,7 +464,8 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--fps", type=float, help="frames per second (default: each file's own)")
     what = "files that cannot be copied: leave their rows out and say so (default), or make no dataset"
     verb.add_argument("--bad-files", default="skip", choices=["stop", "skip"], help=what)
-    for function in (reproduce, claims, doctor, promote):
+    add(promote)
+    for function in (reproduce, claims, doctor):
         verb = add(function)
         verb.add_argument("--profile", default="mini", help="smoke, mini (default) or paper")
         if function in (reproduce, claims):

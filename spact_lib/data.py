@@ -355,6 +355,11 @@ def loader_workers(at_most: int) -> int:
     return min(at_most, max(1, share - 1))
 
 
+def halved(workers: int) -> int:
+    """Of each of two loaders that are read in turn: together no more than one alone would have."""
+    return (workers + 1) // 2
+
+
 def training_batches(dataset: ClipDataset, batch_size: int, first: int, last: int, workers: int = 0) -> DataLoader:
     """Batches of steps ``first`` to ``last`` - 1."""
     sampler = StepSampler(len(dataset), batch_size, dataset.seed, first, last)
@@ -373,14 +378,19 @@ def test_batches(dataset: ClipDataset, batch_size: int, workers: int = 0) -> Dat
     return _Loader(dataset, batch_sampler=batches, num_workers=workers, pin_memory=pick_device().type == "cuda")
 
 
-class _Stretches(Dataset):
-    def __init__(self, source: FrameSource):
-        self.source = source
+AHEAD = 512  # frames of a row that a worker reads: ten seconds; what is longer its reader continues
 
-    def __getitem__(self, key: tuple[int, int, int]) -> tuple[int, np.ndarray, Tensor]:
-        row, first, end = key
-        numbers = np.arange(first, end)
-        return row, numbers, torch.from_numpy(np.ascontiguousarray(self.source.read(row, numbers)))
+
+class _Beginnings(Dataset):
+    """Row -> the row, how many frames it has, and the first ``at_most`` of them."""
+
+    def __init__(self, source: FrameSource, at_most: int):
+        self.source, self.at_most = source, at_most
+
+    def __getitem__(self, row: int) -> tuple[int, int, Tensor]:
+        n = self.source.n_frames(row)  # it opens the file: that, too, the workers do
+        frames = self.source.read(row, np.arange(min(n, self.at_most))) if n else np.empty((0, 1, 1, 3), np.uint8)
+        return row, n, torch.from_numpy(np.ascontiguousarray(frames))
 
 
 def all_frames(
@@ -388,20 +398,16 @@ def all_frames(
 ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
     """All frames of ``rows`` in order, ``at_once`` of a row or fewer at a time: row, their numbers, uint8 (n, h, w, 3).
 
-    Workers read ahead of who asks, two stretches each.
+    Workers read ahead of who asks, two rows each.
     """
-
-    class InOrder:
-        """Asks for the length of a row when its turn comes."""
-
-        def __iter__(self) -> Iterator[tuple[int, int, int]]:
-            for row in map(int, rows):
-                n = source.n_frames(row)
-                yield from ((row, at, min(at + at_once, n)) for at in range(0, n, at_once))
-
-    loader = _Loader(_Stretches(source), sampler=InOrder(), batch_size=None, collate_fn=tuple, num_workers=workers)
-    for row, numbers, frames in loader:
-        yield row, numbers, frames.numpy()
+    beginnings = _Beginnings(source, AHEAD // at_once * at_once if workers else at_once)
+    order = [int(row) for row in rows]
+    loader = _Loader(beginnings, sampler=order, batch_size=None, collate_fn=tuple, num_workers=workers)
+    for row, n, frames in loader:
+        for at in range(0, n, at_once):
+            numbers = np.arange(at, min(at + at_once, n))
+            read = frames[at : at + at_once].numpy() if at < len(frames) else source.read(row, numbers)
+            yield row, numbers, read
 
 
 def to_float(batch: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:

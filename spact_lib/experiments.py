@@ -35,6 +35,7 @@ from spact_lib.config import (
 from spact_lib.data import (
     FrameSource,
     all_frames,
+    halved,
     rows_of,
     to_float,
     training_batches,
@@ -115,8 +116,9 @@ def _game_batches(
         images = part(*store.raw(f_A.privacy, side), "train", branch.task, view, seed=seed + 1, further=of_image)
 
     def batches(first: int, last: int) -> Iterator[dict[str, Tensor]]:
+        workers = halved(store.workers) if task and images is not None else store.workers
         of_clips, of_images = (
-            None if data is None else iter(training_batches(data, size, first, last, store.workers))
+            None if data is None else iter(training_batches(data, size, first, last, workers))
             for data, size in ((clips if task or images is None else None, batch), (images, branch.batch))
         )
         for _ in range(first, last):
@@ -308,7 +310,7 @@ def _make_release(spec: ReleaseSpec, folder: Path, store: Store) -> dict:
     used = np.flatnonzero(manifest.rows["split"] != "unused")
     as_float = spec.channel == "float"
     if spec.channel == "h264":
-        sent = store.release(spec.model_copy(update={"channel": "uint8"}))
+        sent = store.release(spec.in_8_bits)
 
         def groups(first: int) -> Iterator[Group]:
             for row in map(int, used[used >= first]):

@@ -67,8 +67,9 @@ def _privacy_branch(spec: InitPrivacySpec, videos: int) -> tuple[float, float]:
     if BRANCHES[branch.loss].needs_images:
         images = branch.batch * (1 + len(BRANCHES[branch.loss].further))
         return images, images * once
-    views = 4 if branch.loss == "rotnet" else 2
-    return 2 * branch.n_frames * videos, views * videos * once
+    if branch.loss == "rotnet":  # one frame of a pair, in four directions
+        return videos, 4 * videos * once
+    return 2 * branch.n_frames * videos, 2 * videos * once
 
 
 def learning(spec: TargetSpec) -> float:

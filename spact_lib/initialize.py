@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 from spact_lib import distributed
 from spact_lib.branches import Branch
 from spact_lib.config import InitActionSpec, InitAnonymizerSpec, InitPrivacySpec, View
-from spact_lib.data import ClipDataset, FrameSource, rows_of, test_batches, to_float, training_batches
+from spact_lib.data import ClipDataset, FrameSource, halved, rows_of, test_batches, to_float, training_batches
 from spact_lib.device import autocast
 from spact_lib.losses import classification_loss, l1_reconstruction
 from spact_lib.manifest import Manifest
@@ -62,7 +62,7 @@ def initialize_anonymizer(
     view, half = spec.view.frames(), max(1, spec.schedule.batch // 2)
     parts = [part(*data, "train", None, view, seed=spec.seed + k) for k, data in enumerate((action, privacy))]
     total = spec.schedule.steps
-    streams = [iter(training_batches(p, half, run.step, total, workers)) for p in parts]
+    streams = [iter(training_batches(p, half, run.step, total, halved(workers))) for p in parts]
     for step in run.steps(total):
         frames = torch.cat([to_float(next(stream), device)["clip"].flatten(0, 1) for stream in streams])
         set_learning_rate(optimizer, spec.schedule, step)

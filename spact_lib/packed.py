@@ -20,6 +20,8 @@ from spact_lib.video import iter_frames
 
 PACKED = {"frames.bin": np.uint8, "frames.f32": np.float32}  # float frames are on the scale of the bytes, 0 to 255
 
+KEPT = "index.part.npz"
+
 Group = list[tuple[int, np.ndarray]]  # blocks (row, frames (n, h, w, 3))
 
 
@@ -61,20 +63,13 @@ def write_packed(
         ``seconds`` of all parts of this, and ``elsewhere``, as ``training.Run.course`` has them.
 
     Raises:
-        UserError: what ``groups`` raises; nothing is kept then.
+        UserError: what ``groups`` raises. What was written before is kept, as after any other end.
         DiskError: the disk is full or read-only.
     """
-    part, kept = folder / f"{name}.part", folder / "index.part.npz"
-    try:
-        with disk_errors(part):
-            folder.mkdir(parents=True, exist_ok=True)
-            return _write(folder / name, part, kept, rows, groups, label)
-    except DiskError:
-        raise
-    except UserError:
-        part.unlink(missing_ok=True)
-        kept.unlink(missing_ok=True)
-        raise
+    part, kept = folder / f"{name}.part", folder / KEPT
+    with disk_errors(part):
+        folder.mkdir(parents=True, exist_ok=True)
+        return _write(folder / name, part, kept, rows, groups, label)
 
 
 def _write(path: Path, part: Path, kept: Path, rows: int, groups: Callable[[int], Iterator[Group]], label: str) -> dict:
@@ -101,9 +96,9 @@ def _write(path: Path, part: Path, kept: Path, rows: int, groups: Callable[[int]
                 offset += block.size
             bar.update(done + 1 - bar.n)
         _sync(file)
-    os.replace(part, path)
     with atomic_path(path.parent / "index.npy") as temporary:
         np.save(temporary, index)
+    os.replace(part, path)
     kept.unlink(missing_ok=True)
     times = {"seconds": seconds + time.monotonic() - began}
     return times | ({"elsewhere": elsewhere} if elsewhere else {})
@@ -168,4 +163,11 @@ def pack(manifest: Manifest, stored_side: int, folder: Path) -> dict:
                 faults.setdefault(paths.iloc[row], str(error))
         refuse_faults(manifest, faults)
 
-    return write_packed(folder, len(paths), groups, f"decode {manifest.name}")
+    try:
+        return write_packed(folder, len(paths), groups, f"decode {manifest.name}")
+    except DiskError:
+        raise
+    except UserError:  # mended, the files are another dataset, and nobody would go on with this
+        for name in ("frames.bin.part", KEPT):
+            (folder / name).unlink(missing_ok=True)
+        raise

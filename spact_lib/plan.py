@@ -117,6 +117,8 @@ def _parts(spec: Spec) -> Iterator[Spec]:
     if isinstance(spec, ReconstructionSpec):  # learns from pairs of a release, which is no part of its name
         frames = FramesSpec(data=unfolded(spec.data), stored_side=spec.view.stored_side)
         yield from _parts(ReleaseSpec(method=spec.victim, frames=frames))
+    if isinstance(spec, ReleaseSpec) and spec.channel == "h264":
+        yield from _parts(spec.in_8_bits)
     yield spec
 
 

@@ -41,7 +41,7 @@ class Pairs:
         return len(self.raw)
 
     def n_frames(self, row: int) -> int:
-        return self.raw.n_frames(row)
+        return self.released.n_frames(row)  # known without opening a file
 
     def read(self, row: int, indices: np.ndarray) -> np.ndarray:
         raw = self.raw.read(row, indices)
@@ -72,7 +72,7 @@ def train_inverse(
         raw, seen = _split(next(batches), device)
         set_learning_rate(optimizer, spec.schedule, step)
         run.log(step, L1=reconstruction_step(g, optimizer, seen, raw, spec.precision))
-    return g, quality(g, part["train"], part["test"], spec.precision, device) | run.course
+    return g, quality(g, part["train"], part["test"], spec.precision, device, workers) | run.course
 
 
 def _split(batch: dict[str, Tensor], device: torch.device) -> tuple[Tensor, Tensor]:
@@ -83,18 +83,18 @@ def _split(batch: dict[str, Tensor], device: torch.device) -> tuple[Tensor, Tens
 
 @torch.no_grad()
 def quality(
-    g: nn.Module, train: ClipDataset, test: ClipDataset, precision: str, device: torch.device
+    g: nn.Module, train: ClipDataset, test: ClipDataset, precision: str, device: torch.device, workers: int = 0
 ) -> dict[str, float]:
     """PSNR and SSIM as ``train_inverse`` returns them; of a row the test views, centre crops at ``view.size``."""
     g.eval()
     total, count = torch.zeros(3, train.view.size, train.view.size, device=device), 0
-    for batch in test_batches(train, 128):
+    for batch in test_batches(train, 128, workers):
         raw, _ = _split(batch, device)
         total, count = total + raw.sum(0), count + len(raw)
     totals, counts = zip(*distributed.gathered([(total.cpu(), count)]), strict=True)  # each process saw its own part
     blind = sum(totals).to(device) / sum(counts)
     sums = dict.fromkeys(QUALITIES, 0.0)
-    for batch in test_batches(test, 128):
+    for batch in test_batches(test, 128, workers):
         raw, seen = _split(batch, device)
         with autocast(device, precision, dims=2):
             out = g(seen).float()

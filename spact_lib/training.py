@@ -177,7 +177,7 @@ class Run:
     def _refuse(self, what: str, cause: str = "") -> None:
         raise NonFiniteError(
             f"{what} of {self.label or self.folder.name}{cause}; the checkpoint after {self.saved} steps is kept: "
-            "lower the learning rate or omega"
+            "a lower learning rate may help, in a game also a lower omega; with either it starts anew"
         )
 
 

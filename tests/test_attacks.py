@@ -26,6 +26,7 @@ from spact_lib import (
     config,
     data,
     metrics,
+    plan,
     reconstruction,
     tables,
     target,
@@ -199,6 +200,15 @@ def test_video_attackers_learn_labels_of_the_videos_from_the_release_of_the_acti
         assert trained.release.frames.data.name == "ucf101"  # which is there already
     one_frame, all_frames = (attacks.spec_of(reading, name, attacks.RAW, 0) for name in ("frame", "video"))
     assert one_frame == all_frames and [each.per for each in one_frame.scores] == ["frame", "video"]
+
+
+def test_an_h264_release_of_any_quality_is_made_of_the_release_that_is_there(one: Study) -> None:
+    method, action = one.method("spact"), one.protocol.action
+    there = one.release(method, action).key()
+    for crf in (18, 23):
+        sent = one.release(method, action).model_copy(update={"channel": "h264", "crf": crf})
+        assert sent.key() != there and sent.in_8_bits.key() == there
+        assert there in [part.key() for part in plan._parts(sent)]
 
 
 def test_labels_of_other_videos_are_refused(one: Study, tiny_csv: Path, tmp_path: Path) -> None:

@@ -176,7 +176,6 @@ OPTIONS: dict[str, tuple[tuple[str, ...], st.SearchStrategy[str]]] = {
     "submit --jobs": ((*SUBMIT, "--jobs", "?"), below(1)),
     "submit -p NAME": ((*SUBMIT, "-p", "?", "1"), NOTHING),
     "doctor --profile": (("doctor", "--profile", "?"), NOTHING),
-    "promote --profile": (("promote", "--profile", "?"), NOTHING),
     "run": (("run", "?"), NOTHING.filter(lambda text: text not in "0123456789")),
     "run -p NAME": (("run", "04", "-p", "?", "1"), NOTHING),
     "run -p SEED": (("run", "04", "-p", "SEED", "?"), below(0)),

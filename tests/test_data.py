@@ -272,7 +272,8 @@ def test_pairs_alone_are_those_beside_clips_and_nothing_else_is_read() -> None:
             assert all(torch.equal(value, both[name]) for name, value in pair.items())
 
 
-def test_all_frames_are_read_in_order_with_workers_or_without() -> None:
+def test_all_frames_are_read_in_order_with_workers_or_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(data, "AHEAD", 5)  # of which the whole threes
     source = Arrays(noise(7), noise(0), noise(3)[:, :10], noise(5))
     rows = np.array([0, 1, 2, 3])
     for workers in (0, 2):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from test_experiments import TINY, study, targets
 
-from spact_lib import data, experiments, tables
+from spact_lib import data, experiments, packed, tables
 from spact_lib.methods import TABLES
 from spact_lib.store import manifest_of
 from spact_lib.study import Study
@@ -31,10 +31,10 @@ def made(monkeypatch: pytest.MonkeyPatch) -> Counter:
 def decoded(monkeypatch: pytest.MonkeyPatch) -> Counter:
     """How often the pixels of each file are asked for."""
     counts: Counter = Counter()
-    for name in ("iter_frames", "read_frames"):
-        read = getattr(data, name)
+    for module, name in ((packed, "iter_frames"), (data, "read_frames")):
+        read = getattr(module, name)
         counting = lambda path, *a, read=read, **k: counts.update([path.name]) or read(path, *a, **k)  # noqa: E731
-        monkeypatch.setattr(data, name, counting)
+        monkeypatch.setattr(module, name, counting)
     return counts
 
 

@@ -183,7 +183,17 @@ def test_what_cannot_be_continued_begins_again(always: None, tmp_path: Path, har
     assert again.asked == [0] and found == written(tmp_path / "whole")
 
 
-def test_of_an_input_that_is_refused_nothing_stays(always: None, tmp_path: Path) -> None:
+def test_one_clip_that_cannot_be_read_costs_no_release(always: None, tmp_path: Path) -> None:
     with pytest.raises(UserError):
-        write_packed(tmp_path, 8, Release(4, UserError), "")
-    assert not written(tmp_path)
+        write_packed(tmp_path, 8, Release(5, UserError), "")
+    again = Release(99)
+    write_packed(tmp_path, 8, again, "")
+    assert again.asked == [3]
+
+
+def test_of_files_that_are_refused_nothing_stays(always: None, tiny_csv: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_csv.parent / "clips", tmp_path / "clips")
+    (tmp_path / "clips" / "04.avi").write_bytes(b"no video")
+    with pytest.raises(UserError, match=r"04\.avi"):
+        pack(read_manifest(tiny_csv, root=tmp_path), 16, tmp_path / "out")
+    assert not written(tmp_path / "out")
