@@ -140,7 +140,7 @@ def spoil_weight(net: nn.Module) -> None:
 def test_a_non_finite_gradient_or_weight_is_named_and_never_saved(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoil: Callable[[nn.Module], None], culprit: str
 ) -> None:
-    kept = "of toy; the checkpoint after {} steps is kept: lower the learning rate"
+    kept = "of toy; the checkpoint after {} steps is kept: a lower learning rate"
     with pytest.raises(NonFiniteError, match=f"^{culprit} is not finite after 5 steps {kept.format(0)}"):
         diverging(tmp_path / "last", 4, spoil)  # no later loss shows it
     assert not (tmp_path / "last" / "checkpoint.pt").exists()
