@@ -286,12 +286,12 @@ def _fingerprint(folder: Path, own: bool, changed: int) -> str:
     # ``changed`` is only part of the key: a table edited beside a running notebook is read again.
     manifest = read_manifest(folder)
     digest = hashlib.sha256(manifest.fingerprint.encode())
-    # Of what is not used (clips of P-HVU that nobody could fetch) it is no matter whether it is there.
-    for path in manifest.rows.loc[manifest.rows["split"] != "unused", "path"].unique():
+    used = set(manifest.rows.loc[manifest.rows["split"] != "unused", "path"]) if own else set()
+    for path in manifest.rows["path"].unique():
         file = manifest.root / path
         size = file.stat().st_size if file.exists() else -1
         digest.update(f"{size},".encode())
-        if own and size > 0 and file.is_file():
+        if path in used and size > 0 and file.is_file():
             with open(file, "rb") as content:
                 digest.update(content.read(LOOKED_AT))
                 content.seek(max(0, size - LOOKED_AT))
