@@ -11,7 +11,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from spact_lib.attacks import ATTACKS, PANELS, exists, fair, strongest, table, values
+from spact_lib.attacks import ATTACKS, CHANNELS, PANELS, exists, fair, strongest, table, values
 from spact_lib.claims import t_interval
 from spact_lib.figures import DPI, REFERENCE, colour, marker
 from spact_lib.files import atomic_path, write_text
@@ -148,7 +148,7 @@ def _of_full_size(found: pd.DataFrame) -> pd.DataFrame:
 
 
 def _tick(attack: str, panel: str, effort: float) -> str:
-    text = "8-bit" if attack == "own" and "float" in sum(PANELS[panel], ()) else TICKS.get(attack, attack)
+    text = "8-bit" if attack == "own" and panel == CHANNELS else TICKS.get(attack, attack)
     return text if math.isnan(effort) or effort == 1 else f"{text}\n{effort:.2g} x"
 
 
@@ -166,7 +166,7 @@ def curves(found: pd.DataFrame, metric: str = "cMAP") -> Figure:
     own = tuple((name,) for name in found["attack"].unique() if name not in placed)
     for at, (title, chains) in enumerate(PANELS.items()):
         chains += own if at == 0 else ()
-        here = _of_full_size(found) if "float" in sum(chains, ()) else found
+        here = _of_full_size(found) if title == CHANNELS else found
         here = here[here["attack"].isin(sum(chains, ()))]
         if any(panels.values()):
             here = here[here.groupby("method")["attack"].transform("nunique") > 1]

@@ -247,8 +247,6 @@ def anonymize(args: argparse.Namespace) -> int:
     if not args.keep_audio:
         say("anonymize: the sound is removed, because a voice tells who speaks; --keep-audio keeps it")
     done, failed = app.anonymize(pairs, method, settings, args.jobs, stop_at_first=args.bad_files == "stop")
-    for sentence in failed.values():
-        print(f"spact: error: {sentence}", file=sys.stderr)
     earlier = len(pairs) - len(done) - len(failed)
     say(f"anonymize: {len(done)} written, {earlier} finished earlier, {len(failed)} failed")
     return 2 if failed else 0

@@ -244,7 +244,7 @@ class ReleaseSpec(Spec):
     @property
     def in_8_bits(self) -> "ReleaseSpec":
         """What an H.264 release is made of."""
-        return self.model_copy(update={"channel": "uint8", "crf": type(self).model_fields["crf"].default})
+        return ReleaseSpec(method=self.method, frames=self.frames)
 
 
 class TargetSpec(Spec):

@@ -356,8 +356,8 @@ def loader_workers(at_most: int) -> int:
 
 
 def halved(workers: int) -> int:
-    """Of each of two loaders that are read in turn: together no more than one alone would have."""
-    return (workers + 1) // 2
+    """Of each of two loaders that are read in turn: together as many as one alone would have, but one each at least."""
+    return max(1, workers // 2) if workers else 0
 
 
 def training_batches(dataset: ClipDataset, batch_size: int, first: int, last: int, workers: int = 0) -> DataLoader:
@@ -378,7 +378,7 @@ def test_batches(dataset: ClipDataset, batch_size: int, workers: int = 0) -> Dat
     return _Loader(dataset, batch_sampler=batches, num_workers=workers, pin_memory=pick_device().type == "cuda")
 
 
-AHEAD = 512  # frames of a row that a worker reads: ten seconds; what is longer its reader continues
+AHEAD = 512  # frames of a row that a worker reads, so most of UCF101's whole; what is longer, who asks reads on
 
 
 class _Beginnings(Dataset):

@@ -3,6 +3,8 @@
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -104,22 +106,24 @@ def _game_batches(
     """(first, last) -> batches as ``minimax.Game`` takes them; without ``task`` only what f_B learns from."""
     f_A, branch, device = f_B.f_A, f_B.branch, pick_device()
     side = f_A.view.stored_side
-    sampler = None if BRANCHES[branch.loss].needs_images else branch.sampler
-    clips = part(
-        *store.raw(f_A.action, side), "train", task, f_A.view, seed=seed, sampler=sampler,
-        pair_frames=branch.n_frames, further=further, clips=task is not None,
-    )  # fmt: skip
-    images = None
-    if BRANCHES[branch.loss].needs_images:
+    needs_images = BRANCHES[branch.loss].needs_images
+    clips = images = None
+    if task is not None or not needs_images:
+        clips = part(
+            *store.raw(f_A.action, side), "train", task, f_A.view, seed=seed,
+            sampler=None if needs_images else branch.sampler, pair_frames=branch.n_frames, further=further,
+            clips=task is not None,
+        )  # fmt: skip
+    if needs_images:
         view = f_A.view.frames()
         of_image = BRANCHES[branch.loss].further
         images = part(*store.raw(f_A.privacy, side), "train", branch.task, view, seed=seed + 1, further=of_image)
 
     def batches(first: int, last: int) -> Iterator[dict[str, Tensor]]:
-        workers = halved(store.workers) if task and images is not None else store.workers
+        workers = store.workers if clips is None or images is None else halved(store.workers)
         of_clips, of_images = (
             None if data is None else iter(training_batches(data, size, first, last, workers))
-            for data, size in ((clips if task or images is None else None, batch), (images, branch.batch))
+            for data, size in ((clips, batch), (images, branch.batch))
         )
         for _ in range(first, last):
             each = {} if of_clips is None else to_float(next(of_clips), device)
@@ -313,8 +317,9 @@ def _make_release(spec: ReleaseSpec, folder: Path, store: Store) -> dict:
         sent = store.release(spec.in_8_bits)
 
         def groups(first: int) -> Iterator[Group]:
-            for row in map(int, used[used >= first]):
-                frames = (frame for *_, part in all_frames(sent, np.array([row]), RELEASED_AT_ONCE) for frame in part)
+            blocks = all_frames(sent, used[used >= first], RELEASED_AT_ONCE, store.workers)
+            for row, of_row in groupby(blocks, itemgetter(0)):
+                frames = (frame for *_, block in of_row for frame in block)
                 yield from ([(row, frame[None])] for frame in through_h264(frames, spec.crf))
 
     else:

@@ -13,14 +13,12 @@ from tqdm import tqdm
 from spact_lib import training
 from spact_lib.data import frame_ranges
 from spact_lib.device import environment
-from spact_lib.errors import DiskError, UserError
+from spact_lib.errors import UserError
 from spact_lib.files import atomic_path, disk_errors
 from spact_lib.manifest import Manifest, refuse_faults, refuse_missing
 from spact_lib.video import iter_frames
 
 PACKED = {"frames.bin": np.uint8, "frames.f32": np.float32}  # float frames are on the scale of the bytes, 0 to 255
-
-KEPT = "index.part.npz"
 
 Group = list[tuple[int, np.ndarray]]  # blocks (row, frames (n, h, w, 3))
 
@@ -66,7 +64,7 @@ def write_packed(
         UserError: what ``groups`` raises. What was written before is kept, as after any other end.
         DiskError: the disk is full or read-only.
     """
-    part, kept = folder / f"{name}.part", folder / KEPT
+    part, kept = folder / f"{name}.part", folder / "index.part.npz"
     with disk_errors(part):
         folder.mkdir(parents=True, exist_ok=True)
         return _write(folder / name, part, kept, rows, groups, label)
@@ -163,11 +161,4 @@ def pack(manifest: Manifest, stored_side: int, folder: Path) -> dict:
                 faults.setdefault(paths.iloc[row], str(error))
         refuse_faults(manifest, faults)
 
-    try:
-        return write_packed(folder, len(paths), groups, f"decode {manifest.name}")
-    except DiskError:
-        raise
-    except UserError:  # mended, the files are another dataset, and nobody would go on with this
-        for name in ("frames.bin.part", KEPT):
-            (folder / name).unlink(missing_ok=True)
-        raise
+    return write_packed(folder, len(paths), groups, f"decode {manifest.name}")

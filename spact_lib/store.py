@@ -144,7 +144,7 @@ class Store:
         from spact_lib import experiments  # here, because what is made looks into the store for what it is made from
 
         folder.mkdir(exist_ok=True)
-        on_main(lambda: remove_leftovers(folder))  # a release's pixels are gigabytes
+        on_main(lambda: remove_leftovers(folder))  # a checkpoint may be gigabytes
         on_main(lambda: write_json(folder / "spec.json", spec.model_dump(mode="json")))
         began = time.monotonic()
         metrics = experiments.BUILDERS[type(spec)](spec, folder, self)

@@ -17,6 +17,7 @@ from tqdm import tqdm
 from spact_lib import cli, obfuscation
 from spact_lib.apps import anonymize as app
 from spact_lib.apps.anonymize import Settings, VideoMethod, anonymize, load_method, plan
+from spact_lib.apps.transcode import survey
 from spact_lib.errors import UserError
 from spact_lib.video import probe, read_frames, write_video
 
@@ -158,25 +159,21 @@ def test_an_interrupted_run_continues(folder: Path, tmp_path: Path) -> None:
     assert len(done) == len(AWKWARD) - 1 and not failed and files(out) == outputs()
 
 
-def test_reading_is_interrupted_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of gigabytes it takes long; here another video stops everything meanwhile."""
-    clips = [write_video(tmp_path / f"{n}.mp4", FRAMES, 25) for n in range(2)]
-    read, reading = [], threading.Event()
+def test_reading_can_be_stopped_in_the_middle(tmp_path: Path) -> None:
+    """Of a file of gigabytes the digest and the survey take long."""
+    noise = np.random.default_rng(0).integers(0, 256, (120, 96, 128, 3), dtype=np.uint8)
+    source = write_video(tmp_path / "a.mp4", noise, 25, quality=0)
+    assert source.stat().st_size > 2**20
+    for read in (lambda check: app._digest(source, b"key", "", check), lambda check: survey(source, check)):
+        seen = []
 
-    def checked(path: Path, secret: bytes, settings: str, check: object) -> str:
-        if path == clips[0]:
-            reading.wait(10)
-            raise KeyboardInterrupt
-        reading.set()
-        while True:
-            read.append(path)
-            check()
-            time.sleep(0.01)
+        def check(seen: list = seen) -> None:
+            seen.append(1)
+            if len(seen) == 2:
+                raise KeyboardInterrupt
 
-    monkeypatch.setattr(app, "_digest", checked)
-    with pytest.raises(KeyboardInterrupt):
-        anonymize([(c, tmp_path / f"out{c.name}") for c in clips], load_method("downsample_2x"), Settings(), jobs=2)
-    assert read
+        with pytest.raises(KeyboardInterrupt):
+            read(check)
 
 
 def test_a_stopped_command_leaves_nothing_half_written(folder: Path, tmp_path: Path) -> None:
@@ -209,9 +206,8 @@ def test_the_command(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert status(*names) == 0 and "0 written, 1 finished earlier" in capsys.readouterr().out
     (folder / "broken.mov").touch()
     assert status("--anonymizer", "downsample_2x", str(folder), str(tmp_path / "all")) == 2
-    assert "cannot read" in capsys.readouterr().err and files(tmp_path / "all") == outputs()
+    assert "error: cannot read" in caplog.text and files(tmp_path / "all") == outputs()
     assert "not taken for videos: .txt (1); one given by its name is tried" in caplog.text
-    assert "broken.mov: failed" in caplog.text and "cannot read" not in caplog.text
     assert status("--anonymizer", "raw", str(folder), str(tmp_path / "raw")) == 2
     assert "raw hides nothing" in capsys.readouterr().err
     assert status("--help") == 0 and "voice" in capsys.readouterr().out
@@ -234,10 +230,10 @@ def test_refusals(folder: Path, tmp_path: Path) -> None:
             plan(source, target)
     assert plan(clip, empty) == [(clip, empty / "-dash.mp4")]
     os.link(clip, folder / "-dash.mov")
-    outs = {str(out.relative_to(tmp_path / "out")) for _, out in plan(folder, tmp_path / "out")}
-    assert outs == outputs() - {"-dash.mp4"} | {"-dash_mov.mp4", "-dash_mp4.mp4"}
-    os.link(clip, folder / "-dash_mov.avi")
-    with pytest.raises(UserError, match=r"would both become .*-dash_mov\.mp4; rename one"):
+    with pytest.raises(UserError, match=r"would both become .*-dash\.mp4; rename one"):
+        plan(folder, tmp_path / "out")
+    os.link(clip, folder / "🙂.webm")
+    with pytest.raises(UserError, match=r"would both become .*-dash\.mp4, and 1 more pairs like them; rename one"):
         plan(folder, tmp_path / "out")
     named = "a folder that .*, downsample_2x.*, obf_weak_blur$"
     for name, message in (

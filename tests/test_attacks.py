@@ -226,6 +226,19 @@ def data_folder(tiny_csv: Path, tmp_path: Path) -> config.DataSpec:
     return config.DataSpec(name="other", folder=tmp_path / "other.csv", fingerprint="other")
 
 
+def test_videos_without_labels_are_left_out_of_the_grid_and_refused_by_name(
+    one: Study, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    made = []
+    monkeypatch.setattr(attacks, "whatever_is_free", lambda items, make: made.extend(name for _, _, name in items))
+    monkeypatch.setattr(attacks, "videos", lambda study: replace(one.protocol.privacy, dataset="nowhere.csv"))
+    attacks.train([one], ["identity"])
+    stills = {name for name in attacks.GRID if attacks.exists(name, "identity") and not attacks.ATTACKS[name].of_videos}
+    assert set(made) == stills and "frame is left out: " in capsys.readouterr().out
+    with pytest.raises(UserError, match="nowhere.csv"):
+        attacks.train([one], ["identity"], ["own", "frame"])
+
+
 def test_scores_and_chance_lines(one: Study, cells: pd.DataFrame) -> None:
     found = cells
     assert list(found.index) == [(a, m) for a in NAMES for m in METHODS_HERE if attacks.exists(a, m)]

@@ -101,6 +101,8 @@ def specs(one: Study) -> dict[str, Spec]:
         "stills": one.anonymizer("spact_stills", 0.5),
         "noise": one.noise_features(0.5),
         "release": one.release(spact, one.protocol.action),
+        "float release": one.release(spact, one.protocol.action).model_copy(update={"channel": "float"}),
+        "h264 release": one.release(spact, one.protocol.action).model_copy(update={"channel": "h264"}),
         "f'_T": one.target_spec(spact, "action"),
         "f'_B": one.target_spec(spact, "privacy"),
         "inverse": inverse(one, spact, one.protocol.privacy),
@@ -293,13 +295,19 @@ LEARNED = [
 ]
 
 
-@pytest.mark.parametrize("kind", ["frames", *LEARNED, "release", "test"])
+RELEASES = ["release", "float release", "h264 release"]
+
+
+@pytest.mark.parametrize("kind", ["frames", *LEARNED, *RELEASES, "test"])
 def test_killed_at_any_moment_ends_as_if_undisturbed(
     finished: tuple[Study, dict], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: str
 ) -> None:
     """All that outlives a process appears by os.replace: die before each of them in turn, and once more a bit later."""
     one, _ = finished
     spec = specs(one)[kind]
+    if kind in RELEASES:
+        monkeypatch.setattr(experiments, "RELEASED_AT_ONCE", 16)  # two videos
+        one = without(one, one.release(one.anonymizer("spact", 0.5), one.protocol.action), tmp_path / "undisturbed")
     expected = outcome(one.store.run(spec))
     other = without(one, spec, tmp_path / "store")
     monkeypatch.setattr(training, "CHECKPOINT_SECONDS", -1.0)
@@ -329,7 +337,8 @@ def test_killed_at_any_moment_ends_as_if_undisturbed(
         if len(deaths) == died:
             break  # it was done before its time to die
     assert {"spec.json", "record.json"} <= set(deaths)
-    assert deaths.count("checkpoint.pt") >= 4 or kind in ("frames", "release", "test"), deaths
+    kept = "checkpoint.pt" if kind in LEARNED else "index.part.npz"
+    assert deaths.count(kept) >= 4 or kind == "test", deaths
 
 
 def run_and_die(root: Path, spec: Spec, survive: int) -> None:

@@ -21,11 +21,12 @@ import torch
 from nbformat.v4 import new_code_cell, new_notebook
 from test_experiments import specs, targets
 
-from spact_lib import experiments, notebooks, results
+from spact_lib import experiments, notebooks, results, training
 from spact_lib.config import Schedule, Spec, View, profile
 from spact_lib.decode_cache import build_cache
 from spact_lib.errors import UserError
 from spact_lib.networks.anonymizer import Anonymizer
+from spact_lib.packed import PackedFrames
 from spact_lib.protocols import protocol
 from spact_lib.results import keep_records
 from spact_lib.store import Artifact, Store
@@ -192,12 +193,17 @@ def test_a_notebook_survives_a_death_before_its_rename(tmp_path: Path) -> None:
     assert killed_everywhere(promoted, lambda folder: (folder / path.name).read_text(), tmp_path) == {path.name}
 
 
-def leave_a_half(root: Path, spec: Spec) -> None:
-    def half(folder: Path, rows: int, groups: Callable, label: str, name: str) -> None:
-        (folder / ".frames.0123abcd.tmp.bin").write_bytes(next(groups(0))[0][1].tobytes())
-        os.kill(os.getpid(), signal.SIGKILL)
+def release_and_die(root: Path, spec: Spec) -> None:
+    experiments.RELEASED_AT_ONCE, training.CHECKPOINT_SECONDS = 16, -1.0
+    real, seen = experiments.to_uint8, []
 
-    experiments.write_packed = half
+    def die_at_the_third(frames: object) -> object:
+        seen.append(1)
+        if len(seen) == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real(frames)
+
+    experiments.to_uint8 = die_at_the_third
     Store(root, read_only=False).run(spec)
 
 
@@ -213,17 +219,24 @@ def in_child(function: Callable, *arguments: object) -> int:
 
 
 @needs_fork
-def test_the_half_of_a_release_is_removed_by_who_makes_it_whole(
-    finished: Study, tiny_csv: Path, tmp_path: Path
+def test_a_killed_release_is_continued(
+    finished: Study, tiny_csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other = study(tiny_csv, shutil.copytree(finished.store.root, tmp_path / "store"))
+    stores = [shutil.copytree(finished.store.root, tmp_path / name) for name in ("undisturbed", "killed")]
+    whole, other = (study(tiny_csv, store) for store in stores)
     spec = other.release(other.anonymizer("spact", 0.5), other.protocol.action)
-    shutil.rmtree(other.store.folder(spec))
-    assert in_child(leave_a_half, other.store.root, spec) == -signal.SIGKILL
-    folder = other.store.folder(spec)
-    assert [path.name for path in folder.glob(".*")] == [".frames.0123abcd.tmp.bin"]
-    assert contents(other.store.run(spec)) == contents(finished.store.run(spec))
-    assert not list(folder.glob(".*"))
+    for each in (whole, other):
+        shutil.rmtree(each.store.folder(spec))
+    monkeypatch.setattr(experiments, "RELEASED_AT_ONCE", 16)
+    made = contents(whole.store.run(spec))
+    assert in_child(release_and_die, other.store.root, spec) == -signal.SIGKILL
+    folder, done = other.store.folder(spec), []
+    assert {path.name for path in folder.iterdir()} == {"spec.json", "frames.bin.part", "index.part.npz"}
+    real = experiments.to_uint8
+    monkeypatch.setattr(experiments, "to_uint8", lambda frames: done.append(len(frames)) or real(frames))
+    assert contents(other.store.run(spec)) == made
+    assert sum(done) < PackedFrames(folder).index[:, 1].sum()  # not all of it again
+    assert {path.name for path in folder.iterdir()} == {"spec.json", "frames.bin", "index.npy", "record.json"}
 
 
 # --- several processes at once ---

@@ -1,6 +1,7 @@
 """Protocols: every one from end to end on tiny stand-ins for its datasets; what they share; how targets are scored."""
 
 import builtins
+import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ from spact_lib import protocols, tables, target
 from spact_lib.config import DataSpec, Schedule, View, profile
 from spact_lib.data import VideoFrames, rows_of
 from spact_lib.errors import UserError
-from spact_lib.manifest import Manifest, Task, write_manifest
+from spact_lib.manifest import Manifest, Task, read_manifest, write_manifest
 from spact_lib.methods import METHODS, LearnedMethod
 from spact_lib.metrics import multi_label_metrics, per_video
 from spact_lib.paper import reported
@@ -115,6 +116,15 @@ def test_ones_own_files_count_by_their_content(tmp_path: Path) -> None:
         (tmp_path / folder / "my.csv").write_text("path,split,g:single\n1.avi,train,p\n")
         found.add(data_spec(profile("smoke"), f"{tmp_path}/{folder}/my.csv").fingerprint)
     assert len(found) == 2
+
+
+def test_sizes_of_all_files_count_even_of_rows_that_are_not_used(tmp_path: Path) -> None:
+    """Committed records know data with such rows (mini's HMDB51) by this."""
+    (tmp_path / "my.csv").write_text("path,split,g:single\n1.avi,train,p\n2.avi,unused,p\n3.avi,unused,p\n")
+    (tmp_path / "1.avi").write_text("four")
+    (tmp_path / "2.avi").write_text("seven..")
+    expected = hashlib.sha256(read_manifest(tmp_path / "my.csv").fingerprint.encode() + b"4,7,-1,")
+    assert fingerprint(tmp_path / "my.csv", own=False) == expected.hexdigest()
 
 
 def test_the_catalogue_speaks_only_of_data_that_are_not_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,6 @@
 
 import hashlib
 import logging
-import os
 import secrets
 import threading
 from collections import Counter
@@ -112,8 +111,8 @@ def plan(source: Path, target: Path) -> list[tuple[Path, Path]]:
     """Which file becomes which: (video, MP4) pairs.
 
     A file becomes ``target``, or ``target/NAME.mp4`` where that is a folder. The videos of a folder, by their suffix
-    and at any depth, become MP4 files of the same names in the same folders under ``target``; of videos that differ in
-    their suffix alone, ``a.avi`` becomes ``a_avi.mp4``. What else lies there and is not hidden is counted in the log.
+    and at any depth, become MP4 files of the same names in the same folders under ``target``. Other files that are not
+    hidden are counted in the log; folders behind symbolic links are not entered.
 
     Raises:
         UserError: no input; one lies within the other; no video; two videos for one name.
@@ -130,16 +129,17 @@ def plan(source: Path, target: Path) -> list[tuple[Path, Path]]:
         videos = [name for name in found if name.suffix.lower() in SUFFIXES]
         if not videos:
             raise UserError(f"{source} holds no file with the suffix of a video; give a file, or another folder")
-        if others := Counter(name.suffix.lower() or "without suffix" for name in found if name not in set(videos)):
+        suffixes = [name.suffix.lower() for name in found]
+        if others := Counter(suffix or "without suffix" for suffix in suffixes if suffix not in SUFFIXES):
             listed = ", ".join(f"{suffix} ({n})" for suffix, n in others.most_common())
             log.info("not taken for videos: %s; one given by its name is tried", listed)
-        alike = Counter(name.with_suffix("") for name in videos)
-        outs = [n.with_name(f"{n.stem}_{n.suffix[1:]}.mp4") if alike[n.with_suffix("")] > 1 else n for n in videos]
-        pairs = [(source / name, (target / out).with_suffix(".mp4")) for name, out in zip(videos, outs, strict=True)]
+        pairs = [(source / name, (target / name).with_suffix(".mp4")) for name in videos]
         first: dict[Path, Path] = {}
-        for path, out in pairs:
-            if first.setdefault(out, path) != path:
-                raise UserError(f"{first[out]} and {path} would both become {out}; rename one of them")
+        twice = [(first[out], path, out) for path, out in pairs if first.setdefault(out, path) != path]
+        if twice:
+            one, other, out = twice[0]
+            more = f", and {len(twice) - 1} more pairs like them" if len(twice) > 1 else ""
+            raise UserError(f"{one} and {other} would both become {out}{more}; rename one of them")
         return pairs
     if target.is_dir():
         target = target / f"{source.stem}.mp4"
@@ -168,7 +168,7 @@ def anonymize(
         stop_at_first: raise for the first file that cannot be done, instead of going on without it.
 
     Returns:
-        What was done, by output; why a file was not, by input (the log names only the file).
+        What was done, by output; why a file was not, by input.
 
     Raises:
         UserError: a frame size that the method cannot take, or no job.
@@ -213,6 +213,7 @@ def anonymize(
                 f"{target} is there, and made otherwise or of another video than {source}; give --overwrite, or "
                 "another output"
             )
+        bar.set_postfix_str("")
         try:
             return transcode(
                 source, target, method.apply, short_side=side, keep_size=settings.keep_size,
@@ -247,7 +248,7 @@ def anonymize(
                     if stop_at_first or isinstance(error, DiskError):
                         raise
                     failed[source] = str(error)
-                    log.error("%s: failed", source)
+                    log.error("error: %s", error)
                     continue
                 if result is None:
                     log.info("%s: finished earlier", target)
@@ -281,7 +282,7 @@ def _secret() -> bytes:
             with FileLock(f"{path}.lock"):
                 if not path.exists():
                     with atomic_path(path) as temporary:
-                        os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+                        temporary.touch(0o600)
                         temporary.write_text(secrets.token_hex(32))
     return path.read_bytes()
 

@@ -36,7 +36,7 @@ from spact_lib.manifest import Manifest, Task
 from spact_lib.networks.anonymizer import read_config
 from spact_lib.notebooks import read_notebook, run_notebook
 from spact_lib.paths import NOTEBOOKS, runs_root
-from spact_lib.protocols import absolute
+from spact_lib.protocols import Target, absolute
 from spact_lib.store import NotTrainedError, Store, manifest_of
 from spact_lib.study import Study, test_items
 from spact_lib.tables import in_markdown, label
@@ -205,12 +205,19 @@ def caveat(case: Case) -> Markdown:
             "have learned it by heart."
         )
     else:
-        text = (
-            "The clip is a test video of the action's data; no classifier has seen it. Those of the action learned "
-            "videos like it; those of privacy learned other pictures, whose attributes nobody has labelled in this "
-            "clip: what they say of it cannot be checked here, only compared before and after."
-        )
+        text = "The clip is a test video of the data that f_A's action is from; no classifier has seen it."
+        others = [name for name, target in study.protocol.targets.items() if not _labelled(study, target)]
+        if others:
+            text += (
+                f" The classifiers of {' and '.join(map(in_markdown, others))} learned other data, whose labels this "
+                "clip has not: what they say of it cannot be checked here, only compared before and after."
+            )
     return Markdown(text)
+
+
+def _labelled(study: Study, target: Target) -> bool:
+    """Whether a test video of the action's data has the labels that a target learns."""
+    return target.learns.dataset == study.protocol.action.dataset
 
 
 def answers(case: Case) -> dict[str, pd.DataFrame]:
@@ -252,7 +259,7 @@ def answers(case: Case) -> dict[str, pd.DataFrame]:
             table = pd.DataFrame(columns, index=list(task.classes)).assign(share=_share(manifest, task))
             order = table[list(columns)].max(axis=1).sort_values(ascending=False, kind="stable").index
             found[name] = (100 * table.loc[order[:CLASSES]]).round(0).astype(int)
-            if case.row is not None and study.protocol.targets[name].learns == study.protocol.action:
+            if case.row is not None and _labelled(study, study.protocol.targets[name]):
                 print(f"{name}: the clip's label is {manifest.rows[task.name].iloc[case.row]}")
     return found
 
