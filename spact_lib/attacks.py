@@ -98,9 +98,9 @@ ATTACKS: dict[str, Attack] = {
     "video": Attack("all frames of a video", of_videos=True, per="video"),
     "clips": Attack("5 clips of a video, 3-D network", of_videos=True, network="video"),
 }
+CHANNELS = "it is released as"  # the panel of the attackers that differ in it alone
 # What a figure shows side by side, from weak to strong: chains, each of attackers that differ in what makes the next
 # one stronger.
-CHANNELS = "it is released as"
 PANELS: dict[str, tuple[tuple[str, ...], ...]] = {
     "the attacker sees one frame at a time": (
         ("unprepared",),
