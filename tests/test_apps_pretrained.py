@@ -208,6 +208,7 @@ class Trap:
         (LARGE, f"{WEIGHTS} does not fit the config.json"),  # of 280 GB: refused before it is built
         ({"width": 4, "spec": {"width": 4, "view": {"stored_side": 16}}}, f"{WEIGHTS} does not fit the config.json"),
         ({"format": FORMAT + 1}, f"has format {FORMAT + 1}, newer than {FORMAT}, .*update spact"),
+        ({"format": FORMAT - 1}, f"has format {FORMAT - 1}, and not {FORMAT}; export it again"),
         ({"format": None}, "not the config of an exported anonymizer"),
         ({"width": "2"}, "not the config of an exported anonymizer"),
         ({"width": 10**9}, "not the config of an exported anonymizer"),

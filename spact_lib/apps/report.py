@@ -33,7 +33,7 @@ from spact_lib.errors import UserError
 from spact_lib.experiments import to_tensor
 from spact_lib.files import write_text
 from spact_lib.manifest import Manifest, Task
-from spact_lib.networks.anonymizer import read_config
+from spact_lib.networks.anonymizer import FORMAT, read_config
 from spact_lib.notebooks import read_notebook, run_notebook
 from spact_lib.paths import NOTEBOOKS, runs_root
 from spact_lib.protocols import Target, absolute
@@ -129,7 +129,8 @@ def demonstration(study: Study) -> Path:
         for target in study.protocol.targets
         for seed in study.profile.target_seeds
     ]
-    key = hashlib.sha256(" ".join(each.key() for each in (spec, *judges)).encode()).hexdigest()[:16]
+    names = [f"format {FORMAT}", *(each.key() for each in (spec, *judges))]
+    key = hashlib.sha256(" ".join(names).encode()).hexdigest()[:16]
     folder = runs_root() / "anonymizers" / key
     if folder.is_dir():
         return folder

@@ -14,7 +14,7 @@ from spact_lib.files import load_json
 from spact_lib.plain import layout
 
 # The files of an exported anonymizer (``apps.pretrained``), and the newest format that this version reads.
-WEIGHTS, CONFIG, FORMAT = "f_A.safetensors", "config.json", 1
+WEIGHTS, CONFIG, FORMAT = "f_A.safetensors", "config.json", 2
 
 SMALLEST = 16  # pixels that f_A needs: it halves four times
 
@@ -143,8 +143,10 @@ def read_config(folder: str | Path) -> dict:
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read as JSON ({error}); copy the folder again") from error
     version = config.get("format") if isinstance(config, dict) else None
-    if isinstance(version, int) and version > FORMAT:
-        raise UserError(f"{path} has format {version}, newer than {FORMAT}, the newest known here; update spact")
+    if isinstance(version, int) and version != FORMAT:
+        newer = f"newer than {FORMAT}, the newest known here; update spact"
+        mend = newer if version > FORMAT else f"and not {FORMAT}; export it again"
+        raise UserError(f"{path} has format {version}, {mend}")
     numbers = [config.get(name) for name in ("width", "short_side")] if version == FORMAT else []
     valid = bool(numbers) and all(type(number) is int and 0 < number <= 4096 for number in numbers)
     parts = [config.get("sha256"), config.get("spec")] if valid else []
