@@ -253,14 +253,15 @@ def data_label(profile: Profile, name: str) -> str:
 def data_spec(profile: Profile, name: str, leave_out: tuple[str, str] | None = None) -> DataSpec:
     """A prepared dataset as part of a spec.
 
-    Where training is forbidden, the committed catalogue gives the fingerprint (of one's own data if they are not here),
-    so that a table can be shown from its records without any data, or with data half made.
+    Where training is forbidden, the committed catalogue gives the fingerprint of data that are not here, or half made,
+    so that a table can be shown from its records without them. Data that are here speak for themselves: other versions
+    may have encoded them otherwise, and then committed numbers are none of theirs.
 
     Raises:
         UserError: not prepared.
     """
     folder, label = dataset_folder(profile, name), data_label(profile, name)
-    if os.environ.get("SPACT_READ_ONLY") == "1" and not (is_own(name) and folder.exists()):
+    if os.environ.get("SPACT_READ_ONLY") == "1" and not _is_here(profile, name, folder):
         catalogue = NOTEBOOKS / "records" / "data.json"
         listed = read_json(catalogue) if catalogue.exists() else {}
         if label in listed:
@@ -271,6 +272,13 @@ def data_spec(profile: Profile, name: str, leave_out: tuple[str, str] | None = N
         how = how_to_prepare(profile, name)
         raise UserError(f"dataset {name!r} is not prepared ({folder} does not exist); run `{how}`")
     return DataSpec(name=label, folder=folder, fingerprint=fingerprint(folder, own=is_own(name)), leave_out=leave_out)
+
+
+def _is_here(profile: Profile, name: str, folder: Path) -> bool:
+    if is_own(name):
+        return folder.exists()
+    drawn = profile.source != "mini" or (folder.parent / "drawn.json").exists()  # written last, as manifest.csv is
+    return drawn and (folder / "manifest.csv").exists()
 
 
 def fingerprint(folder: Path, own: bool) -> str:

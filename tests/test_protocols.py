@@ -144,8 +144,16 @@ def test_data_half_made_hide_no_committed_record(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(protocols, "NOTEBOOKS", tmp_path)
     monkeypatch.setenv("SPACT_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("SPACT_READ_ONLY", "1")
-    protocols.dataset_folder(profile("smoke"), "ucf101").mkdir(parents=True)
+    folder = protocols.dataset_folder(profile("smoke"), "ucf101")
+    folder.mkdir(parents=True)
     assert data_spec(profile("smoke"), "ucf101").fingerprint == "committed"
+    rows = pd.DataFrame({"path": ["1.avi"], "split": ["train"], "g:single": ["p"]})
+    rows.to_csv(folder / "manifest.csv", index=False)
+    (folder / "1.avi").write_text("content")
+    monkeypatch.setattr(protocols, "read_manifest", lambda folder: read_manifest(folder / "manifest.csv"))
+    assert data_spec(profile("smoke"), "ucf101").fingerprint == "committed"  # still being drawn
+    (folder.parent / "drawn.json").write_text("{}")
+    assert data_spec(profile("smoke"), "ucf101").fingerprint == fingerprint(folder, own=False) != "committed"
 
 
 def test_files_that_no_row_in_use_needs_are_not_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
