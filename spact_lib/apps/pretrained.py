@@ -129,7 +129,7 @@ def model_card(study: Study, method: str, spec: InitAnonymizerSpec | AnonymizerS
         "",
         "Test data, read from 8-bit frames by fresh networks (target seeds "
         f"{scores['seeds'].iloc[0]}): they learned on its output, and it never met them. Others",
-        "read more: longer training, larger networks, whole videos (notebook 14).",
+        "may read more: longer training, larger networks, whole videos (notebook 14).",
         "top-1 and cMAP in percent. Chance: of the most frequent class (top-1), of a random ranking (cMAP), of always",
         "saying present (F1). What lies above chance can still be recognised.",
         "",
