@@ -255,7 +255,10 @@ def train(studies: Sequence[Study], methods: Sequence[str], names: Sequence[str]
         study.check(methods)
     # What takes longest first, so that no process is left alone with it.
     pairs = sorted(asked(methods, names), key=lambda pair: _steps(ATTACKS[pair[1]]), reverse=True)
-    items = [(study, *pair) for study in studies for pair in pairs if _has_labels(study, pair[1], bool(names))]
+    items: list[tuple[Study, str, str]] = []
+    for study in studies:  # each attacker is asked about once, not for every method
+        has = {name: _has_labels(study, name, bool(names)) for name in dict.fromkeys(name for _, name in pairs)}
+        items += [(study, *pair) for pair in pairs if has[pair[1]]]
     threads = torch.get_num_threads()
     jobs = max(1, cores() // threads) if pick_device().type == "cpu" else 1
     with processes(studies[0].profile.name, jobs - 1, threads, [], partial(whatever_is_free, items, make)):

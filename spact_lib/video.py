@@ -235,8 +235,7 @@ def open_video(path: str | Path) -> Iterator[tuple[av.container.InputContainer, 
         with av.open(f"file:{path}", options=options, metadata_errors="replace") as container:
             if any(name in PLAYLISTS for name in container.format.name.split(",")):
                 raise UserError(f"{path} is a playlist that names other files, not a video; give those files")
-            # Cover art of a music file is a video stream of one picture.
-            streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+            streams = video_streams(container)
             if not streams or streams[0].codec_context is None:
                 raise UserError(f"{path} holds no video that can be decoded; convert it to H.264")
             streams[0].codec_context.options = limit
@@ -246,6 +245,11 @@ def open_video(path: str | Path) -> Iterator[tuple[av.container.InputContainer, 
             f"cannot read {path} as a video or image ({error.strerror}); replace it "
             f"(a frame may have {MAX_PIXELS / 1e6:.0f} million pixels at most)"
         ) from error
+
+
+def video_streams(container: av.container.InputContainer) -> list[av.VideoStream]:
+    """Those that are videos: cover art of a music file is a stream of one picture."""
+    return [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
 
 
 def _use_threads(stream: av.VideoStream, threads: int) -> None:

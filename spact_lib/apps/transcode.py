@@ -15,7 +15,6 @@ import av
 import numpy as np
 from av.audio.stream import AudioStream
 from av.codec.context import Flags
-from av.stream import Disposition
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, VideoReformatter
 
 from spact_lib.errors import UserError
@@ -29,6 +28,7 @@ from spact_lib.video import (
     quarter_turns,
     refuse_cut,
     stores_times,
+    video_streams,
 )
 
 COPIED_AUDIO = ("aac", "flac", "mp3", "opus")  # browsers play these in MP4; anything else is re-encoded as AAC
@@ -124,8 +124,7 @@ def survey(path: Path, check: Callable[[], None] = lambda: None) -> Survey:
         pixel = stream.sample_aspect_ratio or Fraction(1)
         audio = tuple(s.codec_context.name if s.codec_context else "" for s in container.streams.audio)
         flipped = mirrored_picture(path, container.format.name)
-        covers = sum(bool(s.disposition & Disposition.attached_pic) for s in container.streams.video)
-        further = len(container.streams.video) - covers - 1
+        further = len(video_streams(container)) - 1
         notes = [f"{further} further video stream{'s' * (further > 1)} left out"] if further else []
     with open_video(path) as (container, stream):
         first = next(container.decode(stream), None)
