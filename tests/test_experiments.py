@@ -121,8 +121,8 @@ def outcome(artifact: Artifact) -> dict[str, object]:
 
 
 def without(one: Study, spec: Spec, root: Path) -> Study:
-    """A study whose store has everything but one artifact."""
-    shutil.copytree(one.store.root, root)
+    """A study whose store has everything but one artifact; links, as the store replaces files and changes none."""
+    shutil.copytree(one.store.root, root, copy_function=os.link)
     shutil.rmtree(root / spec.kind / spec.key())
     return replace(one, store=Store(root, read_only=False))
 
