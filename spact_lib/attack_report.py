@@ -1,4 +1,4 @@
-"""What ``attacks`` found, for readers: tables, sentences, and one figure of cMAP over the attacker's strength."""
+"""What ``attack_readings`` found, for readers: tables, sentences, one figure of cMAP over the attacker's strength."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,7 +11,8 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from spact_lib.attacks import ATTACKS, CHANNELS, PANELS, exists, fair, strongest, table, values
+from spact_lib.attack_readings import fair, strongest, table, values
+from spact_lib.attacks import ATTACKS, CHANNELS, PANELS, exists
 from spact_lib.claims import t_interval
 from spact_lib.figures import DPI, REFERENCE, colour, marker
 from spact_lib.files import atomic_path, write_text
@@ -53,7 +54,7 @@ NOTE = (
 
 
 def printable(found: pd.DataFrame, methods: Iterable[str], names: Iterable[str]) -> pd.DataFrame:
-    """``attacks.readings`` as text: a row per attacker of anybody with its chance line, a column per method."""
+    """``attack_readings.readings`` as text: a row per attacker of anybody with its chance line, a column per method."""
     cells, rows, methods = table(found), {}, list(methods)
     most = cells["replicates"].max()
     for attack in names:
@@ -77,7 +78,7 @@ def printable(found: pd.DataFrame, methods: Iterable[str], names: Iterable[str])
 
 
 def reconstructed(found: pd.DataFrame, methods: Iterable[str]) -> pd.DataFrame:
-    """``attacks.reconstructions`` as text: a row per method, means over replicates with 95 % t-intervals."""
+    """``attack_readings.reconstructions`` as text: a row per method, means over replicates with 95 % t-intervals."""
     rows = {}
     for method in (method for method in methods if exists("inverted", method)):
         each = found[found["method"] == method]

@@ -9,7 +9,7 @@ matplotlib.use("Agg")
 import pandas as pd
 import pytest
 
-from spact_lib import attack_report, attacks
+from spact_lib import attack_readings, attack_report, attacks
 from spact_lib.attacks import Attack
 
 # (attacker, method) -> what he reads in replicates 0, 1, ...; on validation rows one point more.
@@ -32,7 +32,7 @@ def long_frame(cells: dict[tuple[str, str], list[float]]) -> pd.DataFrame:
          "low": math.nan, "high": math.nan, "boxes": "", "set_aside": "", "collapsed": ""}
         for (attack, method), each in cells.items() for k, here in enumerate(each)
     ]  # fmt: skip
-    return pd.DataFrame(rows, columns=attacks.COLUMNS)
+    return pd.DataFrame(rows, columns=attack_readings.COLUMNS)
 
 
 @pytest.fixture
@@ -43,14 +43,14 @@ def made_up() -> pd.DataFrame:
 
 
 def test_validation_chooses_the_strongest_of_those_that_all_replicates_have(made_up: pd.DataFrame) -> None:
-    best = attacks.strongest(made_up)
+    best = attack_readings.strongest(made_up)
     assert best["attack"].to_dict() == {
         "spact": "larger", "downsample_4x": "own", "raw": "own", "moco": "own", "identity": "own",
     }  # fmt: skip
     assert best["among"].to_dict() == {"spact": 3, "downsample_4x": 3, "raw": 1, "moco": 1, "identity": 1}
     apart = long_frame(CELLS | {("own", "moco"): [60.0]})
     apart = pd.concat([apart, long_frame({("long", "moco"): [70.0]}).assign(replicate="another")])
-    assert "moco" not in attacks.strongest(apart).index  # no classifier that both replicates have
+    assert "moco" not in attack_readings.strongest(apart).index  # no classifier that both replicates have
 
 
 def test_sentences_are_the_numbers(made_up: pd.DataFrame) -> None:
@@ -142,7 +142,7 @@ def test_the_figure_draws_these_numbers_and_the_chance_line(made_up: pd.DataFram
     many = long_frame({("own", "spact"): [50.0, 51.0, 52.0, 53.0]})
     (bars,) = [c for c in attack_report.curves(many).axes[0].collections if len(c.get_paths()[0].vertices) == 2]
     low, high = bars.get_paths()[0].vertices[:, 1]
-    assert (low, high) == pytest.approx(tuple(attacks.table(many).iloc[0][["low", "high"]]))
+    assert (low, high) == pytest.approx(tuple(attack_readings.table(many).iloc[0][["low", "high"]]))
 
 
 def test_the_figure_draws_an_attacker_of_ones_own(made_up: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,17 +20,15 @@ from test_experiments import TINY, steps, study
 
 from spact_lib import (
     ahead,
+    attack_readings,
     attack_report,
     attacks,
-    baselines,
     config,
     data,
     metrics,
     plan,
-    reconstruction,
     tables,
     target,
-    training,
 )
 from spact_lib.attacks import Attack
 from spact_lib.chance import chance_average_precision
@@ -67,12 +65,12 @@ def found(one: Study) -> pd.DataFrame:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(attacks, "cores", lambda: 1)
         attacks.train([one], METHODS_HERE, NAMES)
-    return attacks.readings(one, methods=METHODS_HERE, names=NAMES)
+    return attack_readings.readings(one, methods=METHODS_HERE, names=NAMES)
 
 
 @pytest.fixture(scope="module")
 def cells(found: pd.DataFrame) -> pd.DataFrame:
-    return attacks.table(found)
+    return attack_readings.table(found)
 
 
 def test_an_attacker_that_cannot_be_is_refused_before_anything_is_trained(
@@ -283,9 +281,9 @@ def test_all_frames_of_a_video_are_averaged(one: Study, cells: pd.DataFrame) -> 
 
 
 def test_what_is_at_hand_is_read_and_nothing_trained(one: Study, found: pd.DataFrame) -> None:
-    again = attacks.readings(tables.reading(one), methods=METHODS_HERE, names=NAMES)
+    again = attack_readings.readings(tables.reading(one), methods=METHODS_HERE, names=NAMES)
     pd.testing.assert_frame_equal(again, found)
-    more = attacks.readings(tables.reading(one), methods=[*METHODS_HERE, "supervised"])
+    more = attack_readings.readings(tables.reading(one), methods=[*METHODS_HERE, "supervised"])
     pd.testing.assert_frame_equal(more, found)
     kinds = {part.kind for part in trained_parts(attacks.spec_of(one, "inverted", one.method("spact"), 0)).values()}
     assert {"reconstruction", "anonymizer", "target", "test"} <= kinds  # so that their records are kept
@@ -308,7 +306,7 @@ def test_what_was_left_out_or_collapsed_stands_below_the_attackers(
     for path, further in ((start, {"set_aside_of": {"tiny": {"train": 2}}}), (game, {"collapsed": True})):
         content = json.loads(records[path])
         path.write_text(json.dumps(content | {"metrics": content["metrics"] | further}))
-    table = attacks.readings(tables.reading(one), methods=shown[0], names=shown[1])
+    table = attack_readings.readings(tables.reading(one), methods=shown[0], names=shown[1])
     for path, text in records.items():
         path.write_text(text)
     for text in everywhere(table):
@@ -321,7 +319,7 @@ def test_a_replicate_whose_data_are_not_here_is_left_out_where_nothing_is_traine
 ) -> None:
     monkeypatch.setenv("SPACT_RUNS", str(tmp_path))
     monkeypatch.setenv("SPACT_READ_ONLY", "1")
-    (alone,) = attacks.replicated(one, "ucf101_vispr1", [[7, 0]], [])
+    (alone,) = attack_readings.replicated(one, "ucf101_vispr1", [[7, 0]], [])
     assert alone.init_f_A == one.init_f_A and alone.store.read_only
 
 
@@ -329,8 +327,10 @@ def test_replicates_are_averaged_with_an_interval(one: Study, found: pd.DataFram
     other = replace(one, seed=1)
     methods, names = ["raw"], ["own", "unprepared"]
     attacks.train([other], methods, names)
-    both = attacks.table(attacks.readings(one, other, other, methods=methods, names=names))
-    each = [attacks.table(attacks.readings(s, methods=methods, names=names))["here"] for s in (one, other)]
+    both = attack_readings.table(attack_readings.readings(one, other, other, methods=methods, names=names))
+    each = [
+        attack_readings.table(attack_readings.readings(s, methods=methods, names=names))["here"] for s in (one, other)
+    ]
     assert np.allclose(both["here"], (each[0] + each[1]) / 2) and (both["replicates"] == 2).all()
     reach = 12.706 * (each[0] - each[1]).abs() / 2
     assert np.allclose(both["high"] - both["here"], reach, rtol=1e-3)
@@ -348,9 +348,9 @@ def test_a_protocol_that_names_nothing_to_read_is_refused(one: Study) -> None:
     other = replace(one, protocol=replace(one.protocol, targets=targets))
     for refused in (
         lambda: attacks.train([other], ["raw"], ["own"]),
-        lambda: attacks.readings(tables.reading(other), methods=["raw"], names=["frame"]),
-        lambda: attacks.reconstructions(tables.reading(other), methods=["identity"]),
-        lambda: attacks.inverted(tables.reading(other), ["identity"]),
+        lambda: attack_readings.readings(tables.reading(other), methods=["raw"], names=["frame"]),
+        lambda: attack_readings.reconstructions(tables.reading(other), methods=["identity"]),
+        lambda: attack_readings.inverted(tables.reading(other), ["identity"]),
         lambda: attacks.spec_of(other, "own", attacks.RAW, 0),
     ):
         with pytest.raises(UserError, match="'privacy' learns, but the targets of this one are object, scene; choose"):
@@ -390,122 +390,22 @@ def test_two_processes_share_the_attackers(one: Study, tmp_path: Path, monkeypat
     assert len(list((tmp_path / "target").glob("*/record.json"))) == 2
 
 
-# Reconstruction.
-
-
-def negative(frames: torch.Tensor) -> torch.Tensor:
-    return 1 - frames
-
-
-def test_an_invertible_method_is_inverted_from_train_rows_alone(
-    tiny_csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(baselines.BASELINES, "negative", negative)
-    monkeypatch.setitem(METHODS, "negative", "baseline")
-    longer = config.Schedule(steps=60, batch=6, lr=1e-2, one_cycle=True)
-    one = study(tiny_csv, tmp_path, TINY.model_copy(update={"init_f_A": longer, "precision": "float32"}))
-    spec = attacks.inverse(one, one.method("negative"), one.protocol.privacy)
-    read: list[int] = []  # rows, before anything is measured
-    whole, measure, learning = reconstruction.Pairs.read, reconstruction.quality, [True]
-
-    def reading(self: reconstruction.Pairs, row: int, indices: np.ndarray) -> np.ndarray:
-        read.extend([row] * learning[0])
-        return whole(self, row, indices)
-
-    def measuring(*arguments: object) -> dict:
-        learning[0] = False
-        return measure(*arguments)
-
-    monkeypatch.setattr(reconstruction.Pairs, "read", reading)
-    monkeypatch.setattr(reconstruction, "quality", measuring)
-    made = one.store.run(spec).metrics
-    manifest = manifest_of(spec.data)
-    assert set(manifest.rows["split"].iloc[read]) == {"train"}
-    assert made["psnr"] > made["psnr_released"] + 5 and made["ssim"] > made["ssim_released"]
-    frames = one.release(spec, one.protocol.privacy)
-    raw, out = one.store.frames(frames.frames)[0], one.store.release(frames)
-    row, every = int(data.rows_of(manifest, "test")[0]), np.arange(3)
-    truth = raw.read(row, every).astype(int)
-    assert np.abs(out.read(row, every) - truth).mean() < 0.7 * np.abs(255 - truth - truth).mean()
-
-
-def test_quality_beside_numpy(one: Study, found: pd.DataFrame) -> None:
-    """Of the release itself and of the blind guess: frames that no network has touched."""
-    spec = attacks.inverse(one, one.method("downsample_2x"), one.protocol.privacy)
-    got, manifest, size = one.store.run(spec).metrics, manifest_of(spec.data), spec.view.size
-    release = one.release(spec.victim, one.protocol.privacy)
-    raw, small = one.store.frames(release.frames)[0], one.store.release(release)
-
-    def views(source: data.FrameSource, split: str, enlarge: bool = False) -> np.ndarray:
-        frames = []
-        for row in data.rows_of(manifest, split):
-            last = raw.n_frames(row) - 1
-            x = source.read(row, np.linspace(0, last, spec.view.test_clips).round().astype(int))
-            h, w = raw.read(row, np.array([0])).shape[1:3]
-            x = reconstruction.enlarged(x, h, w) if enlarge else x
-            side = min(h, w)
-            frames.append(x[:, (h - side) // 2 :, (w - side) // 2 :][:, :side, :side] / 255)
-        return np.concatenate(frames)
-
-    truth = views(raw, "test")
-    assert truth.shape[1:3] == (size, size)
-
-    def psnr(guess: np.ndarray) -> float:
-        return float(np.mean(-10 * np.log10(np.square(guess - truth).mean((1, 2, 3)))))
-
-    assert got["psnr_released"] == pytest.approx(psnr(views(small, "test", True)), abs=1e-3)
-    assert got["psnr_blind"] == pytest.approx(psnr(views(raw, "train").mean(0)[None]), abs=1e-3)
-    assert got["n_test"] == 3
-    small_frames = small.read(0, np.arange(1))
-    assert small_frames.shape[1] * 2 == raw.read(0, np.arange(1)).shape[1]
-    same = np.arange(48, dtype=np.uint8).reshape(1, 4, 4, 3)
-    assert reconstruction.enlarged(same, 4, 4) is same
-
-
-def test_raw_and_released_frames_are_cropped_alike(one: Study, found: pd.DataFrame) -> None:
-    raw = one.store.frames(one.release(attacks.RAW, one.protocol.privacy).frames)[0]
-    pairs = data.ClipDataset(reconstruction.Pairs(raw, raw), np.array([0, 1]), None, one.profile.privacy_view, seed=3)
-    for step in range(4):
-        a, b = pairs[0, step, 0]["clip"].split(3, dim=1)
-        assert torch.equal(a, b)
-
-
-def test_a_stopped_inversion_continues(one: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    spec = attacks.inverse(one, one.method("downsample_2x"), one.protocol.privacy)
-    whole = one.store.run(spec)
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", -1.0)
-    log, store = training.Run.log, Store(tmp_path, read_only=False)
-
-    def stopping(self: training.Run, step: int, **values: float) -> None:
-        log(self, step, **values)
-        if step == 1 and self.label == "reconstruction":
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(training.Run, "log", stopping)
-        with pytest.raises(KeyboardInterrupt):
-            store.run(spec)
-    again = store.run(spec)
-    assert len((again.folder / "metrics.jsonl").read_text().splitlines()) == spec.schedule.steps
-    same = [{k: v for k, v in a.metrics.items() if k != "seconds"} for a in (whole, again)]
-    assert same[0] == same[1]
-    weights = [(a.folder / "g.safetensors").read_bytes() for a in (whole, again)]
-    assert weights[0] == weights[1]
+# Pictures.
 
 
 def test_pictures_of_reconstructions(one: Study, found: pd.DataFrame) -> None:
-    shown = attacks.inverted(tables.reading(one), METHODS_HERE)
+    shown = attack_readings.inverted(tables.reading(one), METHODS_HERE)
     assert list(shown) == [
         "Raw data", "Downsample-2x", "Downsample-2x, inverted", "SPAct", "SPAct, inverted",
     ]  # fmt: skip
-    quality = attacks.reconstructions(one, methods=METHODS_HERE)
+    quality = attack_readings.reconstructions(one, methods=METHODS_HERE)
     assert list(quality["method"]) == ["downsample_2x", "spact"] and quality.notna().all(axis=None)
     other = quality.assign(replicate="another", psnr=quality["psnr"] + 2)
     text = attack_report.reconstructed(pd.concat([quality, other]), ["raw", "spact", "supervised"])
     psnr = quality["psnr"].iloc[1] + 1
     assert text.loc["SPAct", "psnr"] == f"{psnr:.1f} [{psnr - 12.7062:.1f}, {psnr + 12.7062:.1f}]"
     assert list(text["replicates"]) == ["2", "0"] and (text.iloc[1, 1:] == "not run").all()
-    assert attacks.inverted(tables.reading(one), ["raw", "supervised"]) == {}
+    assert attack_readings.inverted(tables.reading(one), ["raw", "supervised"]) == {}
 
 
 # Folds of one's own clips.
@@ -517,8 +417,8 @@ def test_folds_together(tiny_csv: Path, tmp_path: Path) -> None:
     studies = [Study(tiny, protocol(own), Store(tmp_path), 0, ("split", value)) for value in ("val", "test")]
     names = ["own", "unprepared", "frame", "video"]
     attacks.train(studies, ["raw"], names)
-    found = attacks.fold_readings(studies, ["raw"], names)
-    together = attacks.table(found)
+    found = attack_readings.fold_readings(studies, ["raw"], names)
+    together = attack_readings.table(found)
     hits, n = 0, 0
     for each in studies:
         probabilities, truth = predictions(each.target(attacks.RAW, "privacy", 0))
@@ -529,9 +429,9 @@ def test_folds_together(tiny_csv: Path, tmp_path: Path) -> None:
     frame = together.loc[("frame", "raw")]
     assert frame["low"] <= frame["here"] <= frame["high"] and together["chance"].between(0, 100).all()
     reading = [tables.reading(each) for each in studies]
-    pd.testing.assert_frame_equal(attacks.fold_readings(reading, ["raw"], [*names, "long"]), found)
-    assert attacks.folds("smoke", "nowhere.csv:action/person", ["take", "1"], 0, train=False) == []
-    nothing = attacks.fold_readings([], ["raw"], names)
+    pd.testing.assert_frame_equal(attack_readings.fold_readings(reading, ["raw"], [*names, "long"]), found)
+    assert attack_readings.folds("smoke", "nowhere.csv:action/person", ["take", "1"], 0, train=False) == []
+    nothing = attack_readings.fold_readings([], ["raw"], names)
     text = repr(attack_report.Shown(nothing, ["raw"], names))
     assert text.count("not run") == 4 and attack_report.sentences(nothing) == ""
     drawn = attack_report.curves(found, "top-1").axes[0].collections
