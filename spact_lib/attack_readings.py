@@ -13,18 +13,21 @@ from scipy.stats import binomtest
 
 from spact_lib import tables
 from spact_lib.attacks import ATTACKS, METHODS, RAW, asked, check, exists, inverse, score, spec_of, stills
+from spact_lib.chance import chance_average_precision
 from spact_lib.claims import t_interval
 from spact_lib.config import Method, TestSpec
-from spact_lib.errors import missing_left_out
+from spact_lib.errors import UserError, missing_left_out
 from spact_lib.flop import learning
 from spact_lib.footnotes import FAULTS, distinct, faults
 from spact_lib.metrics import headline
 from spact_lib.reconstruction import QUALITIES
 from spact_lib.results import training_forbidden
+from spact_lib.store import manifest_of
 from spact_lib.study import Study, open_study
 
 # Classifiers between which validation rows choose the strongest: all learned on 8-bit stills, or on what undid them.
 CLASSIFIERS = ("relearned", "smaller_short", "short", "own", "enlarged", "larger", "long", "larger_long")
+AP = ("attribute", "ap", "chance")
 COLUMNS = ["attack", "method", "replicate", "here", "chance", "val", "effort", "low", "high", "boxes", *FAULTS]
 
 
@@ -157,6 +160,41 @@ def reconstructions(*studies: Study, methods: Sequence[str] = METHODS) -> pd.Dat
     return pd.DataFrame(rows, columns=["method", "replicate", *QUALITIES])
 
 
+def average_precisions(*studies: Study, methods: Sequence[str] = METHODS) -> pd.DataFrame:
+    """AP of each attribute that the unprepared network reads from reconstructions (attacker "inverted"), and of raw
+    data from the raw frames.
+
+    Returns:
+        A row for each method, replicate and attribute whose data and records are at hand. Columns ``method``,
+        ``replicate``, ``attribute``, ``ap`` (percent, mean over target seeds), ``chance``.
+    """
+    rows = []
+    for study in {study.init_f_A.key(): study for study in studies}.values():
+        role = stills(study)
+        with missing_left_out():  # the names and frequencies of the attributes are in the data alone
+            manifest = manifest_of(study.data(role)).select("test")
+            labels, names = manifest.labels(role.task), manifest.task(role.task).classes
+            if manifest.task(role.task).kind != "multi":
+                continue
+            lines = [100 * chance_average_precision(int(m), len(labels)) if m else math.nan for m in labels.sum(0)]
+            for method in methods:
+                with _left_out(study):
+                    name = "inverted" if exists("inverted", method) else "unprepared"
+                    seeds = [score(study, name, study.method(method), s)["ap"] for s in study.profile.target_seeds]
+                    each = {"method": method, "replicate": _replicate(study)}
+                    aps = np.mean(seeds, axis=0)
+                    rows += [each | dict(zip(AP, found, strict=True)) for found in zip(names, aps, lines, strict=True)]
+    return pd.DataFrame(rows, columns=["method", "replicate", *AP])
+
+
+def minutes(*studies: Study) -> float:
+    """Minutes that attackers, and g, of a replicate took, each in one process: mean over replicates, of what these
+    studies were asked for."""
+    kinds = ("target", "test", "reconstruction")
+    each = [sum(r["seconds"] for r in study.store.used.values() if r["kind"] in kinds) / 60 for study in studies]
+    return float(np.mean(each))
+
+
 def inverted(study: Study, methods: Iterable[str]) -> dict[str, Method]:
     """For strips of frames: raw frames, then each method and what was reconstructed from it, as far as at hand."""
     found: dict[str, Method] = {}
@@ -174,7 +212,8 @@ def inverted(study: Study, methods: Iterable[str]) -> dict[str, Method]:
 def replicated(
     study: Study, protocol: str, replicates: Iterable[Sequence[int]], target_seeds: Sequence[int]
 ) -> list[Study]:
-    """The study and its other replicates whose data are at hand, all training nothing.
+    """The study and its other replicates whose data are at hand, or their fingerprints committed, all training nothing;
+    why another one is left out is printed.
 
     Args:
         protocol: of the study, by name.
@@ -183,10 +222,13 @@ def replicated(
     """
     changes = {"target_seeds": tuple(target_seeds)} if target_seeds else {}
     found = {study.init_f_A.key(): tables.reading(study)}
-    for draw, seed in replicates:
-        with missing_left_out():  # read-only, only the key asks for its data
-            other = open_study(study.profile.name, draw=draw, seed=seed, protocol=protocol, **changes)
-            found.setdefault(other.init_f_A.key(), tables.reading(other))
+    with training_forbidden():  # so that committed records do where a replicate's data are not
+        for draw, seed in replicates:
+            try:
+                other = open_study(study.profile.name, draw=draw, seed=seed, protocol=protocol, **changes)
+                found.setdefault(other.init_f_A.key(), tables.reading(other))
+            except UserError as error:
+                print(f"draw {draw}, seed {seed} is left out: {error}")
     return list(found.values())
 
 

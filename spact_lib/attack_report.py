@@ -44,12 +44,18 @@ TICKS = {  # below a marker; an attacker that is not here is shown by its name
 NOT_RUN, NONE = "not run", "–"
 FEW = 4  # replicates; a t-interval of fewer is often wider than the axis: each is drawn in its place
 NO_ORDER = 2.0  # points: methods that are nearer to each other have no order to keep, as in claim K14
+EFFORT = (
+    "Effort: FLOP of training on the release, as a multiple of the tables' network and steps on the same frames; g of "
+    "who inverts is not counted, and who learned on raw data alone has none."
+)
 NOTE = (
     "Columns of methods: cMAP in percent (top-1 where the privacy task has one label per row), mean over replicates "
-    "with a 95 % t-interval (binomial over videos where folds are left out). Effort: FLOP of training on the release, "
-    "as a multiple of the tables' network and steps on the same frames; g of who inverts is not counted, and who "
-    "learned on raw data alone has none. Chance: of a random ranking (cMAP), of the most frequent class (top-1). "
+    f"with a 95 % t-interval. {EFFORT} Chance: of a random ranking (cMAP), of the most frequent class (top-1). "
     f"{NONE}: no attacker of his own (raw frames need no inverting and have 8 bits; only small ones are enlarged)."
+)
+OF_FOLDS = (
+    "Columns of methods: top-1 in percent over the videos of all folds together, with an exact binomial 95 % interval. "
+    f"{EFFORT} Chance: of the most frequent class, mean over folds."
 )
 
 
@@ -92,6 +98,58 @@ def reconstructed(found: pd.DataFrame, methods: Iterable[str]) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index", columns=["replicates", *QUALITIES]).rename_axis("method")
 
 
+def by_attribute(found: pd.DataFrame, methods: Iterable[str]) -> pd.DataFrame:
+    """``attack_readings.average_precisions`` as text: a row per method, a column per attribute, chance first."""
+    columns = list(found["attribute"].unique())
+    means = found.groupby(["method", "attribute"], sort=False)[["ap", "chance"]].mean()
+    rows = {"chance": means["chance"].groupby("attribute").mean()} if len(found) else {}
+    rows |= {label(method): means.loc[method, "ap"] for method in methods if method in means.index}
+    texts = {
+        name: [NONE if math.isnan(row[column]) else f"{row[column]:.1f}" for column in columns]
+        for name, row in rows.items()
+    }
+    return pd.DataFrame.from_dict(texts, orient="index", columns=columns).rename_axis("method")
+
+
+def brief(found: pd.DataFrame) -> pd.DataFrame:
+    """The tables' attacker of ``readings`` beside stronger ones, as text: a row per method, in percent, means over
+    replicates; the share is of what lies above chance, with a 95 % t-interval."""
+    best, rows = strongest(found), {}
+    video = values(found, "video", "raw", "chance").mean()
+
+    def read(attack: str, method: str) -> str:
+        return f"{each.mean():.1f}" if len(each := values(found, attack, method)) else NOT_RUN
+
+    for method in (method for method in _methods(found) if method in best.index):
+        share = "100" if method == "raw" else (_share(found, method) or (NOT_RUN,))[0]
+        rows[_label(found, method)] = {
+            "tables' attacker": read("own", method),
+            "strongest by validation": read(best.loc[method, "attack"], method),
+            "of raw data's": share,
+            f"all frames of a video (chance {video:.1f})": read("video", method),
+        }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("method")
+
+
+def _share(found: pd.DataFrame, method: str) -> tuple[str, str] | None:
+    """What the strongest shared attackers read of a method in percent of what they read of raw data, above chance; and
+    which they are."""
+    alike = strongest(fair(found, method, "raw"))
+    if not {method, "raw"} <= set(alike.index):
+        return None
+    by = alike["attack"]
+    pairs = _paired(*(_above(found, by[m], m) for m in (method, "raw")))
+    if pairs.empty:
+        return None
+    those = " and ".join(dict.fromkeys(ATTACKS[by[m]].text for m in (method, "raw")))
+    return _mean(100 * pairs["one"] / pairs["other"]), those
+
+
+def _above(found: pd.DataFrame, attack: str, method: str) -> pd.Series:
+    """What lies above chance."""
+    return values(found, attack, method) - values(found, attack, method, "chance")
+
+
 def _bounds(low: float, high: float, digits: int = 1, sign: str = "") -> str:
     return "" if math.isnan(low) else f" [{low:{sign}.{digits}f}, {high:{sign}.{digits}f}]"
 
@@ -118,7 +176,10 @@ class Shown:
         fewer = "" if (counts == most).all() else "; of a cell with fewer, their number is in brackets"
         nowhere = [ATTACKS[name].text for name in names if ATTACKS[name].text not in self.text.index]
         unused = [f"Not run on anything: {'; '.join(nowhere)}."] if nowhere else []
-        self.note = " ".join([f"Replicates: {most:g}{fewer}.", NOTE, *unused, *left_out(found)])
+        head = [f"Replicates: {most:g}{fewer}.", NOTE]
+        if "n" in found:  # of ``attack_readings.fold_readings``
+            head = [f"Videos: {found['n'].max():g}." if len(found) else "", OF_FOLDS]
+        self.note = " ".join([*filter(None, head), *unused, *left_out(found)])
 
     def __repr__(self) -> str:
         return f"{self.note}\n{self.text.to_string()}"
@@ -252,9 +313,6 @@ def sentences(found: pd.DataFrame) -> str:
     """
     best, lines = strongest(found), []
 
-    def above(attack: str, method: str, found: pd.DataFrame = found) -> pd.Series:
-        return values(found, attack, method) - values(found, attack, method, "chance")
-
     def read(attack: str, method: str) -> str:
         each = values(found, attack, method)
         text = NOT_RUN if exists(attack, method) else NONE
@@ -269,13 +327,8 @@ def sentences(found: pd.DataFrame) -> str:
             f"{read('inverted', method)}, tables' attacker {read('own', method)}, {how} ({ATTACKS[attack].text}) "
             f"{read(attack, method)}, chance {chance.mean():.1f}"
         )
-        alike = strongest(fair(found, method, "raw"))
-        if method != "raw" and {method, "raw"} <= set(alike.index):
-            by = alike["attack"]
-            if len(pairs := _paired(*(above(by[m], m) for m in (method, "raw")))):
-                share = _mean(100 * pairs["one"] / pairs["other"])
-                those = " and ".join(dict.fromkeys(ATTACKS[by[m]].text for m in (method, "raw")))
-                line += f"; {share} % of raw data's above chance, by the strongest shared ({those})"
+        if method != "raw" and (share := _share(found, method)):
+            line += f"; {share[0]} % of raw data's above chance, by the strongest shared ({share[1]})"
         pairs = _paired(values(found, "inverted", method), here)  # validation does not choose him: he learned on raw
         if len(pairs) and (more := pairs["one"] - pairs["other"]).mean() > 0:
             line += f"; who inverts first reads {_mean(more)} points more"
@@ -293,7 +346,7 @@ def sentences(found: pd.DataFrame) -> str:
     ):
         # Of videos the chance line is not that of single frames.
         cells = found if one == "enlarged" else _of_full_size(found)
-        pairs = {m: _paired(above(one, m, cells), above(other, m, cells)) for m in _methods(found)}
+        pairs = {m: _paired(_above(cells, one, m), _above(cells, other, m)) for m in _methods(found)}
         gains = [
             f"{_label(found, method)} {_mean(pair['one'] - pair['other'], '+')}"
             for method, pair in pairs.items()
@@ -312,11 +365,12 @@ def of_clips(found: pd.DataFrame) -> str:
         means = {name: mean for name, mean in means.items() if not math.isnan(mean)}
         prepared = [mean for name, mean in means.items() if ATTACKS[name].prepared]
         parts = []
-        if "unprepared" in means:
+        if "unprepared" in means and method != "raw":  # whose release is raw data
             parts.append(f"who learned on raw data alone reads {means['unprepared']:.1f} %")
         if prepared:
             ends = dict.fromkeys(f"{end(prepared):.1f}" for end in (min, max))
-            parts.append(f"those that learned on the release {' to '.join(ends)} %")
+            who = "attackers read" if method == "raw" else "those that learned on the release"
+            parts.append(f"{who} {' to '.join(ends)} %")
         if parts:
             lines.append(f"{_label(found, method)}: {', '.join(parts)}.")
     return "\n".join(lines)
@@ -334,12 +388,13 @@ def _order(found: pd.DataFrame) -> list[str]:
         best = strongest(fair(found, a, b))
         if len(best) == 2 and (best["among"] > 1).all():
             pairs += 1
-            by_best = gap(a, b, best["attack"])
-            if gap(b, a, {a: "own", b: "own"}).mean() > NO_ORDER and by_best.mean() > NO_ORDER:
-                turned.append(f"{_label(found, a)} and {_label(found, b)} ({len(by_best)})")
+            by_best, by_own = gap(a, b, best["attack"]), gap(a, b, {a: "own", b: "own"})
+            if by_own.mean() < -NO_ORDER and by_best.mean() > NO_ORDER:
+                gaps = f"{_mean(by_own, '+')}, then {_mean(by_best, '+')}"
+                turned.append(f"{_label(found, a)} over {_label(found, b)} {gaps}")
     if not pairs:
         return []
     return [
         f"Methods more than {NO_ORDER:g} points apart by the tables' attacker, and as far apart the other way round by "
-        f"the strongest of several shared: {'; '.join(turned) or 'none'}."
+        f"the strongest of several shared (points): {'; '.join(turned) or 'none'}."
     ]

@@ -245,7 +245,7 @@ def anonymize(args: argparse.Namespace) -> int:
     )  # fmt: skip
     say(f"anonymize: {len(pairs)} video{'s' * (len(pairs) != 1)} by {method.name}")
     if not args.keep_audio:
-        say("anonymize: the sound is removed, because a voice tells who speaks; --keep-audio keeps it")
+        say("anonymize: sound is removed, because a voice tells who speaks; --keep-audio keeps it")
     done, failed = app.anonymize(pairs, method, settings, args.jobs, stop_at_first=args.bad_files == "stop")
     earlier = len(pairs) - len(done) - len(failed)
     say(f"anonymize: {len(done)} written, {earlier} finished earlier, {len(failed)} failed")
@@ -556,7 +556,9 @@ def main(argv: list[str] | None = None) -> None:
         print(f"spact: error: {error}", file=sys.stderr)
         status = 2
     except KeyboardInterrupt:
-        print("spact: stopped; the same command continues from here", file=sys.stderr, flush=True)
+        kept = "videos that are finished are kept, and the same command does the others"
+        continues = kept if args.function is anonymize else "the same command continues from here"
+        print(f"spact: stopped; {continues}", file=sys.stderr, flush=True)
         sys.stdout.flush()
         os._exit(130)  # at once: the connections of an interrupted notebook hold a usual exit for five seconds
     sys.exit(status)

@@ -344,7 +344,10 @@ def draw_data(profile: str, draw: int) -> None:
     # Imported here: data_prep is needed by nothing else in the library.
     from data_prep import mini
 
-    mini.draw(mini_folder(settings.scale, draw), draw=draw, scale=settings.scale)
+    folder = mini_folder(settings.scale, draw)
+    if not (folder / "drawn.json").exists():
+        print(f"drawing the built-in data, draw {draw} (scale mini: about two minutes on two cores)", flush=True)
+    mini.draw(folder, draw=draw, scale=settings.scale)
 
 
 def logged(folder: Path) -> list[dict[str, float]]:

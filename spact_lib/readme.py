@@ -4,15 +4,22 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from spact_lib.errors import UserError
+import pandas as pd
+
+from spact_lib.attack_readings import minutes, readings, replicated
+from spact_lib.attack_report import brief
+from spact_lib.errors import UserError, missing_left_out
 from spact_lib.files import read_json, write_text
 from spact_lib.notebooks import declared_parameters, read_notebook
 from spact_lib.paths import NOTEBOOKS, REPOSITORY, committed_notebooks
 from spact_lib.results import RECORDS, training_forbidden
-from spact_lib.tables import NOTE, at_hand, distinct, gap, markdown, printable, table
+from spact_lib.study import open_study
+from spact_lib.tables import NOTE, at_hand, distinct, gap, markdown, printable, reading, table
 from spact_lib.verdicts import NOT_RUN
 
 README = REPOSITORY / "README.md"
+ATTACKS = NOTEBOOKS / "14_how_hard_did_we_attack.ipynb"
+CLIPS = "print(attack_report.of_clips("  # in notebook 14
 SENTENCES = "print(verdicts.sentences("  # in notebook 12
 PICTURE = NOTEBOOKS / "records" / "methods.png"
 
@@ -56,6 +63,29 @@ def claims() -> str:
     return "\n".join([*told, *([f"- Not run yet: {', '.join(left)}."] if left else [])])
 
 
+def attacks() -> str:
+    """What notebook 14 says: the tables' attacker beside stronger ones; its sentences on real clips."""
+    given, found = declared_parameters(ATTACKS), pd.DataFrame()
+    with training_forbidden(), missing_left_out():
+        study = open_study(given["PROFILE"], draw=given["DRAW"], seed=given["SEED"], protocol=given["PROTOCOL"])
+        studies = replicated(study, given["PROTOCOL"], given["REPLICATES"], ())
+        studies = [reading(each, RECORDS / "no-store") for each in studies]
+        found = readings(*studies, methods=given["METHODS"])
+    if found.empty:
+        return "No run is committed yet."
+    text = brief(found).reset_index()
+    note = (
+        f"Privacy cMAP in percent, of a frame (chance {found['chance'].iloc[0]:.1f}) unless said; profile "
+        f"{given['PROFILE']}, means over {found['replicate'].nunique()} replicates. *Of raw data's*: what the "
+        "strongest attackers that both have met read above chance, with a 95 % interval. The attackers of a replicate "
+        f"took {minutes(*studies) / 60:.1f} hours of one core."
+    )
+    cells = [cell for cell in read_notebook(ATTACKS).cells if CLIPS in cell.source]
+    told = "".join(output.get("text", "") for cell in cells for output in cell.get("outputs", ()))
+    clips = ["", "Who is it, of three persons in 27 real clips?", "", *(f"- {line}" for line in told.splitlines())]
+    return "\n".join([*markdown([list(text.columns), *text.to_numpy().tolist()]), "", note, *(clips if told else [])])
+
+
 def notebook_map() -> str:
     """Paper item, notebook, command, minutes of its first run in order, hardware; the sum where all are measured."""
     path = RECORDS / "minutes.json"
@@ -96,6 +126,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "picture": picture,
     "results": results,
     "claims": claims,
+    "attacks": attacks,
     "map": notebook_map,
     "benchmarks": benchmarks,
 }

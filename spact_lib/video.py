@@ -5,6 +5,7 @@ Only what is needed gets decoded: reading starts at the keyframe before a wanted
 refers to, and ends with the last wanted one.
 """
 
+import os
 import struct
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,6 +15,7 @@ from fractions import Fraction
 from itertools import chain
 from pathlib import Path
 from threading import Lock
+from typing import BinaryIO
 
 import av
 import numpy as np
@@ -236,15 +238,18 @@ def open_video(path: str | Path) -> Iterator[tuple[av.container.InputContainer, 
             if any(name in PLAYLISTS for name in container.format.name.split(",")):
                 raise UserError(f"{path} is a playlist that names other files, not a video; give those files")
             streams = video_streams(container)
-            if not streams or streams[0].codec_context is None:
-                raise UserError(f"{path} holds no video that can be decoded; convert it to H.264")
+            if not streams:
+                other = "only sound" if container.streams.audio else "no video"
+                raise UserError(f"{path} holds {other}; give a video")
+            if streams[0].codec_context is None:
+                raise UserError(f"{path} holds a video that cannot be decoded here; convert it to H.264")
             streams[0].codec_context.options = limit
             yield container, streams[0]
     except av.error.FFmpegError as error:
-        raise UserError(
-            f"cannot read {path} as a video or image ({error.strerror}); replace it "
-            f"(a frame may have {MAX_PIXELS / 1e6:.0f} million pixels at most)"
-        ) from error
+        # What FFmpeg says of too large a frame; of what is damaged it says something else.
+        too_large = f" (a frame may have {MAX_PIXELS / 1e6:.0f} million pixels at most)"
+        hint = too_large if isinstance(error, av.error.ArgumentError) else ""
+        raise UserError(f"cannot read {path} as a video or image ({error.strerror}); replace it{hint}") from error
 
 
 def video_streams(container: av.container.InputContainer) -> list[av.VideoStream]:
@@ -378,6 +383,7 @@ def refuse_cut(
     listed = len(stream.index_entries) if name.startswith("mov") else 0
     if name == "avi" and _riff_is_cut(Path(path)):  # else a header of more frames is one that dropped some
         listed = stream.frames
+    corrupt |= name.startswith("matroska") and _segment_is_cut(Path(path))
     if corrupt and name == "mpegts":  # a packet of a broadcast was lost, or two recordings were joined
         raise UserError(
             f"{path} has damaged places among its {packets} packets; write what can be read to a file of its own: "
@@ -398,6 +404,28 @@ def _riff_is_cut(path: Path) -> bool:
                 return False
             at += 8 + length + length % 2
     return at > size + 1  # whose padding byte not everybody writes
+
+
+def _segment_is_cut(path: Path) -> bool:
+    """Whether the segment of a Matroska or WebM file promises more bytes than there are (of a live one: nothing)."""
+    with path.open("rb") as file:
+        if file.read(4) != b"\x1aE\xdf\xa3":
+            return False
+        size, _ = _element_size(file)
+        file.seek(size, os.SEEK_CUR)
+        if file.read(4) != b"\x18S\x80g":  # something between the header and the segment
+            return False
+        size, unknown = _element_size(file)
+        return not unknown and file.tell() + size > path.stat().st_size
+
+
+def _element_size(file: BinaryIO) -> tuple[int, bool]:
+    """Of an EBML element: one to eight bytes, whose leading zeros say how many; all ones: unknown."""
+    first = file.read(1)
+    length = 9 - first[0].bit_length() if first else 0
+    bits = 7 * length
+    value = int.from_bytes(first + file.read(length - 1)) & (2**bits - 1) if 1 <= length <= 8 else 0
+    return value, value == 2**bits - 1
 
 
 def _decode_only(

@@ -186,7 +186,7 @@ def test_a_stopped_command_leaves_nothing_half_written(folder: Path, tmp_path: P
         time.sleep(0.05)
     assert all(name.startswith(".") for name in files(out))  # under a temporary name
     running.terminate()
-    assert "the same command continues" in running.communicate()[1] and running.returncode == 130
+    assert "videos that are finished are kept, and the same" in running.communicate()[1] and running.returncode == 130
     assert not files(out)
 
 
@@ -230,10 +230,11 @@ def test_refusals(folder: Path, tmp_path: Path) -> None:
             plan(source, target)
     assert plan(clip, empty) == [(clip, empty / "-dash.mp4")]
     os.link(clip, folder / "-dash.mov")
-    with pytest.raises(UserError, match=r"would both become .*-dash\.mp4; rename one"):
-        plan(folder, tmp_path / "out")
-    os.link(clip, folder / "🙂.webm")
-    with pytest.raises(UserError, match=r"would both become .*-dash\.mp4, and 1 more pairs like them; rename one"):
+    assert {(a.name, b.name) for a, b in plan(folder, tmp_path / "out") if "dash" in a.name} == {
+        ("-dash.mov", "-dash.mov.mp4"), ("-dash.mp4", "-dash.mp4.mp4"),
+    }  # fmt: skip
+    os.link(clip, folder / "-dash.mov.avi")
+    with pytest.raises(UserError, match=r"would both become .*-dash\.mov\.mp4; rename one"):
         plan(folder, tmp_path / "out")
     named = "a folder that .*, downsample_2x.*, obf_weak_blur$"
     for name, message in (

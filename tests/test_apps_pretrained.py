@@ -183,18 +183,22 @@ def test_of_two_exports_to_one_folder_the_slower_one_is_refused(
     assert [path.name for path in tmp_path.iterdir()] == ["spact"]
 
 
+def spec(width: int = 2, side: int = 16) -> dict:
+    return {"width": width, "precision": "float32", "view": {"stored_side": side}}
+
+
 def folder(path: Path, **changes: object) -> Path:
     path.mkdir()
     save_model(Anonymizer(2), path / WEIGHTS)
     config = {
         "format": FORMAT, "width": 2, "short_side": 16, "precision": "float32", "sha256": digest(path / WEIGHTS),
-        "spec": {"f_T": {"f_A": {"width": 2, "view": {"stored_side": 16}}}},
+        "spec": {"f_T": {"f_A": spec()}},
     }  # fmt: skip
     (path / CONFIG).write_text(json.dumps(config | changes))
     return path
 
 
-LARGE = {"width": 4096, "spec": {"width": 4096, "view": {"stored_side": 16}}}
+LARGE = {"width": 4096, "spec": spec(4096)}
 
 
 class Trap:
@@ -206,7 +210,7 @@ class Trap:
     ("changes", "message"),
     [
         (LARGE, f"{WEIGHTS} does not fit the config.json"),  # of 280 GB: refused before it is built
-        ({"width": 4, "spec": {"width": 4, "view": {"stored_side": 16}}}, f"{WEIGHTS} does not fit the config.json"),
+        ({"width": 4, "spec": spec(4)}, f"{WEIGHTS} does not fit the config.json"),
         ({"format": FORMAT + 1}, f"has format {FORMAT + 1}, newer than {FORMAT}, .*update spact"),
         ({"format": FORMAT - 1}, f"has format {FORMAT - 1}, and not {FORMAT}; export it again"),
         ({"format": None}, "not the config of an exported anonymizer"),
@@ -220,7 +224,8 @@ class Trap:
             ({"spec": spec}, "config.json holds the spec of something else; export the anonymizer again")
             for spec in ({}, {"view": None}, {"f_T": "x"}, {"f_T": {"f_A": None}}, {"f_T": {"f_A": {"view": [1]}}})
         ),
-        ({"spec": {"width": 3, "view": {"stored_side": 16}}}, "says width 2, and 3 in its spec"),
+        ({"spec": spec(3)}, "says width 2, and 3 in its spec"),
+        ({"precision": "bfloat16"}, "says precision bfloat16, and float32 in its spec"),
     ],
 )
 def test_a_config_that_does_not_fit_is_refused(tmp_path: Path, changes: dict, message: str) -> None:
@@ -238,9 +243,7 @@ def test_weights_and_settings_of_other_folders_are_refused(tmp_path: Path) -> No
     (one / WEIGHTS).write_bytes((other / WEIGHTS).read_bytes())  # of the same shapes
     with pytest.raises(UserError, match="does not fit"):
         Anonymizer.from_pretrained(one)
-    (other / CONFIG).write_text(
-        json.dumps(settings | {"spec": {"f_T": {"f_A": {"width": 2, "view": {"stored_side": 32}}}}})
-    )
+    (other / CONFIG).write_text(json.dumps(settings | {"spec": {"f_T": {"f_A": spec(side=32)}}}))
     with pytest.raises(UserError, match="says short_side 16, and 32 in its spec; export the anonymizer again"):
         Anonymizer.from_pretrained(other)
 

@@ -97,7 +97,9 @@ def test_what_the_store_has_no_classifier_for_is_said(study: Study, tmp_path: Pa
     assert "learns nothing" in report.model_card(here).data
     unknown = replace(here, spec=study.anonymizer("spact", 0.123))
     assert list(report.answers(unknown)["action"]) == list(answers["action"])
-    assert "that classifier is not in the store" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"not in the store, and nothing was asked of them ({report.RELEASED}: action and privacy). `spact" in said
+    assert f"{report.RELEASED}: the attacker to fear was not asked." in said and said.count("\n") == 2
     report.show_side_by_side(here)
     assert (report.similarity(here)["PSNR (dB)"] > 0).all()  # sizes differ by the pixel that an odd side grows by
 

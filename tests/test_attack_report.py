@@ -63,16 +63,24 @@ def test_sentences_are_the_numbers(made_up: pd.DataFrame) -> None:
     )
     assert "inverted first –, tables' attacker 90.0 (2), the only classifier run (that of the tables) 90.0 (2)" in text
     assert "MoCo: learned on raw not run" in text and "54.7 (1) % of raw" in text  # 35 / 64, of replicate 0
-    assert "the other way round by the strongest of several shared: none." in text
+    assert "the other way round by the strongest of several shared (points): none." in text
     undone = attack_report.sentences(long_frame(CELLS | {("inverted", "spact"): [60.0]}))  # 54 is the strongest's
     assert "of the tables); who inverts first reads 6.0 (1) points more." in undone and "points more" not in text
     far = long_frame(CELLS | {("own", "spact"): [46.0, 50.0]})  # 4 points below: now the order turns
-    assert "of several shared: SPAct and Downsample-4x (2)." in attack_report.sentences(far)
+    assert (
+        "of several shared (points): SPAct over Downsample-4x −4.0 [−16.7, +8.7] (2), then +5.0 [−20.4, +30.4] (2)."
+    ) in attack_report.sentences(far)
     alone = far[(far["attack"] != "larger") | (far["method"] != "downsample_4x")]  # it has not met the larger one
-    assert "of several shared: none." in attack_report.sentences(alone)
+    assert "of several shared (points): none." in attack_report.sentences(alone)
     enlarged = far[(far["attack"] == "own") & (far["method"] == "downsample_4x")].assign(attack="enlarged", here=70.0)
     text = attack_report.sentences(pd.concat([far, enlarged.assign(val=70.0)]))  # he alone can exist: he counts
-    assert "of several shared: none." in text
+    assert "of several shared (points): none." in text
+
+
+def test_the_tables_attacker_beside_stronger_ones(made_up: pd.DataFrame) -> None:
+    text = attack_report.brief(made_up)
+    assert text.loc["SPAct"].tolist() == ["50.0", "57.0", "38.4 [6.8, 70.0] (2)", "not run"]
+    assert text.loc["Raw data", "of raw data's"] == "100"
 
 
 def test_clips_are_read_by_who_learned_on_the_release_and_by_who_did_not(made_up: pd.DataFrame) -> None:
@@ -83,6 +91,7 @@ def test_clips_are_read_by_who_learned_on_the_release_and_by_who_did_not(made_up
     without = spact[spact["attack"] != "unprepared"]
     assert attack_report.of_clips(without) == "SPAct: those that learned on the release 48.0 to 99.0 %."
     assert attack_report.of_clips(spact[:0]) == ""
+    assert attack_report.of_clips(made_up[made_up["method"] == "raw"]) == "Raw data: attackers read 90.0 %."
 
 
 def test_differences_are_of_replicates_that_have_both(made_up: pd.DataFrame) -> None:

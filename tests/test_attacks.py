@@ -314,12 +314,20 @@ def test_what_was_left_out_or_collapsed_stands_below_the_attackers(
         assert f"hides the action too: SPAct of draw {one.profile.draw}, seed 0." in text
 
 
-def test_a_replicate_whose_data_are_not_here_is_left_out_where_nothing_is_trained(
-    one: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_replicate_counts_by_its_committed_records_and_is_named_where_there_are_none(
+    one: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
+    """Also where training is allowed: a fresh clone has no data of other draws."""
     monkeypatch.setenv("SPACT_RUNS", str(tmp_path))
-    monkeypatch.setenv("SPACT_READ_ONLY", "1")
+    known = config.DataSpec(name="ucf101", folder=tmp_path / "none", fingerprint="of a record")
+    monkeypatch.setattr("spact_lib.study.data_spec", lambda *_, **__: known)
+    mini = replace(one, profile=config.profile("mini", draw=1))
+    found = attack_readings.replicated(mini, "ucf101_vispr1", [[101, 1]], [])
+    assert [study.profile.draw for study in found[1:]] == [101]
+    monkeypatch.undo()
+    monkeypatch.setenv("SPACT_RUNS", str(tmp_path))
     (alone,) = attack_readings.replicated(one, "ucf101_vispr1", [[7, 0]], [])
+    assert "draw 7, seed 0 is left out: " in capsys.readouterr().out
     assert alone.init_f_A == one.init_f_A and alone.store.read_only
 
 
@@ -399,6 +407,15 @@ def test_pictures_of_reconstructions(one: Study, found: pd.DataFrame) -> None:
         "Raw data", "Downsample-2x", "Downsample-2x, inverted", "SPAct", "SPAct, inverted",
     ]  # fmt: skip
     quality = attack_readings.reconstructions(one, methods=METHODS_HERE)
+    aps = attack_readings.average_precisions(one, methods=METHODS_HERE)
+    assert len(aps) == 3 * 2 and set(aps["method"]) == set(METHODS_HERE)
+    of_spact = one.store.run(attacks.spec_of(one, "inverted", one.method("spact"), 0)).metrics["scores"][0]
+    assert aps[aps["method"] == "spact"]["ap"].tolist() == pytest.approx(of_spact["ap"], nan_ok=True)
+    assert aps[aps["method"] == "spact"]["chance"].mean() == pytest.approx(of_spact["cmap_chance"])
+    by = attack_report.by_attribute(aps, METHODS_HERE)
+    assert by.index[0] == "chance"
+    assert list(by.loc["SPAct"]) == ["–" if math.isnan(ap) else f"{ap:.1f}" for ap in of_spact["ap"]]
+    assert attack_readings.minutes(one) > 0
     assert list(quality["method"]) == ["downsample_2x", "spact"] and quality.notna().all(axis=None)
     other = quality.assign(replicate="another", psnr=quality["psnr"] + 2)
     text = attack_report.reconstructed(pd.concat([quality, other]), ["raw", "spact", "supervised"])
@@ -431,6 +448,7 @@ def test_folds_together(tiny_csv: Path, tmp_path: Path) -> None:
     reading = [tables.reading(each) for each in studies]
     pd.testing.assert_frame_equal(attack_readings.fold_readings(reading, ["raw"], [*names, "long"]), found)
     assert attack_readings.folds("smoke", "nowhere.csv:action/person", ["take", "1"], 0, train=False) == []
+    assert f"Videos: {n}. Columns of methods: top-1" in repr(attack_report.Shown(found, ["raw"], names))
     nothing = attack_readings.fold_readings([], ["raw"], names)
     text = repr(attack_report.Shown(nothing, ["raw"], names))
     assert text.count("not run") == 4 and attack_report.sentences(nothing) == ""

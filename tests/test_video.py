@@ -366,6 +366,21 @@ def test_a_name_is_no_pattern(tmp_path: Path) -> None:
         assert (read_frames(tmp_path / name, [0]) == 10).all() and frame_count(tmp_path / name) == 1
 
 
+@pytest.mark.parametrize("suffix", [".mkv", ".webm"])
+def test_a_matroska_file_that_was_cut_is_refused_wherever_that_was(tmp_path: Path, suffix: str) -> None:
+    whole = encode(tmp_path / f"a{suffix}", "libvpx" if suffix == ".webm" else "libx264")
+    assert frame_count(whole) == N
+    content = whole.read_bytes()
+    for end in (*range(len(content) // 2, len(content), len(content) // 20), len(content) - 1):
+        cut(whole, end / len(content)).rename(tmp_path / f"cut{suffix}")
+        with pytest.raises(UserError, match=f"cut{suffix} is cut off after|cannot read .*cut{suffix}"):
+            probe(tmp_path / f"cut{suffix}")
+        whole.write_bytes(content)
+    segment = content.index(b"\x18S\x80g") + 4  # a live recording does not know its size
+    whole.write_bytes(content[:segment] + b"\x01" + b"\xff" * 7 + content[segment + 8 :])
+    assert frame_count(whole) == N
+
+
 def test_an_avi_that_was_cut_between_two_frames_is_refused(tmp_path: Path) -> None:
     whole = write_video(tmp_path / "a.avi", [bars(i) for i in range(40)], 25, "mpeg4")
     content = whole.read_bytes()
@@ -498,8 +513,8 @@ BROKEN: dict[str, tuple[Callable[[Path], Path], str]] = {
     "end lost": (lambda d: cut(encode(d / "a.mp4", "libx264", container=FAST), 0.9), "a.mp4 is cut off after"),
     "avi cut": (lambda d: cut(CLIPS["mpeg4 with B-frames in avi"](d), 0.85), "a.avi is cut off after"),
     "image cut": (lambda d: cut(bars_image(d), 0.5), "cannot read .*a.png"),
-    "audio only": (audio, "a.wav holds no video that can be decoded"),
-    "audio with a cover": (audio_with_cover, "a.mp3 holds no video that can be decoded"),
+    "audio only": (audio, "a.wav holds only sound; give a video"),
+    "audio with a cover": (audio_with_cover, "a.mp3 holds only sound; give a video"),
     "no frames": (without_frames, "a.avi"),
     "damaged": (damaged, "a.mp4"),
 }

@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import os
 import secrets
 import threading
 from collections import Counter
@@ -83,6 +84,8 @@ def load_method(name: str) -> VideoMethod:
     if name in OBFUSCATIONS:
         return VideoMethod(name, name, None, _obfuscated(name))
     if not Path(name).is_dir():
+        if os.sep in name:
+            raise UserError(f"there is no folder {name}; `spact export {name}` makes it")
         if name in METHODS:
             raise UserError(f"{name} is learned; `spact export FOLDER --method {name}` makes a folder of it, give that")
         legal = [*(BASELINES.keys() | OBFUSCATIONS.keys()) - NOT_OFFERED.keys(), "a folder that `spact export` made"]
@@ -111,8 +114,9 @@ def plan(source: Path, target: Path) -> list[tuple[Path, Path]]:
     """Which file becomes which: (video, MP4) pairs.
 
     A file becomes ``target``, or ``target/NAME.mp4`` where that is a folder. The videos of a folder, by their suffix
-    and at any depth, become MP4 files of the same names in the same folders under ``target``. Other files that are not
-    hidden are counted in the log; folders behind symbolic links are not entered.
+    and at any depth, become MP4 files of the same names in the same folders under ``target``; several that differ in
+    their suffix alone keep it (a.avi.mp4, a.mov.mp4). Other files that are not hidden are counted in the log; folders
+    behind symbolic links are not entered.
 
     Raises:
         UserError: no input; one lies within the other; no video; two videos for one name.
@@ -133,20 +137,24 @@ def plan(source: Path, target: Path) -> list[tuple[Path, Path]]:
         if others := Counter(suffix or "without suffix" for suffix in suffixes if suffix not in SUFFIXES):
             listed = ", ".join(f"{suffix} ({n})" for suffix, n in others.most_common())
             log.info("not taken for videos: %s; one given by its name is tried", listed)
-        pairs = [(source / name, (target / name).with_suffix(".mp4")) for name in videos]
+        alike = Counter(name.with_suffix("") for name in videos)
+        whole = {name: None for name in videos if alike[name.with_suffix("")] > 1}  # a set in order
+        if whole:
+            log.info("keep their suffixes, as others are called alike: %s", ", ".join(map(str, whole)))
+        pairs = [
+            (source / name, target / (f"{name}.mp4" if name in whole else name.with_suffix(".mp4"))) for name in videos
+        ]
         first: dict[Path, Path] = {}
-        twice = [(first[out], path, out) for path, out in pairs if first.setdefault(out, path) != path]
-        if twice:
-            one, other, out = twice[0]
-            more = f", and {len(twice) - 1} more pairs like them" if len(twice) > 1 else ""
-            raise UserError(f"{one} and {other} would both become {out}{more}; rename one of them")
+        for path, out in pairs:
+            if first.setdefault(out, path) != path:
+                raise UserError(f"{first[out]} and {path} would both become {out}; rename one of them")
         return pairs
     if target.is_dir():
         target = target / f"{source.stem}.mp4"
     if not source.exists() and not source.suffix:  # rather a mistyped folder than a video
         raise UserError(f"there is no file or folder {source}; check the path")
     if target.suffix.lower() != ".mp4":
-        raise UserError(f"the output {target} must be a name that ends in .mp4, or a folder that exists")
+        raise UserError(f"the output {target} must be a name that ends in .mp4, or a folder that exists; make it first")
     if target.exists() and source.exists() and target.samefile(source):
         raise UserError(f"{target} is the input itself; choose another name for the output")
     return [(source, target)]
@@ -266,10 +274,13 @@ def anonymize(
 def describe(result: Result) -> str:
     """One line for a reader."""
     sizes = " -> ".join(f"{width}x{height}" for width, height in (result.size, result.processed, result.released))
+    frames = f"{result.frames} frame{'s' * (result.frames != 1)}"
+    trembles = " (--steady lowers it)" if result.flicker > result.change else ""
     return (
-        f"{result.frames} frames, {result.duration_s:.2f} s, {sizes}; {result.frames / result.seconds:.1f} frames/s, "
-        f"{result.method_seconds / result.seconds:.0%} of it the anonymizer; flicker {result.flicker:.2f} beside a "
-        f"change of {result.change:.2f} in the input; sound {result.audio}{''.join(f'; {n}' for n in result.notes)}"
+        f"{frames}, {result.duration_s:.2f} s, {sizes}; {result.frames / result.seconds:.1f} frames/s, "
+        f"{result.method_seconds / result.seconds:.0%} of the time in the anonymizer; flicker {result.flicker:.2f} "
+        f"beside a change of {result.change:.2f} in the input{trembles}; sound {result.audio}"
+        f"{''.join(f'; {n}' for n in result.notes)}"
     )
 
 

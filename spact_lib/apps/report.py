@@ -51,6 +51,7 @@ COMPARED_SIDE, COMPARED_FRAMES = 256, 32  # of PSNR and SSIM
 ASKED_FRAMES = 16  # of which a privacy classifier's answers are the mean
 SSIM_WINDOW = 11  # pixels; smaller frames have no SSIM
 CLASSES = 8  # rows of a classifier's table
+RELEASED = "released, classifier of released data"
 POLICY = (
     "default-src 'none'; img-src data:; font-src data:; style-src 'unsafe-inline'; form-action 'none'; base-uri 'none'"
 )
@@ -149,7 +150,7 @@ def _spec_of(study: Study, folder: str) -> Method | None:
         spec = _reading(study).method(str(config.get("method")))
     except UserError:  # an unknown method, or one that is not trained here
         return None
-    return spec if spec.key() == config.get("key") else None
+    return spec if spec.model_dump(mode="json") == config["spec"] else None
 
 
 def summary(case: Case) -> HTML:
@@ -184,7 +185,9 @@ def show_side_by_side(case: Case) -> None:
                 name: attention(store.load_privacy(f_B), seen[name])
                 for name, f_B in (("raw", case.spec.f_B), (case.name, case.spec))
             }
-        except UserError as error:  # not in the store; an f_B of clips
+        except NotTrainedError:
+            print("no attention maps: the store has the f_B of this anonymizer not, or its record alone")
+        except UserError as error:  # an f_B of clips
             print(f"no attention maps: {error}")
     show_clip(clips, fps=len(clips["raw"]) / max(case.result.duration_s, 0.01), heat=heat)
 
@@ -195,7 +198,7 @@ def caveat(case: Case) -> Markdown:
     if case.row is None and drawn(study):
         text = (
             "**These classifiers know only drawn pictures.** They learned the built-in data and must name one of its "
-            "classes whatever they see: for a real video the tables below mean nothing, neither before nor after. "
+            "classes whatever they see: what they say of a real video means nothing, neither before nor after. "
             "For classifiers of your own actions and attributes, label a few videos (README, *Your own videos*) and "
             "name them: `spact report CLIP --protocol my.csv:gesture/person`."
         )
@@ -229,14 +232,14 @@ def answers(case: Case) -> dict[str, pd.DataFrame]:
     attacker who does); ``share``, how frequent the class is in training data, so what one says without a look.
     Privacy classifiers see single frames: the mean over ``ASKED_FRAMES``.
 
-    Classifiers that are not in the store are left out, with a printed line.
+    Classifiers that are not in the store are left out; a printed line names them, and another one says so where the
+    attacker who learned released data is among them.
     """
-    study, found = _reading(case.study), {}
+    study, found, missing = _reading(case.study), {}, {}
     if case.spec is None:
         print(
-            "released, classifier of released data: the attacker to fear was not asked. This study has none that "
-            "learned such releases: the anonymizer was exported from another study or store, or learns nothing and "
-            "works at the clip's own size."
+            f"{RELEASED}: the attacker to fear was not asked. This study has none that learned such releases: the "
+            "anonymizer was exported from another study or store, or learns nothing and works at the clip's own size."
         )
     raw = BaselineSpec(name="raw")
     for name in study.protocol.targets:
@@ -248,20 +251,27 @@ def answers(case: Case) -> dict[str, pd.DataFrame]:
             ("released, classifier of raw data", spec, case.name),
         ]
         if case.spec is not None:
-            asked.append(("released, classifier of released data", study.target_spec(case.spec, name), case.name))
+            asked.append((RELEASED, study.target_spec(case.spec, name), case.name))
         columns = {}
         for column, target, clip in asked:
             try:
                 columns[column] = _ask(study, target, task, case.clips[clip])
             except NotTrainedError:
-                trains = "`spact run 04` with this PROFILE, DRAW, SEED and PROTOCOL trains those of Table 1"
-                print(f"{name}, {column}: that classifier is not in the store; {trains}")
+                missing.setdefault(column, []).append(name)
         if columns:
             table = pd.DataFrame(columns, index=list(task.classes)).assign(share=_share(manifest, task))
             order = table[list(columns)].max(axis=1).sort_values(ascending=False, kind="stable").index
             found[name] = (100 * table.loc[order[:CLASSES]]).round(0).astype(int)
             if case.row is not None and _labelled(study, study.protocol.targets[name]):
                 print(f"{name}: the clip's label is {manifest.rows[task.name].iloc[case.row]}")
+    if missing:
+        listed = "; ".join(f"{column}: {' and '.join(names)}" for column, names in missing.items())
+        print(
+            f"These classifiers are not in the store, and nothing was asked of them ({listed}). `spact run 04` with "
+            "this PROFILE, DRAW, SEED and PROTOCOL trains those of Table 1."
+        )
+    if RELEASED in missing:
+        print(f"{RELEASED}: the attacker to fear was not asked.")
     return found
 
 

@@ -118,7 +118,8 @@ def survey(path: Path, check: Callable[[], None] = lambda: None) -> Survey:
                 start = packet.pts if start is None else min(start, packet.pts)
         # These headers say how long the file was; elsewhere FFmpeg estimates it from what is there.
         promised = container.duration or 0 if container.format.name.startswith(("matroska", "mxf", "flv")) else 0
-        refuse_cut(path, container, stream, packets, corrupt or end < promised / av.time_base - 1)
+        missing = float(promised / av.time_base - end)
+        refuse_cut(path, container, stream, packets, corrupt or missing > 1)
         rate = stream.average_rate or stream.guessed_rate or UNKNOWN_RATE
         time_base = stream.time_base if timed else 1 / rate
         pixel = stream.sample_aspect_ratio or Fraction(1)
@@ -126,6 +127,8 @@ def survey(path: Path, check: Callable[[], None] = lambda: None) -> Survey:
         flipped = mirrored_picture(path, container.format.name)
         further = len(video_streams(container)) - 1
         notes = [f"{further} further video stream{'s' * (further > 1)} left out"] if further else []
+        if missing > max(0.1, 3 / rate):
+            notes.append(f"ends {missing:.1f} s before its header says: perhaps cut off")
     with open_video(path) as (container, stream):
         first = next(container.decode(stream), None)
         if first is None:

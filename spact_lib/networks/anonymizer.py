@@ -164,7 +164,11 @@ def read_config(folder: str | Path) -> dict:
     view = start.get("view") if isinstance(start, dict) else None
     if not isinstance(view, dict):
         raise UserError(f"{path} holds the spec of something else; export the anonymizer again")
-    learned = {"width": start.get("width"), "short_side": view.get("stored_side")}
+    learned = {
+        "width": start.get("width"),
+        "short_side": view.get("stored_side"),
+        "precision": start.get("precision"),
+    }
     for name, value in learned.items():
         if value != config[name]:
             raise UserError(f"{path} says {name} {config[name]}, and {value} in its spec; export the anonymizer again")
