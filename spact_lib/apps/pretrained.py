@@ -89,6 +89,7 @@ def model_card(study: Study, method: str, spec: InitAnonymizerSpec | AnonymizerS
     start = spec if isinstance(spec, InitAnonymizerSpec) else spec.f_A
     record, environment = artifact.record, artifact.record["environment"]
     text = printable(scores)
+    stand_in = " (drawn, in the place of the dataset so called)" if drawn(study) else ""
     parameters = sum(p.numel() for p in Anonymizer(start.width).parameters())
     lines = [f"# {label(method)} anonymizer, profile {study.profile.name}", ""]
     if drawn(study):
@@ -110,8 +111,8 @@ def model_card(study: Study, method: str, spec: InitAnonymizerSpec | AnonymizerS
         "",
         "## Data and method",
         "",
-        f"- action: {in_markdown(start.action.name)}, task {in_markdown(study.protocol.action.task)}",
-        f"- privacy: {in_markdown(start.privacy.name)}, task {in_markdown(study.protocol.privacy.task)}",
+        f"- action: {in_markdown(start.action.name)}{stand_in}, task {in_markdown(study.protocol.action.task)}",
+        f"- privacy: {in_markdown(start.privacy.name)}{stand_in}, task {in_markdown(study.protocol.privacy.task)}",
         f"- initialised to the identity (Eq. 4): {start.schedule.steps} steps, seed {start.seed}",
     ]
     if isinstance(spec, AnonymizerSpec):
