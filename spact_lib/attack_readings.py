@@ -16,7 +16,7 @@ from spact_lib.attacks import ATTACKS, METHODS, RAW, asked, check, exists, inver
 from spact_lib.chance import chance_average_precision
 from spact_lib.claims import t_interval
 from spact_lib.config import Method, TestSpec
-from spact_lib.errors import UserError, missing_left_out
+from spact_lib.errors import DamagedError, DiskError, UserError, missing_left_out
 from spact_lib.flop import learning
 from spact_lib.footnotes import FAULTS, distinct, faults
 from spact_lib.metrics import headline
@@ -187,11 +187,21 @@ def average_precisions(*studies: Study, methods: Sequence[str] = METHODS) -> pd.
     return pd.DataFrame(rows, columns=["method", "replicate", *AP])
 
 
-def minutes(*studies: Study) -> float:
-    """Minutes that attackers, and g, of a replicate took, each in one process: mean over replicates, of what these
-    studies were asked for."""
-    kinds = ("target", "test", "reconstruction")
-    each = [sum(r["seconds"] for r in study.store.used.values() if r["kind"] in kinds) / 60 for study in studies]
+def minutes(found: pd.DataFrame, *studies: Study) -> float:
+    """Minutes that the attackers of ``readings``, and their g, took, added up over processes: mean over the replicates
+    that have any."""
+    each = []
+    for study in studies:
+        here = found[found["replicate"] == _replicate(study)]
+        keys = {
+            key
+            for cell in here.itertuples()
+            for seed in study.profile.target_seeds
+            for key, part in tables.trained_parts(spec_of(study, cell.attack, study.method(cell.method), seed)).items()
+            if part.kind in ("target", "test", "reconstruction")
+        }
+        if keys:
+            each.append(sum(study.store.used[key]["seconds"] for key in keys) / 60)
     return float(np.mean(each))
 
 
@@ -227,6 +237,8 @@ def replicated(
             try:
                 other = open_study(study.profile.name, draw=draw, seed=seed, protocol=protocol, **changes)
                 found.setdefault(other.init_f_A.key(), tables.reading(other))
+            except (DamagedError, DiskError):
+                raise
             except UserError as error:
                 print(f"draw {draw}, seed {seed} is left out: {error}")
     return list(found.values())

@@ -48,14 +48,17 @@ EFFORT = (
     "Effort: FLOP of training on the release, as a multiple of the tables' network and steps on the same frames; g of "
     "who inverts is not counted, and who learned on raw data alone has none."
 )
+OF_NONE = (
+    f"{NONE}: no attacker of his own (raw frames need no inverting and have 8 bits; only small ones are enlarged)."
+)
 NOTE = (
     "Columns of methods: cMAP in percent (top-1 where the privacy task has one label per row), mean over replicates "
     f"with a 95 % t-interval. {EFFORT} Chance: of a random ranking (cMAP), of the most frequent class (top-1). "
-    f"{NONE}: no attacker of his own (raw frames need no inverting and have 8 bits; only small ones are enlarged)."
+    f"{OF_NONE}"
 )
 OF_FOLDS = (
     "Columns of methods: top-1 in percent over the videos of all folds together, with an exact binomial 95 % interval. "
-    f"{EFFORT} Chance: of the most frequent class, mean over folds."
+    f"{EFFORT} Chance: of the most frequent class, mean over folds. {OF_NONE}"
 )
 
 
@@ -103,19 +106,22 @@ def by_attribute(found: pd.DataFrame, methods: Iterable[str]) -> pd.DataFrame:
     columns = list(found["attribute"].unique())
     means = found.groupby(["method", "attribute"], sort=False)[["ap", "chance"]].mean()
     rows = {"chance": means["chance"].groupby("attribute").mean()} if len(found) else {}
-    rows |= {label(method): means.loc[method, "ap"] for method in methods if method in means.index}
-    texts = {
-        name: [NONE if math.isnan(row[column]) else f"{row[column]:.1f}" for column in columns]
-        for name, row in rows.items()
-    }
+    rows |= {label(method): means.loc[method, "ap"] if method in means.index else {} for method in methods}
+    texts = {name: [_ap(row, column) for column in columns] for name, row in rows.items()}
     return pd.DataFrame.from_dict(texts, orient="index", columns=columns).rename_axis("method")
+
+
+def _ap(row: Mapping[str, float], attribute: str) -> str:
+    """Of an attribute that no test row has there is none."""
+    return NOT_RUN if attribute not in row else NONE if math.isnan(row[attribute]) else f"{row[attribute]:.1f}"
 
 
 def brief(found: pd.DataFrame) -> pd.DataFrame:
     """The tables' attacker of ``readings`` beside stronger ones, as text: a row per method, in percent, means over
     replicates; the share is of what lies above chance, with a 95 % t-interval."""
     best, rows = strongest(found), {}
-    video = values(found, "video", "raw", "chance").mean()
+    line = values(found, "video", "raw", "chance").mean()
+    video = "all frames of a video" + ("" if math.isnan(line) else f" (chance {line:.1f})")
 
     def read(attack: str, method: str) -> str:
         return f"{each.mean():.1f}" if len(each := values(found, attack, method)) else NOT_RUN
@@ -126,7 +132,7 @@ def brief(found: pd.DataFrame) -> pd.DataFrame:
             "tables' attacker": read("own", method),
             "strongest by validation": read(best.loc[method, "attack"], method),
             "of raw data's": share,
-            f"all frames of a video (chance {video:.1f})": read("video", method),
+            video: read("video", method),
         }
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("method")
 
@@ -372,7 +378,8 @@ def of_clips(found: pd.DataFrame) -> str:
             who = "attackers read" if method == "raw" else "those that learned on the release"
             parts.append(f"{who} {' to '.join(ends)} %")
         if parts:
-            lines.append(f"{_label(found, method)}: {', '.join(parts)}.")
+            chance = found.loc[found["method"] == method, "chance"].mean()
+            lines.append(f"{_label(found, method)}: {', '.join(parts)}; chance {chance:.1f} %.")
     return "\n".join(lines)
 
 

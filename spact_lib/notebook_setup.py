@@ -346,7 +346,8 @@ def draw_data(profile: str, draw: int) -> None:
 
     folder = mini_folder(settings.scale, draw)
     if not (folder / "drawn.json").exists():
-        print(f"drawing the built-in data, draw {draw} (scale mini: about two minutes on two cores)", flush=True)
+        took = ": about two minutes on two cores" if settings.scale == "mini" else ""
+        print(f"drawing the built-in data, draw {draw}{took}", flush=True)
     mini.draw(folder, draw=draw, scale=settings.scale)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from spact_lib.attack_readings import minutes, readings, replicated
+from spact_lib.attack_readings import minutes, readings, replicated, values
 from spact_lib.attack_report import brief
 from spact_lib.errors import UserError, missing_left_out
 from spact_lib.files import read_json, write_text
@@ -75,15 +75,18 @@ def attacks() -> str:
         return "No run is committed yet."
     text = brief(found).reset_index()
     note = (
-        f"Privacy cMAP in percent, of a frame (chance {found['chance'].iloc[0]:.1f}) unless said; profile "
-        f"{given['PROFILE']}, means over {found['replicate'].nunique()} replicates. *Of raw data's*: what the "
-        "strongest attackers that both have met read above chance, with a 95 % interval. The attackers of a replicate "
-        f"took {minutes(*studies) / 60:.1f} hours of one core."
+        f"Privacy cMAP in percent, of single frames (chance {values(found, 'own', 'raw', 'chance').mean():.1f}) but in "
+        f"the last column, means over {found['replicate'].nunique()} replicates of profile {given['PROFILE']}. *Of raw "
+        "data's*: what lies above chance, by the strongest attackers that both have met, in percent of what they read "
+        "of raw data, with a 95 % interval and the number of replicates. These "
+        f"{len(found) / found['replicate'].nunique():.0f} attackers of a replicate took "
+        f"{minutes(found, *studies) / 60:.1f} hours, added up over processes of one thread."
     )
     cells = [cell for cell in read_notebook(ATTACKS).cells if CLIPS in cell.source]
     told = "".join(output.get("text", "") for cell in cells for output in cell.get("outputs", ()))
     clips = ["", "Who is it, of three persons in 27 real clips?", "", *(f"- {line}" for line in told.splitlines())]
-    return "\n".join([*markdown([list(text.columns), *text.to_numpy().tolist()]), "", note, *(clips if told else [])])
+    table = markdown([list(text.columns), *text.to_numpy().tolist()])
+    return "\n".join([*table, "", note, *(clips if told else [])])
 
 
 def notebook_map() -> str:

@@ -5,7 +5,6 @@ Only what is needed gets decoded: reading starts at the keyframe before a wanted
 refers to, and ends with the last wanted one.
 """
 
-import os
 import struct
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
@@ -39,6 +38,7 @@ HAS_DISPOSABLE = ("h264", "mpeg1video", "mpeg2video", "mpeg4")
 THREADED_PIXELS = 64_000  # smaller frames decode no faster on several threads
 MAX_PIXELS = 2**26  # of a frame; 8K video has half of it. A header of a few bytes may promise any size
 PLAYLISTS = ("concat", "dash", "hls", "imf", "sdp")  # text that makes FFmpeg open other files than the one given
+MATROSKA_TOP = (0x1A45DFA3, 0x18538067, 0xEC, 0xBF)  # header, segment, void, checksum
 MIRROR_IMAGES = (2, 4, 5, 7)  # of EXIF's orientations
 INDEX_BYTES = 2**25  # kept of indices: of 30,000 videos of constant rate, whatever their lengths
 
@@ -246,7 +246,7 @@ def open_video(path: str | Path) -> Iterator[tuple[av.container.InputContainer, 
             streams[0].codec_context.options = limit
             yield container, streams[0]
     except av.error.FFmpegError as error:
-        # What FFmpeg says of too large a frame; of what is damaged it says something else.
+        # What FFmpeg mostly says of too large a frame, and of little else.
         too_large = f" (a frame may have {MAX_PIXELS / 1e6:.0f} million pixels at most)"
         hint = too_large if isinstance(error, av.error.ArgumentError) else ""
         raise UserError(f"cannot read {path} as a video or image ({error.strerror}); replace it{hint}") from error
@@ -376,8 +376,8 @@ def refuse_cut(
 ) -> None:
     """Raise UserError if fewer packets could be read than the file lists, or one of them was ``corrupt``.
 
-    GIF, WMV, Y4M, raw, program and transport streams do not say how much there was: of one that ends between two frames
-    the rest is not missed.
+    GIF, WMV, Y4M, raw, program and transport streams and live recordings do not say how much there was: of one that
+    ends between two frames the rest is not missed.
     """
     name = container.format.name
     listed = len(stream.index_entries) if name.startswith("mov") else 0
@@ -407,25 +407,29 @@ def _riff_is_cut(path: Path) -> bool:
 
 
 def _segment_is_cut(path: Path) -> bool:
-    """Whether the segment of a Matroska or WebM file promises more bytes than there are (of a live one: nothing)."""
+    """Whether the last element of a Matroska or WebM file promises more bytes than there are (a live one: nothing)."""
+    at, size = 0, path.stat().st_size
     with path.open("rb") as file:
-        if file.read(4) != b"\x1aE\xdf\xa3":
-            return False
-        size, _ = _element_size(file)
-        file.seek(size, os.SEEK_CUR)
-        if file.read(4) != b"\x18S\x80g":  # something between the header and the segment
-            return False
-        size, unknown = _element_size(file)
-        return not unknown and file.tell() + size > path.stat().st_size
+        while at < size:
+            file.seek(at)
+            name, _ = _ebml_number(file, marked=True)
+            length, unknown = _ebml_number(file)
+            if name not in MATROSKA_TOP or unknown:
+                return False
+            at = file.tell() + length
+    return at > size
 
 
-def _element_size(file: BinaryIO) -> tuple[int, bool]:
-    """Of an EBML element: one to eight bytes, whose leading zeros say how many; all ones: unknown."""
+def _ebml_number(file: BinaryIO, marked: bool = False) -> tuple[int, bool]:
+    """One to eight bytes, as many as the first one's leading zeros say, and whether all other bits are ones (a length
+    that is not known); ``marked``: with the bit that ends those zeros, as names are written."""
     first = file.read(1)
-    length = 9 - first[0].bit_length() if first else 0
-    bits = 7 * length
-    value = int.from_bytes(first + file.read(length - 1)) & (2**bits - 1) if 1 <= length <= 8 else 0
-    return value, value == 2**bits - 1
+    n = 9 - first[0].bit_length() if first else 9
+    if n > 8:  # the end of the file, or no such number
+        return 0, True
+    value = int.from_bytes(first + file.read(n - 1))
+    rest = value & (1 << 7 * n) - 1
+    return value if marked else rest, rest == (1 << 7 * n) - 1
 
 
 def _decode_only(

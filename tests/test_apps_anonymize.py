@@ -233,9 +233,13 @@ def test_refusals(folder: Path, tmp_path: Path) -> None:
     assert {(a.name, b.name) for a, b in plan(folder, tmp_path / "out") if "dash" in a.name} == {
         ("-dash.mov", "-dash.mov.mp4"), ("-dash.mp4", "-dash.mp4.mp4"),
     }  # fmt: skip
+    os.link(clip, folder / "-DASH.m4v")  # one file, where a disk does not tell capitals
+    assert {b.name for a, b in plan(folder, tmp_path / "out") if a.suffix == ".m4v"} == {"-DASH.m4v.mp4"}
     os.link(clip, folder / "-dash.mov.avi")
     with pytest.raises(UserError, match=r"would both become .*-dash\.mov\.mp4; rename one"):
         plan(folder, tmp_path / "out")
+    with pytest.raises(UserError, match="there is no folder no/folder; `spact export no/folder` makes it"):
+        load_method("no/folder")
     named = "a folder that .*, downsample_2x.*, obf_weak_blur$"
     for name, message in (
         ("blur", f"unknown anonymizer 'blur'; choose one of: {named}"),

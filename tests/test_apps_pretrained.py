@@ -86,7 +86,7 @@ def test_only_what_learned_drawn_pictures_is_called_a_demonstration(
     monkeypatch.setattr(pretrained, "drawn", lambda study: True)
     card = (export(study, "spact", tmp_path / "spact") / "README.md").read_text()
     assert "**A demonstration.** It learned from drawn pictures" in card
-    assert card.count("(drawn, in the place of the dataset so called)") == 2
+    assert card.count("(drawn, in place of the dataset of that name)") == 2
 
 
 def test_the_command_draws_nothing_for_ones_own_videos_or_before_it_has_looked(

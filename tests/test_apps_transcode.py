@@ -1,11 +1,13 @@
 """Streams of frames with sound, odd times and odd shapes, through a function and back."""
 
 import errno
+import re
 import resource
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -448,6 +450,9 @@ def test_an_flv_that_was_cut_is_refused(tmp_path: Path) -> None:
         (tmp_path / "cut.flv").write_bytes(content[: int(share * len(content))])
         with pytest.raises(UserError, match="cut.flv is cut off after"):
             survey(tmp_path / "cut.flv")
+    (tmp_path / "cut.flv").write_bytes(content[: int(0.9 * len(content))])  # less than a second is no proof
+    (said,) = survey(tmp_path / "cut.flv").notes
+    assert re.fullmatch(r"ends 0\.[3-9] s before its header says: perhaps cut off", said)
 
 
 def test_what_a_release_leaves_out_or_cannot_mend_is_said(tmp_path: Path) -> None:
@@ -462,6 +467,9 @@ def test_what_a_release_leaves_out_or_cannot_mend_is_said(tmp_path: Path) -> Non
     result = transcode(tmp_path / "two.mkv", tmp_path / "out.mp4", inverted)
     assert result.notes == ("1 further video stream left out",) and result.frames == N
     assert describe(result).endswith("; 1 further video stream left out")
+    trembling = replace(result, flicker=result.change + 1)
+    assert "(--steady lowers it)" in describe(trembling) and "--steady" not in describe(result)
+    assert "--steady" not in describe(trembling, steady=True)
     lines = {"flags": "+ilme+ildct"}
     with av.open(str(tmp_path / "lines.mpg"), "w") as file:
         stream = file.add_stream("mpeg2video", rate=25, options=lines)

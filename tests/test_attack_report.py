@@ -86,12 +86,14 @@ def test_the_tables_attacker_beside_stronger_ones(made_up: pd.DataFrame) -> None
 def test_clips_are_read_by_who_learned_on_the_release_and_by_who_did_not(made_up: pd.DataFrame) -> None:
     spact = made_up[(made_up["method"] == "spact") & (made_up["replicate"] == "draw 0, seed 0")]
     assert attack_report.of_clips(spact) == (
-        "SPAct: who learned on raw data alone reads 26.0 %, those that learned on the release 48.0 to 99.0 %."
+        "SPAct: who learned on raw data alone reads 26.0 %, those that learned on the release 48.0 to 99.0 %; "
+        "chance 25.0 %."
     )
     without = spact[spact["attack"] != "unprepared"]
-    assert attack_report.of_clips(without) == "SPAct: those that learned on the release 48.0 to 99.0 %."
+    assert attack_report.of_clips(without) == "SPAct: those that learned on the release 48.0 to 99.0 %; chance 25.0 %."
     assert attack_report.of_clips(spact[:0]) == ""
-    assert attack_report.of_clips(made_up[made_up["method"] == "raw"]) == "Raw data: attackers read 90.0 %."
+    raw = made_up[made_up["method"] == "raw"]
+    assert attack_report.of_clips(raw) == "Raw data: attackers read 90.0 %; chance 25.0 %."
 
 
 def test_differences_are_of_replicates_that_have_both(made_up: pd.DataFrame) -> None:

@@ -415,7 +415,10 @@ def test_pictures_of_reconstructions(one: Study, found: pd.DataFrame) -> None:
     by = attack_report.by_attribute(aps, METHODS_HERE)
     assert by.index[0] == "chance"
     assert list(by.loc["SPAct"]) == ["–" if math.isnan(ap) else f"{ap:.1f}" for ap in of_spact["ap"]]
-    assert attack_readings.minutes(one) > 0
+    readings = attack_readings.readings(one, methods=["raw"], names=["own", "short"])
+    specs = [attacks.spec_of(one, name, attacks.RAW, 0) for name in ("own", "short")]
+    seconds = sum(one.store.run(spec).record["seconds"] for spec in specs)
+    assert attack_readings.minutes(readings, one) == pytest.approx(seconds / 60)  # nobody else's, such as f'_T's
     assert list(quality["method"]) == ["downsample_2x", "spact"] and quality.notna().all(axis=None)
     other = quality.assign(replicate="another", psnr=quality["psnr"] + 2)
     text = attack_report.reconstructed(pd.concat([quality, other]), ["raw", "spact", "supervised"])

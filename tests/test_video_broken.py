@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 from test_video import CLIPS, N, bars, encode
 
+from spact_lib import video
 from spact_lib.errors import UserError
 from spact_lib.video import frame_count, iter_frames, probe, read_frames, write_video
 
@@ -76,11 +77,17 @@ BROKEN: dict[str, tuple[Callable[[Path], Path], str]] = {
     "end lost": (lambda d: cut(encode(d / "a.mp4", "libx264", container=FAST), 0.9), "a.mp4 is cut off after"),
     "avi cut": (lambda d: cut(CLIPS["mpeg4 with B-frames in avi"](d), 0.85), "a.avi is cut off after"),
     "image cut": (lambda d: cut(bars_image(d), 0.5), "cannot read .*a.png"),
+    "too large": (lambda d: large_image(d), r"cannot read .*a.png .*a frame may have 67 million pixels at most"),
     "audio only": (audio, "a.wav holds only sound; give a video"),
     "audio with a cover": (audio_with_cover, "a.mp3 holds only sound; give a video"),
     "no frames": (without_frames, "a.avi"),
     "damaged": (damaged, "a.mp4"),
 }
+
+
+def large_image(folder: Path) -> Path:
+    Image.new("1", (8200, 8200)).save(folder / "a.png")
+    return folder / "a.png"
 
 
 def bars_image(folder: Path) -> Path:
@@ -150,14 +157,22 @@ def test_a_matroska_file_that_was_cut_is_refused_wherever_that_was(tmp_path: Pat
     whole = encode(tmp_path / f"a{suffix}", "libvpx" if suffix == ".webm" else "libx264")
     assert frame_count(whole) == N
     content = whole.read_bytes()
-    for end in (*range(len(content) // 2, len(content), len(content) // 20), len(content) - 1):
-        cut(whole, end / len(content)).rename(tmp_path / f"cut{suffix}")
+    with pytest.raises(UserError, match=f"a{suffix} is cut off after {N} packets"):  # its index alone
+        probe(cut(whole, (len(content) - 1) / len(content)))
+    for end in range(len(content) // 2, len(content), len(content) // 20):
+        (tmp_path / f"cut{suffix}").write_bytes(content[:end])
         with pytest.raises(UserError, match=f"cut{suffix} is cut off after|cannot read .*cut{suffix}"):
             probe(tmp_path / f"cut{suffix}")
-        whole.write_bytes(content)
     segment = content.index(b"\x18S\x80g") + 4  # a live recording does not know its size
-    whole.write_bytes(content[:segment] + b"\x01" + b"\xff" * 7 + content[segment + 8 :])
-    assert frame_count(whole) == N
+    live = content[:segment] + b"\x01" + b"\xff" * 7 + content[segment + 8 :]
+    void = content[: segment - 4] + b"\xec\x83abc" + content[segment - 4 :]
+    headless = content[:4] + b"\x01" + b"\xff" * 7 + content[5:]  # FFmpeg reads it nevertheless
+    for whole_ones in (live, void, headless):
+        whole.write_bytes(whole_ones)
+        assert frame_count(whole) == N
+    assert not video._segment_is_cut(whole)
+    whole.write_bytes(void[:-1])
+    assert video._segment_is_cut(whole)
 
 
 def test_an_avi_that_was_cut_between_two_frames_is_refused(tmp_path: Path) -> None:

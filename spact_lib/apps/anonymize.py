@@ -4,6 +4,7 @@ import hashlib
 import logging
 import os
 import secrets
+import shlex
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -84,8 +85,8 @@ def load_method(name: str) -> VideoMethod:
     if name in OBFUSCATIONS:
         return VideoMethod(name, name, None, _obfuscated(name))
     if not Path(name).is_dir():
-        if os.sep in name:
-            raise UserError(f"there is no folder {name}; `spact export {name}` makes it")
+        if os.sep in name and not Path(name).exists():
+            raise UserError(f"there is no folder {name}; `spact export {shlex.quote(name)}` makes it")
         if name in METHODS:
             raise UserError(f"{name} is learned; `spact export FOLDER --method {name}` makes a folder of it, give that")
         legal = [*(BASELINES.keys() | OBFUSCATIONS.keys()) - NOT_OFFERED.keys(), "a folder that `spact export` made"]
@@ -137,17 +138,18 @@ def plan(source: Path, target: Path) -> list[tuple[Path, Path]]:
         if others := Counter(suffix or "without suffix" for suffix in suffixes if suffix not in SUFFIXES):
             listed = ", ".join(f"{suffix} ({n})" for suffix, n in others.most_common())
             log.info("not taken for videos: %s; one given by its name is tried", listed)
-        alike = Counter(name.with_suffix("") for name in videos)
-        whole = {name: None for name in videos if alike[name.with_suffix("")] > 1}  # a set in order
+        stems = {name: str(name.with_suffix("")).casefold() for name in videos}  # not every disk tells A.mp4 from a.mp4
+        alike = Counter(stems.values())
+        whole = {name: None for name in videos if alike[stems[name]] > 1}  # a set in order
         if whole:
             log.info("keep their suffixes, as others are called alike: %s", ", ".join(map(str, whole)))
         pairs = [
             (source / name, target / (f"{name}.mp4" if name in whole else name.with_suffix(".mp4"))) for name in videos
         ]
-        first: dict[Path, Path] = {}
+        first: dict[str, Path] = {}
         for path, out in pairs:
-            if first.setdefault(out, path) != path:
-                raise UserError(f"{first[out]} and {path} would both become {out}; rename one of them")
+            if (other := first.setdefault(str(out).casefold(), path)) != path:
+                raise UserError(f"{other} and {path} would both become {out}; rename one of them")
         return pairs
     if target.is_dir():
         target = target / f"{source.stem}.mp4"
@@ -262,7 +264,7 @@ def anonymize(
                     log.info("%s: finished earlier", target)
                     continue
                 done[target] = result
-                log.info("%s: %s", target, describe(result))
+                log.info("%s: %s", target, describe(result, settings.steady))
         except BaseException:
             # The others stop after their batch and remove what they began.
             stop.set()
@@ -271,11 +273,11 @@ def anonymize(
     return done, failed
 
 
-def describe(result: Result) -> str:
-    """One line for a reader."""
+def describe(result: Result, steady: bool = False) -> str:
+    """One line for a reader; ``steady`` as it was made."""
     sizes = " -> ".join(f"{width}x{height}" for width, height in (result.size, result.processed, result.released))
     frames = f"{result.frames} frame{'s' * (result.frames != 1)}"
-    trembles = " (--steady lowers it)" if result.flicker > result.change else ""
+    trembles = " (--steady lowers it)" if result.flicker > result.change and not steady else ""
     return (
         f"{frames}, {result.duration_s:.2f} s, {sizes}; {result.frames / result.seconds:.1f} frames/s, "
         f"{result.method_seconds / result.seconds:.0%} of the time in the anonymizer; flicker {result.flicker:.2f} "

@@ -89,7 +89,7 @@ def model_card(study: Study, method: str, spec: InitAnonymizerSpec | AnonymizerS
     start = spec if isinstance(spec, InitAnonymizerSpec) else spec.f_A
     record, environment = artifact.record, artifact.record["environment"]
     text = printable(scores)
-    stand_in = " (drawn, in the place of the dataset so called)" if drawn(study) else ""
+    stand_in = " (drawn, in place of the dataset of that name)" if drawn(study) else ""
     parameters = sum(p.numel() for p in Anonymizer(start.width).parameters())
     lines = [f"# {label(method)} anonymizer, profile {study.profile.name}", ""]
     if drawn(study):
