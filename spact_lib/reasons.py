@@ -46,6 +46,12 @@ REASONS: dict[str, tuple[tuple[str, ...], str]] = {
         "what lasts, the attributes. The scene of a real video may change within 64 frames, which would make far "
         "pairs worse there and not here.",
     ),
+    "K12": (
+        ("smaller_f_B", "spact", "larger_f_B"),
+        "Within the few steps of mini's game a larger f_B need not tell the videos of a batch apart better: the L_B of "
+        "the three networks differ from replicate to replicate as much as from each other. Where L_B ends nearer to the "
+        "uninformative value less is left to read, whichever f_B it is.",
+    ),
 }
 NO_REASON = "No reason has been looked for yet."
 
