@@ -49,8 +49,8 @@ REASONS: dict[str, tuple[tuple[str, ...], str]] = {
     "K12": (
         ("smaller_f_B", "spact", "larger_f_B"),
         "Within the few steps of mini's game a larger f_B need not tell the videos of a batch apart better: the L_B of "
-        "the three networks differ from replicate to replicate as much as from each other. Where L_B ends nearer to the "
-        "uninformative value less is left to read, whichever f_B it is.",
+        "the three networks differ from replicate to replicate as much as from each other. Where L_B ends nearer to "
+        "the uninformative value less is left to read, whichever f_B it is.",
     ),
 }
 NO_REASON = "No reason has been looked for yet."
