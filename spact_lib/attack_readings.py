@@ -23,7 +23,7 @@ from spact_lib.metrics import headline
 from spact_lib.reconstruction import QUALITIES
 from spact_lib.results import training_forbidden
 from spact_lib.store import manifest_of
-from spact_lib.study import Study, open_study
+from spact_lib.study import Study, each_once, open_study
 
 # Classifiers between which validation rows choose the strongest: all learned on 8-bit stills, or on what undid them.
 CLASSIFIERS = ("relearned", "smaller_short", "short", "own", "enlarged", "larger", "long", "larger_long")
@@ -47,7 +47,7 @@ def readings(*studies: Study, methods: Sequence[str] = METHODS, names: Sequence[
     """
     check(names, studies)
     rows = []
-    for study in {study.init_f_A.key(): study for study in studies}.values():
+    for study in each_once(studies):
         for name in methods:
             with _left_out(study):
                 method = study.method(name)
@@ -150,7 +150,7 @@ def reconstructions(*studies: Study, methods: Sequence[str] = METHODS) -> pd.Dat
         lines).
     """
     rows = []
-    for study in {study.init_f_A.key(): study for study in studies}.values():
+    for study in each_once(studies):
         role = stills(study)
         for name in (name for name in methods if exists("inverted", name)):
             with _left_out(study):
@@ -169,12 +169,12 @@ def average_precisions(*studies: Study, methods: Sequence[str] = METHODS) -> pd.
         ``replicate``, ``attribute``, ``ap`` (percent, mean over target seeds), ``chance``.
     """
     rows = []
-    for study in {study.init_f_A.key(): study for study in studies}.values():
+    for study in each_once(studies):
         role = stills(study)
         with missing_left_out():  # the names and frequencies of the attributes are in the data alone
             manifest = manifest_of(study.data(role)).select("test")
-            labels, names = manifest.labels(role.task), manifest.task(role.task).classes
-            if manifest.task(role.task).kind != "multi":
+            task, labels = manifest.task(role.task), manifest.labels(role.task)
+            if task.kind != "multi":
                 continue
             lines = [100 * chance_average_precision(int(m), len(labels)) if m else math.nan for m in labels.sum(0)]
             for method in methods:
@@ -183,7 +183,9 @@ def average_precisions(*studies: Study, methods: Sequence[str] = METHODS) -> pd.
                     seeds = [score(study, name, study.method(method), s)["ap"] for s in study.profile.target_seeds]
                     each = {"method": method, "replicate": _replicate(study)}
                     aps = np.mean(seeds, axis=0)
-                    rows += [each | dict(zip(AP, found, strict=True)) for found in zip(names, aps, lines, strict=True)]
+                    rows += [
+                        each | dict(zip(AP, found, strict=True)) for found in zip(task.classes, aps, lines, strict=True)
+                    ]
     return pd.DataFrame(rows, columns=["method", "replicate", *AP])
 
 

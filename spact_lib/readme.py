@@ -47,12 +47,16 @@ def results() -> str:
     return "\n".join([*markdown(rows), "", f"Profile {given['PROFILE']}, {hardware}. Units: {NOTE}", "", sentences])
 
 
+def _printed(notebook: Path, source: str) -> list[str]:
+    """The lines that the one cell with this source has printed in an executed notebook."""
+    (cell,) = (cell for cell in read_notebook(notebook).cells if source in cell.source)
+    return "".join(output.get("text", "") for output in cell.get("outputs", ())).splitlines()
+
+
 def claims() -> str:
     """The verdicts that the committed notebook 12 prints, a line each; which claims have no numbers yet."""
-    (cell,) = (cell for cell in read_notebook(NOTEBOOKS / "12_claims.ipynb").cells if SENTENCES in cell.source)
-    lines = "".join(output.get("text", "") for output in cell.get("outputs", ())).splitlines()
     told, left = [], []
-    for line in lines:
+    for line in _printed(NOTEBOOKS / "12_claims.ipynb", SENTENCES):
         verdict, _, numbers = line.partition(". ")
         if not re.match(r"K\d+ ", line):  # a note on rows that were left out
             told.append(f"- {line}")
@@ -82,11 +86,10 @@ def attacks() -> str:
         f"{len(found) / found['replicate'].nunique():.0f} attackers of a replicate took "
         f"{minutes(found, *studies) / 60:.1f} hours, added up over processes of one thread."
     )
-    cells = [cell for cell in read_notebook(ATTACKS).cells if CLIPS in cell.source]
-    told = "".join(output.get("text", "") for cell in cells for output in cell.get("outputs", ()))
-    clips = ["", "Who is it, of three persons in 27 real clips?", "", *(f"- {line}" for line in told.splitlines())]
-    table = markdown([list(text.columns), *text.to_numpy().tolist()])
-    return "\n".join([*table, "", note, *(clips if told else [])])
+    told = _printed(ATTACKS, CLIPS)
+    clips = ["", "Who is it, of three persons in 27 real clips?", "", *(f"- {line}" for line in told)]
+    rows = markdown([list(text.columns), *text.to_numpy().tolist()])
+    return "\n".join([*rows, "", note, *(clips if told else [])])
 
 
 def notebook_map() -> str:

@@ -330,6 +330,11 @@ def released(
     return found
 
 
+def each_once(studies: Iterable[Study]) -> list[Study]:
+    """The studies in order, one for each replicate: those of the same data and seed are one."""
+    return list({study.init_f_A.key(): study for study in studies}.values())
+
+
 def open_study(
     profile: str = "mini", *, draw: int | None = None, seed: int = 0, protocol: str = "ucf101_vispr1",
     leave_out: tuple[str, str] | None = None, **changes: object,

@@ -26,7 +26,7 @@ from spact_lib.paths import runs_root
 from spact_lib.protocols import Column, Target, is_own
 from spact_lib.results import keep_records, training_forbidden
 from spact_lib.store import NotTrainedError, Store
-from spact_lib.study import Study, open_study
+from spact_lib.study import Study, each_once, open_study
 
 LABELS = {
     "raw": "Raw data",
@@ -120,7 +120,7 @@ def table(
     for study in studies:
         study.check(methods)
     # Where no data are drawn, two draws with one seed are the same replicate; it must not be averaged with itself.
-    studies = list({study.init_f_A.key(): study for study in studies}.values())
+    studies = each_once(studies)
     parts = [[study.under(p) for p in protocols] if protocols else [study] for study in studies]
     each = [pd.concat([_method_rows(name, s, method, metrics) for s in part for method in methods]) for part in parts]
     for table in each:
