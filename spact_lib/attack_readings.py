@@ -12,7 +12,7 @@ import pandas as pd
 from scipy.stats import binomtest
 
 from spact_lib import tables
-from spact_lib.attacks import ATTACKS, METHODS, RAW, asked, check, exists, inverse, score, spec_of, stills
+from spact_lib.attacks import ATTACKS, METHODS, RAW, asked, check, exists, inverse, score, spec_of, stills, videos
 from spact_lib.chance import chance_average_precision
 from spact_lib.claims import t_interval
 from spact_lib.config import Method, TestSpec
@@ -238,6 +238,8 @@ def replicated(
         for draw, seed in replicates:
             try:
                 other = open_study(study.profile.name, draw=draw, seed=seed, protocol=protocol, **changes)
+                with missing_left_out():
+                    other.data(videos(other))  # known from here on, as are those of its protocol
                 found.setdefault(other.init_f_A.key(), tables.reading(other))
             except (DamagedError, DiskError):
                 raise

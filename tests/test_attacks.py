@@ -324,6 +324,7 @@ def test_a_replicate_counts_by_its_committed_records_and_is_named_where_there_ar
     mini = replace(one, profile=config.profile("mini", draw=1))
     found = attack_readings.replicated(mini, "ucf101_vispr1", [[101, 1]], [])
     assert [study.profile.draw for study in found[1:]] == [101]
+    assert found[1]._data["vp_ucf101"] == known  # asked for while training was forbidden
     monkeypatch.undo()
     monkeypatch.setenv("SPACT_RUNS", str(tmp_path))
     (alone,) = attack_readings.replicated(one, "ucf101_vispr1", [[7, 0]], [])
