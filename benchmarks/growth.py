@@ -40,7 +40,7 @@ def now(runs: Path, temporary: Path) -> tuple[float, ...]:
 
 def one_round(runs: Path) -> None:
     """Everything anew but the drawn data."""
-    from spact_lib import notebook_setup, tables
+    from spact_lib import notebook_setup, table_text, tables
     from spact_lib.notebooks import run_notebook
     from spact_lib.paths import NOTEBOOKS
 
@@ -48,7 +48,7 @@ def one_round(runs: Path) -> None:
         shutil.rmtree(runs / name, ignore_errors=True)
     study = notebook_setup.open_notebook("smoke", draw=1, seed=0)
     notebook_setup.fill_table("table1", study)
-    tables.save_table(tables.table("table1", study), "smoke", "table1")
+    table_text.save_table(tables.table("table1", study), "smoke", "table1")
     tables.keep_used("table1", study)
     notebook_setup.show_games(study, ["supervised", "spact"], "games")
     notebook_setup.show_released(study, ["raw", "spact"], study.protocol.action, "released")

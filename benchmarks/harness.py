@@ -170,7 +170,7 @@ def read(path: Path) -> list[Row]:
 
 def table(records: list[Row]) -> list[str]:
     """The records as lines of markdown: a column for all that some record has, rounds and environment left out."""
-    from spact_lib.tables import markdown
+    from spact_lib.table_text import markdown
 
     columns = [key for key in dict.fromkeys(key for row in records for key in row)]
     columns = [key for key in columns if key not in ("rounds", "environment")]

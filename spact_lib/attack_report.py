@@ -20,7 +20,8 @@ from spact_lib.footnotes import left_out
 from spact_lib.paths import runs_root
 from spact_lib.reconstruction import QUALITIES
 from spact_lib.result_figures import READABLE
-from spact_lib.tables import label, latex_note, with_note
+from spact_lib.table_text import latex_note, with_note
+from spact_lib.tables import label
 
 TICKS = {  # below a marker; an attacker that is not here is shown by its name
     "unprepared": "learned\non raw",

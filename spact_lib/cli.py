@@ -193,7 +193,7 @@ def evaluate(args: argparse.Namespace) -> int:
     from spact_lib.notebooks import LONGEST_NAME, digest
     from spact_lib.protocols import protocol
     from spact_lib.store import Store
-    from spact_lib.tables import csv_as_markdown
+    from spact_lib.table_text import csv_as_markdown
 
     profile = config.profile(args.profile)
     store = Store(runs_root() / "store", decode_once=True, workers=profile.workers)

@@ -11,7 +11,8 @@ from spact_lib.config import BaselineSpec, Method, Spec
 from spact_lib.footnotes import faults, left_out
 from spact_lib.paper import relative_drop
 from spact_lib.study import Study
-from spact_lib.tables import METRICS, column_means, hardware_of, is_action, label, minutes_of, parts_at_hand, save_text
+from spact_lib.table_text import save_text
+from spact_lib.tables import METRICS, column_means, hardware_of, is_action, label, minutes_of, parts_at_hand
 
 NOTE = (
     "drop %: relative, from learned and tested on raw; loss: L_T or L_B of the test rows' predictions, in nats; "
@@ -76,7 +77,7 @@ def printable(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def save(table: pd.DataFrame, profile: str, name: str) -> None:
-    """Write it as csv and LaTeX (``tables.save_text``)."""
+    """Write it as csv and LaTeX (``table_text.save_text``)."""
     note = f"{NOTE} Hardware: {table['hardware'].iloc[0]}."
     save_text(printable(table), profile, name, note, left_out=left_out(table))
 

@@ -16,7 +16,7 @@ import PIL.Image
 from IPython.display import Image, Markdown, display
 from matplotlib.figure import Figure
 
-from spact_lib import figures, plan, result_figures, tables
+from spact_lib import figures, plan, result_figures, table_text, tables
 from spact_lib.ahead import whatever_is_free
 from spact_lib.apps.transcode import Steady, flicker
 from spact_lib.apps.viewer import overlaid
@@ -123,7 +123,7 @@ def replicated_table(
     others = tables.at_hand(name, study.profile.name, protocol, pairs, **changes)
     table = tables.table(name, study, *others)
     other = suffix(study, protocol, TABLE_PROTOCOLS.get(name, ("ucf101_vispr1",))[0])
-    tables.save_table(table, study.profile.name, name + other)
+    table_text.save_table(table, study.profile.name, name + other)
     tables.keep_used(name + other, study, *others)
     return table
 
@@ -217,7 +217,7 @@ def _suffix(study: Study, default: str) -> str:
 
 def _kept(name: str, study: Study, kept: str, **shown: object) -> pd.DataFrame:
     table, file = tables.table(name, study, **shown), f"{name}_{kept}"
-    tables.save_table(table, study.profile.name, file)
+    table_text.save_table(table, study.profile.name, file)
     tables.keep_used(file, study)
     return table
 
@@ -275,7 +275,7 @@ def show_omegas(study: Study, omegas: Iterable[float], name: str, *, train: bool
     minutes, hardware = f"{tables.minutes_of(records):.1f}", tables.hardware_of(records)
     text = curve.drop(columns=list(FAULTS)).map("{:.1f}".format).assign(minutes=minutes, hardware=hardware)
     note = f"One replicate; minutes of training of all omegas together: {minutes}. Hardware: {hardware}."
-    tables.save_text(text, study.profile.name, name, note, left_out=left_out(curve))
+    table_text.save_text(text, study.profile.name, name, note, left_out=left_out(curve))
     tables.keep_used(name, study)
     print("\n".join([text.drop(columns=["minutes", "hardware"]).to_string(), *left_out(curve)]))
     return curve

@@ -48,7 +48,8 @@ from spact_lib.protocols import (
 from spact_lib.protocols import protocol as named_protocol
 from spact_lib.store import NotTrainedError, Store, manifest_of, unfolded
 from spact_lib.study import Study
-from spact_lib.tables import markdown, trained_parts
+from spact_lib.table_text import markdown
+from spact_lib.tables import trained_parts
 
 RATE = 100e12  # FLOP/s, only to put days beside the sum
 KNOWN = "ucf101_vispr1"  # what notebooks 04 (C1, C2), 10 and 14, and the claims' known setting, read by default

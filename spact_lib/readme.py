@@ -10,11 +10,13 @@ from spact_lib.attack_readings import minutes, readings, replicated, values
 from spact_lib.attack_report import brief
 from spact_lib.errors import UserError, missing_left_out
 from spact_lib.files import read_json, write_text
+from spact_lib.footnotes import distinct
 from spact_lib.notebooks import declared_parameters, read_notebook
 from spact_lib.paths import NOTEBOOKS, REPOSITORY, committed_notebooks
 from spact_lib.results import RECORDS, training_forbidden
 from spact_lib.study import open_study
-from spact_lib.tables import NOTE, at_hand, distinct, gap, markdown, printable, reading, table
+from spact_lib.table_text import NOTE, gap, markdown, printable
+from spact_lib.tables import at_hand, reading, table
 from spact_lib.verdicts import NOT_RUN
 
 README = REPOSITORY / "README.md"

@@ -19,7 +19,7 @@ from spact_lib.notebook_setup import draw_data
 from spact_lib.notebooks import FULL, named_copy, needs, notebook, run_notebook
 from spact_lib.paths import REPOSITORY, committed_notebooks, data_folder, prepared, runs_root
 from spact_lib.protocols import how_to_prepare
-from spact_lib.tables import csv_as_markdown
+from spact_lib.table_text import csv_as_markdown
 
 Tell = Callable[[str], None]
 

@@ -12,7 +12,8 @@ from spact_lib.footnotes import FAULTS, distinct, left_out
 from spact_lib.methods import METHODS, TABLES
 from spact_lib.paper import reported
 from spact_lib.replicates import cells
-from spact_lib.tables import hardware_of, minutes_of, save_text
+from spact_lib.table_text import save_text
+from spact_lib.tables import hardware_of, minutes_of
 
 NOT_RUN, TOO_FEW = "not run", "too few replicates"  # no replicate has what it needs; some have
 
@@ -106,7 +107,7 @@ def printable(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def save(table: pd.DataFrame, records: Sequence[dict], profile: str, name: str) -> str:
-    """Write the printable table as csv and LaTeX (``tables.save_text``).
+    """Write the printable table as csv and LaTeX (``table_text.save_text``).
 
     Args:
         records: behind it.

@@ -16,7 +16,7 @@ from safetensors.torch import load_model
 from test_experiments import targets
 
 from data_prep import pa_hmdb51
-from spact_lib import protocols, tables, target
+from spact_lib import protocols, table_text, tables, target
 from spact_lib.config import DataSpec, Schedule, View, profile
 from spact_lib.data import VideoFrames, rows_of
 from spact_lib.errors import UserError
@@ -206,7 +206,7 @@ def test_tables_of_several_protocols(world) -> None:
     assert table.loc[("P-HVU scenes to objects cMAP", "supervised"), "paper"] == 6.43
     assert np.isnan(table.loc[("HMDB51 action without UCF101's top-1", "raw"), "paper"])
     assert (table.xs("raw", level="method")["drop"].fillna(0) == 0).all()
-    assert "SPAct: HMDB51 action top-1" in tables.gap(table)
+    assert "SPAct: HMDB51 action top-1" in table_text.gap(table)
     alone = tables.table("table2", study(world, "novel"))
     pd.testing.assert_frame_equal(alone, table.loc[metrics[:4]])
     again = tables.table("table1", study(world, "ucf101_vispr1"), methods=["raw"], protocols=TABLE_PROTOCOLS["table1"])

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from data_prep import archives
-from spact_lib import obfuscation, tables
+from spact_lib import obfuscation, table_text
 from spact_lib.errors import UserError
 from spact_lib.manifest import read_manifest
 from spact_lib.packed import PackedFrames
@@ -209,6 +209,6 @@ def test_a_path_that_leads_out_of_the_root_is_refused(tmp_path: Path, name: str)
 def test_tables_escape_what_they_show(monkeypatch: pytest.MonkeyPatch) -> None:
     index = pd.MultiIndex.from_tuples([("<b>&_", "raw")], names=["metric", "method"])
     text = pd.DataFrame({"here": ["<img src=x>"], "hardware": ["a & b_c"]}, index=index)
-    monkeypatch.setattr(tables, "printable", lambda table: text)
-    shown = tables.Shown(text)._repr_html_()
+    monkeypatch.setattr(table_text, "printable", lambda table: text)
+    shown = table_text.Shown(text)._repr_html_()
     assert "<img" not in shown and "<b>" not in shown and "&lt;img src=x&gt;" in shown

@@ -13,7 +13,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 from scipy import stats
 
-from spact_lib import notebook_setup, readme, result_figures, results, tables
+from spact_lib import notebook_setup, readme, result_figures, results, table_text, tables
 from spact_lib.config import DataSpec, profile
 from spact_lib.errors import UserError
 from spact_lib.methods import METHODS, TABLE_EXTRAS, TABLES
@@ -155,15 +155,15 @@ def test_the_raw_row_is_always_there_because_drops_are_from_it(committed):
     table = tables.table("table1", committed[0], methods=["supervised"])
     assert list(table.index.unique("method")) == ["raw", "supervised"]
     assert table.loc[("privacy cMAP", "supervised"), "drop"] == pytest.approx(100 * (1 - 50 / 80))
-    assert tables.gap(table).count("\n") == 1  # how many replicates; Supervised [41]
+    assert table_text.gap(table).count("\n") == 1  # how many replicates; Supervised [41]
 
 
 def test_oracle_boxes_are_named_wherever_a_method_is(committed):
     named = "Obf-Blackening (oracle boxes)"
     table = tables.table("table1", committed[0], methods=["raw", "obf_blackening"])
-    text = tables.printable(table)
+    text = table_text.printable(table)
     assert list(table["boxes"]) == ["", "oracle"] * 3 and "boxes" not in text
-    assert list(text.index.unique("method")) == ["Raw data", named] and named in tables.Shown(table)._repr_html_()
+    assert list(text.index.unique("method")) == ["Raw data", named] and named in table_text.Shown(table)._repr_html_()
     assert list(tables.labelled(committed[0], ["raw", "obf_blackening"])) == ["Raw data", named]
     assert tables.label("obf_blackening", "coco") == "Obf-Blackening"
     fig, _ = result_figures.trade_off(table)
@@ -176,7 +176,7 @@ def test_further_rows_are_asked_for_by_name_and_say_whose_boxes_they_trust(commi
     table = tables.table("table1", committed[0], methods=["raw", "obf_weak_blur"])
     row = table.loc["privacy cMAP", "obf_weak_blur"]
     assert (row["here"], row["paper"]) == (79.0, reported("table1", "obf_weak_blur", "vispr1", "cmap"))
-    text = tables.printable(table)
+    text = table_text.printable(table)
     assert list(text.index.unique("method")) == ["Raw data", "Obf-WeakBlur (oracle boxes)"] and "boxes" not in text
 
 
@@ -253,9 +253,9 @@ def test_replicates_are_averaged_and_their_spread_stated(committed):
     assert row["drop"] == pytest.approx(np.mean(drops))
     assert (row["drop low"], row["drop high"]) == pytest.approx(tuple(interval))
     assert row["replicates"] == 2
-    text = tables.printable(table).loc["privacy cMAP", "SPAct"]
+    text = table_text.printable(table).loc["privacy cMAP", "SPAct"]
     assert text["interval"] == "[48.3, 73.7]" and text["drop interval"] == f"[{interval.low:.1f}, {interval.high:.1f}]"
-    assert tables.gap(table).startswith(
+    assert table_text.gap(table).startswith(
         "Mean of 2 replicates, 2 target seeds each: draw 1, seed 1; draw 1, seed 2. Draws up to 3 were seen while this "
         "was built.\n"
     )
@@ -282,23 +282,23 @@ def test_at_hand_keeps_what_needs_no_training(committed, monkeypatch):
 def test_text_is_rounded_labelled_and_the_same_every_time(committed, tmp_path, monkeypatch):
     monkeypatch.setenv("SPACT_RUNS", str(tmp_path))
     table = tables.table("table1", committed[0])
-    text = tables.printable(table)
+    text = table_text.printable(table)
     assert text.loc[("privacy cMAP", "SPAct"), ["here", "drop %", "paper drop %"]].tolist() == ["60.0", "25.0", "10.8"]
     assert text.loc[("privacy F1", "SPAct"), "here"] == "0.500"
     assert text.loc[("privacy F1", "Identity (Eq. 4 only)"), "paper"] == ""
-    saved = pd.read_csv(tables.save_table(table, "mini", "table1"), dtype=str, keep_default_na=False)
+    saved = pd.read_csv(table_text.save_table(table, "mini", "table1"), dtype=str, keep_default_na=False)
     assert saved.set_index(["metric", "method"]).equals(text)
     latex = (tmp_path / "tables" / "mini" / "table1.tex").read_text()
     assert re.search(r"& SPAct & \\bfseries 60\.0 &", latex) and latex.count(r"\multirow") == 3
     assert "drop \\%" in latex and not re.search(r"(?<!\\)%", latex.split("\n", 1)[1])
     assert "seeds: 0 1; replicates: 1; hardware: cpu (test), threads: 2. interval: 95 \\%" in latex
-    first, second = (tables.Shown(tables.table("table1", committed[0])) for _ in range(2))
+    first, second = (table_text.Shown(tables.table("table1", committed[0])) for _ in range(2))
     assert first._repr_html_() == second._repr_html_() and repr(first) == repr(second)
     assert "font-weight: bold" in first._repr_html_()
 
 
 def test_the_gap_is_computed(committed):
-    text = tables.gap(tables.table("table1", committed[0]))
+    text = table_text.gap(tables.table("table1", committed[0]))
     assert "One replicate has no interval" in text
     assert "SPAct: action top-1 −1.0 points from raw (paper −0.3); privacy cMAP −25.0 % (paper −10.8)" in text
     assert "Above chance, SPAct leaves 30.0 of raw's 50.0 points of privacy cMAP" in text
@@ -311,7 +311,7 @@ def test_the_gap_of_an_ablation_is_taken_from_spact():
     here = [90.0, 89.0, 85.0, 80.0, 60.0, 70.0, 0.8, 0.5, 0.65]
     paper = [np.nan, 62.1, 58.1, np.nan, 57.4, 60.2, np.nan, 0.473, 0.504]
     table = pd.DataFrame({"here": here, "paper": paper, "drop": 1.0, "paper drop": 2.0, "chance": 30.0}, index=index)
-    text = tables.gap(table.assign(replicates=1, seeds="0", which="seed 0"))
+    text = table_text.gap(table.assign(replicates=1, seeds="0", which="seed 0"))
     expected = "action top-1 −4.0 points (paper −4.0); privacy cMAP +10.0 points (paper +2.8)"
     assert f"RotNet, less SPAct: {expected}; privacy F1 +0.150 (paper +0.031).\n" in text
     assert "SPAct: action top-1 −1.0 points from raw;" in text  # no raw row in the paper's table
@@ -328,15 +328,15 @@ def test_an_omega_curve_needs_the_grid_and_shows_what_is_at_hand(committed):
 
 def test_kept_records_give_the_table_again(committed, tmp_path, monkeypatch):
     monkeypatch.setenv("SPACT_RUNS", str(tmp_path))
-    expected = tables.printable(tables.table("table1", committed[0]))
+    expected = table_text.printable(tables.table("table1", committed[0]))
     kept = tables.keep_used("table1-draw1", committed[0])
     assert kept == tmp_path / "records" / "mini" / "table1-draw1.jsonl"
     monkeypatch.setattr("spact_lib.store.find_committed", lambda spec: results.find_committed(spec, kept.parent))
-    assert tables.printable(tables.table("table1", committed[0])).equals(expected)
+    assert table_text.printable(tables.table("table1", committed[0])).equals(expected)
     altered = kept.read_text().replace('"cmap": 60.5', '"cmap": 70.5')
     kept.write_text(altered)
     results._committed.cache_clear()
-    assert not tables.printable(tables.table("table1", committed[0])).equals(expected)
+    assert not table_text.printable(tables.table("table1", committed[0])).equals(expected)
 
 
 def test_readme_is_what_the_records_give():
@@ -413,8 +413,8 @@ def test_rows_that_were_left_out_and_a_collapsed_f_A_are_said_wherever_the_table
 
     def everywhere() -> list[str]:
         table = tables.table("table1", *committed)
-        csv, shown = tables.save_table(table, "mini", "table1").read_text(), tables.Shown(table)
-        return [tables.gap(table), csv, path.read_text(), repr(shown), shown._repr_html_()]
+        csv, shown = table_text.save_table(table, "mini", "table1").read_text(), table_text.Shown(table)
+        return [table_text.gap(table), csv, path.read_text(), repr(shown), shown._repr_html_()]
 
     assert not any("left out" in text or "collapsed" in text or ",note" in text for text in everywhere())
     away = {"set_aside": {"train": 3, "test": 1}}
@@ -425,7 +425,7 @@ def test_rows_that_were_left_out_and_a_collapsed_f_A_are_said_wherever_the_table
     for text in everywhere():
         for sentence in (LEFT_OUT, f"{COLLAPSED}."):
             assert sentence in text.replace("\\_", "_"), text
-    assert "ucf101-1" not in tables.printable(tables.table("table1", *committed)).to_string()
+    assert "ucf101-1" not in table_text.printable(tables.table("table1", *committed)).to_string()
 
 
 def test_figure_4_says_which_omega_collapsed(committed, tmp_path: Path, monkeypatch, capsys) -> None:

@@ -16,7 +16,8 @@ from spact_lib.networks.anonymizer import CONFIG, FORMAT, WEIGHTS, Anonymizer, d
 from spact_lib.protocols import is_own
 from spact_lib.store import Artifact
 from spact_lib.study import Study
-from spact_lib.tables import in_markdown, label, printable, table
+from spact_lib.table_text import in_markdown, printable
+from spact_lib.tables import label, table
 
 
 def check(method: str, folder: Path) -> None:

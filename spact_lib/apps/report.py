@@ -39,7 +39,8 @@ from spact_lib.paths import NOTEBOOKS, runs_root
 from spact_lib.protocols import Target, absolute
 from spact_lib.store import NotTrainedError, Store, manifest_of
 from spact_lib.study import Study, test_items
-from spact_lib.tables import in_markdown, label
+from spact_lib.table_text import in_markdown
+from spact_lib.tables import label
 from spact_lib.target import build_target, predict
 from spact_lib.video import frame_count, read_frames
 

@@ -19,7 +19,7 @@ KILLS, SEED = 20, 7
 WORK = """
 import os, sys
 from pathlib import Path
-from spact_lib import tables, training
+from spact_lib import table_text, tables, training
 training.CHECKPOINT_SECONDS = 0.5
 from spact_lib.apps.pretrained import export
 from spact_lib.decode_cache import build_cache
@@ -30,7 +30,7 @@ draw_data("smoke", 1)
 study = open_study("smoke", draw=1)
 build_cache(data_folder(study.profile) / "vispr", runs_root() / "cache", short_side=16)
 table = tables.table("table1", study)
-tables.save_table(table, "smoke", "table1")
+table_text.save_table(table, "smoke", "table1")
 tables.keep_used("table1", study)
 if not (runs_root() / "exported").exists():
     export(study, "spact", runs_root() / "exported")
