@@ -5,7 +5,6 @@ Only what is needed gets decoded: reading starts at the keyframe before a wanted
 refers to, and ends with the last wanted one.
 """
 
-import struct
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,16 +13,16 @@ from fractions import Fraction
 from itertools import chain
 from pathlib import Path
 from threading import Lock
-from typing import BinaryIO
 
 import av
 import numpy as np
 from av.stream import Disposition
 from av.video.reformatter import Interpolation, VideoReformatter
-from PIL import ExifTags, Image
 
+from spact_lib.cut_videos import refuse_cut
 from spact_lib.errors import UserError, unknown_name
 from spact_lib.files import atomic_path
+from spact_lib.orientation import mirrored, mirrored_picture, quarter_turns
 
 # Default quality of a codec, on its own scale (lower is better): crf 0..51 of libx264, qscale 1..31 of mpeg4.
 CODECS = {"libx264": 18, "mpeg4": 3}
@@ -32,14 +31,11 @@ FORMATS = (".avi", ".mkv", ".mp4")
 # swscale's fast paths round differently on different processors and let colours bleed; these flags do not.
 SCALING = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
 
-
 # In these, a frame that is marked so (B-frames; nal_ref_idc 0) is never referred to. In HEVC a higher layer may.
 HAS_DISPOSABLE = ("h264", "mpeg1video", "mpeg2video", "mpeg4")
 THREADED_PIXELS = 64_000  # smaller frames decode no faster on several threads
 MAX_PIXELS = 2**26  # of a frame; 8K video has half of it. A header of a few bytes may promise any size
 PLAYLISTS = ("concat", "dash", "hls", "imf", "sdp")  # text that makes FFmpeg open other files than the one given
-MATROSKA_TOP = (0x1A45DFA3, 0x18538067, 0xEC, 0xBF)  # header, segment, void, checksum
-MIRROR_IMAGES = (2, 4, 5, 7)  # of EXIF's orientations
 INDEX_BYTES = 2**25  # kept of indices: of 30,000 videos of constant rate, whatever their lengths
 
 
@@ -371,67 +367,6 @@ def stores_times(container: av.container.InputContainer, stream: av.VideoStream)
     return not (container.format.name == "avi" and stream.codec_context.has_b_frames)
 
 
-def refuse_cut(
-    path: str | Path, container: av.container.InputContainer, stream: av.VideoStream, packets: int, corrupt: bool
-) -> None:
-    """Raise UserError if fewer packets could be read than the file lists, or one of them was ``corrupt``.
-
-    GIF, WMV, Y4M, raw, program and transport streams and live recordings do not say how much there was: of one that
-    ends between two frames the rest is not missed.
-    """
-    name = container.format.name
-    listed = len(stream.index_entries) if name.startswith("mov") else 0
-    if name == "avi" and _riff_is_cut(Path(path)):  # else a header of more frames is one that dropped some
-        listed = stream.frames
-    corrupt |= name.startswith("matroska") and _segment_is_cut(Path(path))
-    if corrupt and name == "mpegts":  # a packet of a broadcast was lost, or two recordings were joined
-        raise UserError(
-            f"{path} has damaged places among its {packets} packets; write what can be read to a file of its own: "
-            "ffmpeg -i INPUT -c copy OUTPUT.mkv"
-        )
-    if corrupt or packets < listed:
-        raise UserError(f"{path} is cut off after {packets} packets; copy or download it again")
-
-
-def _riff_is_cut(path: Path) -> bool:
-    """Whether the last RIFF chunk of an AVI file promises more bytes than there are (0: it promises nothing)."""
-    at, size = 0, path.stat().st_size
-    with path.open("rb") as file:
-        while at + 8 <= size:
-            file.seek(at)
-            name, length = struct.unpack("<4sI", file.read(8))
-            if name != b"RIFF":
-                return False
-            at += 8 + length + length % 2
-    return at > size + 1  # whose padding byte not everybody writes
-
-
-def _segment_is_cut(path: Path) -> bool:
-    """Whether the last element of a Matroska or WebM file promises more bytes than there are (a live one: nothing)."""
-    at, size = 0, path.stat().st_size
-    with path.open("rb") as file:
-        while at < size:
-            file.seek(at)
-            name, _ = _ebml_number(file, marked=True)
-            length, unknown = _ebml_number(file)
-            if name not in MATROSKA_TOP or unknown:
-                return False
-            at = file.tell() + length
-    return at > size
-
-
-def _ebml_number(file: BinaryIO, marked: bool = False) -> tuple[int, bool]:
-    """One to eight bytes, as many as the first one's leading zeros say, and whether all other bits are ones (a length
-    that is not known); ``marked``: with the bit that ends those zeros, as names are written."""
-    first = file.read(1)
-    n = 9 - first[0].bit_length() if first else 9
-    if n > 8:  # the end of the file, or no such number
-        return 0, True
-    value = int.from_bytes(first + file.read(n - 1))
-    rest = value & (1 << 7 * n) - 1
-    return value if marked else rest, rest == (1 << 7 * n) - 1
-
-
 def _decode_only(
     path: str | Path, index: _Index, wanted: list[int], threads: int
 ) -> Iterator[tuple[int, av.VideoFrame]]:
@@ -493,33 +428,3 @@ def _decode_times(
             # All that is wanted is in the decoder: have it out now, not after the packets that would push it out.
             yield from _decode(stream, None)
             return
-
-
-def quarter_turns(frame: av.VideoFrame) -> int:
-    """Quarter turns counterclockwise that put a frame upright; a ``mirrored`` one is turned upside down before."""
-    turned = frame.rotation  # of a matrix that is no rotation, PyAV gives the smallest integer
-    return round(turned / 90) % 4 if abs(turned) <= 180 else 0
-
-
-def mirrored(frame: av.VideoFrame) -> bool:
-    """Whether a video asks for a mirror image, as some front cameras do; PyAV tells the rotation alone."""
-    try:
-        stored = frame.side_data.get("DISPLAYMATRIX")
-    except ValueError:  # PyAV shows none where it does not know one of them: ``mirrored_picture``
-        return False
-    if stored is None:
-        return False
-    # Row vectors: the axis to the right goes to (a, b), that downwards to (c, d).
-    (a, b, _), (c, d, _), _ = np.frombuffer(stored, np.int32).reshape(3, 3).tolist()
-    return a * d < b * c
-
-
-def mirrored_picture(path: str | Path, container: str) -> bool:
-    """Whether the EXIF of a picture asks for a mirror image; ``container`` is FFmpeg's name of the format."""
-    if not (container.endswith("_pipe") or container == "image2"):
-        return False
-    try:
-        with Image.open(path) as picture:
-            return picture.getexif().get(ExifTags.Base.Orientation) in MIRROR_IMAGES
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):  # a picture that Pillow does not know
-        return False

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from test_video import CLIPS, N, bars, encode
 
-from spact_lib import video
+from spact_lib import cut_videos
 from spact_lib.errors import UserError
 from spact_lib.video import frame_count, iter_frames, probe, read_frames, write_video
 
@@ -170,9 +170,9 @@ def test_a_matroska_file_that_was_cut_is_refused_wherever_that_was(tmp_path: Pat
     for whole_ones in (live, void, headless):
         whole.write_bytes(whole_ones)
         assert frame_count(whole) == N
-    assert not video._segment_is_cut(whole)
+    assert not cut_videos._segment_is_cut(whole)
     whole.write_bytes(void[:-1])
-    assert video._segment_is_cut(whole)
+    assert cut_videos._segment_is_cut(whole)
 
 
 def test_an_avi_that_was_cut_between_two_frames_is_refused(tmp_path: Path) -> None:

@@ -17,16 +17,15 @@ from av.audio.stream import AudioStream
 from av.codec.context import Flags
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, VideoReformatter
 
+from spact_lib.cut_videos import refuse_cut
 from spact_lib.errors import UserError
 from spact_lib.files import atomic_path, disk_errors
+from spact_lib.orientation import mirrored_picture, quarter_turns
 from spact_lib.video import (
     CODECS,
     SCALING,
     Converter,
-    mirrored_picture,
     open_video,
-    quarter_turns,
-    refuse_cut,
     stores_times,
     video_streams,
 )
