@@ -64,6 +64,7 @@ FITTING: dict[str, tuple[Callable[[Any], bool], str]] = {
         lambda groups: len(groups) > 1 and all(isinstance(g, str) for g in groups),
         "a column of the clips' table and its values, as text",
     ),
+    "ATTACKS": (lambda names: all(isinstance(name, str) for name in names), "names of attackers"),
     "OMEGAS": (lambda omegas: all(0 <= omega < math.inf for omega in omegas), "finite numbers from 0 up"),
 }
 

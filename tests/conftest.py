@@ -4,11 +4,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from spact_lib.video import write_video
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SLOW = Path(__file__).resolve().parent / "slow"
+
+# The same examples in every run. To look for further ones: pytest --hypothesis-profile default
+settings.register_profile("same", derandomize=True, deadline=None)
+settings.load_profile("same")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -5,7 +5,7 @@ import math
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from data_prep import mini
@@ -13,7 +13,7 @@ from spact_lib import cli, notebooks
 from spact_lib.config import Profile, profile
 from spact_lib.errors import UserError
 from spact_lib.methods import METHODS, LearnedMethod
-from spact_lib.paths import committed_notebooks
+from spact_lib.paths import NOTEBOOKS, committed_notebooks
 from spact_lib.protocols import protocol
 from spact_lib.store import Store
 from spact_lib.study import Study
@@ -60,7 +60,7 @@ anything = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.sampled_from([path for path, _ in leaves(SMOKE) if path != ("name",)]), anything)
 def test_a_field_of_a_profile_fits_or_is_named(path: tuple[str | int, ...], value: object) -> None:
     try:
@@ -104,8 +104,9 @@ def test_every_parameter_of_a_committed_notebook_has_its_check() -> None:
     assert not unchecked, "add them to notebooks.FITTING"
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.sampled_from(DECLARED), anything | st.lists(st.lists(st.integers(-1, 3), max_size=3), max_size=2))
+@example((NOTEBOOKS / "14_how_hard_did_we_attack.ipynb", "ATTACKS"), [[]])
 def test_a_notebooks_parameter_fits_or_is_named(declared: tuple[Path, str], value: object) -> None:
     path, name = declared
     try:
@@ -252,7 +253,7 @@ def test_a_bad_option_is_one_sentence(place: Path, capsys: pytest.CaptureFixture
     template, bad = OPTIONS[option]
     known = {"TMP": str(place), "CSV": str(place / "tiny.csv"), "CLIP": str(place / "clips" / "00.avi")}
 
-    @settings(max_examples=8, deadline=None)
+    @settings(max_examples=8)
     @given(bad)
     def every(value: str) -> None:
         arguments = [known.get(part, part.replace("TMP", str(place))) for part in template]

@@ -12,7 +12,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
 import data_prep
-from spact_lib import ahead, cli, crossval, doctor, notebooks, reproduce
+from spact_lib import ahead, cli, crossval, doctor, notebooks, reproduce, verbs
 from spact_lib.errors import UserError
 from spact_lib.files import write_text
 from spact_lib.manifest import read_manifest
@@ -46,8 +46,8 @@ def site(tmp_path: Path, monkeypatch) -> SimpleNamespace:
 
     monkeypatch.setenv("SPACT_RUNS", str(tmp_path / "runs"))
     monkeypatch.setattr(data_prep, "mini", SimpleNamespace(draw=draw), raising=False)
-    monkeypatch.setattr(cli, "NOTEBOOKS", tmp_path)
-    for module in (ahead, cli, doctor, notebooks, reproduce):
+    monkeypatch.setattr(verbs, "NOTEBOOKS", tmp_path)
+    for module in (ahead, doctor, notebooks, reproduce, verbs):
         monkeypatch.setattr(module, "committed_notebooks", lambda: [path])
     return SimpleNamespace(notebook=path, runs=tmp_path / "runs")
 
@@ -79,7 +79,7 @@ def test_reproduce_runs_everything_and_sums_up(site, capsys):
 def test_until_stops_after_a_notebook_and_is_no_finished_run(site, capsys, monkeypatch):
     later = site.notebook.with_name("05_later.ipynb")
     later.write_bytes(site.notebook.read_bytes())
-    monkeypatch.setattr(cli, "committed_notebooks", lambda: [site.notebook, later])
+    monkeypatch.setattr(verbs, "committed_notebooks", lambda: [site.notebook, later])
     assert status("reproduce", "--profile", "smoke", "--until", "04") == 0
     assert [path.name for path in (site.runs / "notebooks" / "smoke").glob("[!.]*")] == ["04_tiny.ipynb"]
     assert not (site.runs / "finished-smoke.txt").exists()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import data_prep
@@ -379,7 +379,6 @@ def test_validation_is_cut_by_group_and_leaves_a_group_to_train_on() -> None:
     assert cut == ["val", "val", "train", "train", "train", "train", "train", "train", "test"]
 
 
-@settings(deadline=None, derandomize=True)
 @given(st.lists(st.tuples(st.sampled_from("abcdef"), st.sampled_from("xyz"), st.booleans()), min_size=1, max_size=40))
 def test_no_film_is_in_train_and_val_and_every_class_keeps_training_rows(rows: list[tuple[str, str, bool]]) -> None:
     table = pd.DataFrame(rows, columns=["group", "action", "split"]).replace({"split": {True: "train", False: "test"}})

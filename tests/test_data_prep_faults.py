@@ -125,7 +125,7 @@ def broken(draw: st.DrawFn, files: dict[str, str]) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_a_manifest_or_one_sentence_and_nothing_half_written(
     name: str, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
@@ -399,7 +399,7 @@ def laid_out(draw: st.DrawFn, value: object) -> str:
     return f"{draw(space)}{json.dumps(value)}{draw(space)}"
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_the_line_of_a_wrong_value_is_named_whatever_the_layout(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

@@ -8,7 +8,7 @@ import pytest
 import torch
 from test_minimax import make_batch, make_game
 
-from spact_lib import ahead, cli
+from spact_lib import ahead, verbs
 from spact_lib.device import autocast
 from spact_lib.errors import UserError
 from spact_lib.minimax import anonymizer_step, auxiliary_step
@@ -41,7 +41,7 @@ def test_results_lie_apart_and_are_never_committed(
     monkeypatch.setenv("SPACT_RUNS", str(runs_root()))  # as notebooks are given it
     assert runs_root() == tmp_path / "plain"
     with pytest.raises(UserError, match="SPACT_PLAIN=1: plain runs .* are never committed"):
-        cli.promote(argparse.Namespace())
+        verbs.promote(argparse.Namespace())
 
 
 def test_an_iteration_learns_the_same_and_computes_what_nobody_uses(monkeypatch: pytest.MonkeyPatch) -> None:
