@@ -1,4 +1,4 @@
-# make only builds the environment (.venv) and calls `spact` in it; the verbs themselves are in spact_lib/cli.py.
+# make only builds the environment (.venv) and calls `spact` in it; the verbs themselves are in spact_lib/verbs.py.
 
 PROFILE ?= mini
 PYTHON ?= python3

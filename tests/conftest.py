@@ -1,11 +1,14 @@
 """What several tests need: the real data beside the checkout, and the mark of the slow tests."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import settings
+from tiny import HERE, one_cpu_thread, study, targets
 
+from spact_lib.study import Study
 from spact_lib.video import write_video
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -50,3 +53,18 @@ def tiny_csv(tmp_path_factory: pytest.TempPathFactory) -> Path:
         lines.append(f"clips/{k:02d}.avi,{split},{('right', 'down')[action]},{attributes},{'ab'[k % 2]}")
     (folder / "tiny.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return folder / "tiny.csv"
+
+
+@pytest.fixture(scope="module")
+def one_cpu() -> Iterator[None]:
+    """``one_cpu_thread`` for a module."""
+    with one_cpu_thread():
+        yield
+
+
+@pytest.fixture(scope="session")
+def finished(tiny_csv: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Study, dict[str, dict]]:
+    """The whole path, for all methods, undisturbed: what everything else is compared with."""
+    with one_cpu_thread():
+        one = study(tiny_csv, tmp_path_factory.mktemp("finished"))
+        return one, {name: targets(one, name) for name in HERE}

@@ -16,7 +16,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 from safetensors.torch import load_model
-from test_experiments import TINY, steps, study
+from tiny import TINY, steps, study
 
 from spact_lib import (
     ahead,

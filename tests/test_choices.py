@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from test_experiments import TINY, study
+from tiny import TINY, study
 
 from spact_lib import initialize
 from spact_lib.config import profile

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_model
-from test_experiments import TINY, study
+from tiny import TINY, study
 
 from spact_lib import conditions, data, target
 from spact_lib.conditions import c1_c2

@@ -1,130 +1,27 @@
 import json
-import multiprocessing
-import os
-import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
-from itertools import count
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from filelock import FileLock, Timeout
 from safetensors.torch import load_file, load_model
+from tiny import HERE, TINY, outcome, specs, study, targets, without
 
-from spact_lib import data, experiments, files, protocols, target, training
-from spact_lib.attacks import inverse
-from spact_lib.config import FramesSpec, Profile, Schedule, Spec, TargetSpec, View, profile
+from spact_lib import data, experiments, protocols, target, training
+from spact_lib.config import Profile, TargetSpec
 from spact_lib.errors import DamagedError, UserError, missing_left_out
 from spact_lib.experiments import anonymize_uint8, to_uint8
 from spact_lib.losses import nt_xent_uninformative
 from spact_lib.manifest import Manifest
-from spact_lib.methods import METHODS, LearnedMethod
+from spact_lib.methods import LearnedMethod
 from spact_lib.protocols import protocol
 from spact_lib.results import find_committed, keep_records
-from spact_lib.store import Artifact, NotTrainedError, Store, manifest_of, unfolded
+from spact_lib.store import Artifact, NotTrainedError, Store, manifest_of
 from spact_lib.study import Study
 
-VIEW = View(stored_side=16, size=16, n_frames=4, stride=1, crop=(0.8, 1.0), test_crop=1.0, flip=0.0, test_clips=2)
-
-
-def steps(n: int, batch: int = 4) -> Schedule:
-    return Schedule(steps=n, batch=batch, lr=1e-3)
-
-
-TINY = profile(
-    "smoke",
-    action_view=VIEW,
-    privacy_view=VIEW.frames(),
-    width=2,
-    init_f_A=steps(3),
-    init_f_T=steps(3),
-    init_f_B=steps(3),
-    minimax=steps(3, batch=8),  # more than there are training clips
-    privacy_batch=3,
-    target_action=steps(4),
-    target_privacy=steps(4),
-    target_seeds=(0, 1),
-)
-
-
-# A user's clips have no boxes of persons.
-HERE = {name: method for name, method in METHODS.items() if method != "obfuscation"}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_cpu_thread() -> Iterator[None]:
-    """Same numbers on every machine, and children may be forked."""
-    before, threads = os.environ.get("SPACT_DEVICE"), torch.get_num_threads()
-    os.environ["SPACT_DEVICE"] = "cpu"
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-    del os.environ["SPACT_DEVICE"]
-    if before is not None:
-        os.environ["SPACT_DEVICE"] = before
-
-
-def study(csv: Path, root: Path, profile: Profile = TINY, **options: object) -> Study:
-    return Study(profile, protocol(f"{csv}:action/attributes"), Store(root, read_only=False, **options))
-
-
-def targets(one: Study, name: str) -> dict[str, list[list[dict]]]:
-    """Metrics of a table row: target -> for every target seed, those of its columns."""
-    method, seeds = one.method(name), one.profile.target_seeds
-    return {target: [one.scores(method, target, seed) for seed in seeds] for target in one.protocol.targets}
-
-
-@pytest.fixture(scope="module")
-def finished(tiny_csv: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Study, dict[str, dict]]:
-    """The whole path, for all methods, undisturbed: what everything else is compared with."""
-    one = study(tiny_csv, tmp_path_factory.mktemp("finished"))
-    return one, {name: targets(one, name) for name in HERE}
-
-
-def specs(one: Study) -> dict[str, Spec]:
-    """A spec of every kind that training or decoding makes."""
-    spact = one.anonymizer("spact", 0.5)
-    return {
-        "frames": FramesSpec(data=unfolded(spact.f_A.action), stored_side=16),
-        "f_A": spact.f_A,
-        "f_T": spact.f_T,
-        "f_B": spact.f_B,
-        "supervised f_B": one.anonymizer("supervised", 0.5).f_B,
-        "spact": spact,
-        "moco f_B": one.anonymizer("moco", 0.5).f_B,
-        "moco": one.anonymizer("moco", 0.5),
-        "tedspad": one.anonymizer("tedspad", 0.5),
-        "plus": one.anonymizer("spact_plus", 0.5),
-        "stills": one.anonymizer("spact_stills", 0.5),
-        "noise": one.noise_features(0.5),
-        "release": one.release(spact, one.protocol.action),
-        "float release": one.release(spact, one.protocol.action).model_copy(update={"channel": "float"}),
-        "h264 release": one.release(spact, one.protocol.action).model_copy(update={"channel": "h264"}),
-        "f'_T": one.target_spec(spact, "action"),
-        "f'_B": one.target_spec(spact, "privacy"),
-        "inverse": inverse(one, spact, one.protocol.privacy),
-        "test": one.score_spec(spact, "privacy", tested=one.method("raw")),
-    }
-
-
-def outcome(artifact: Artifact) -> dict[str, object]:
-    """Everything that a spec made, bit for bit, but for times."""
-    found = {
-        path.name: path.read_bytes()
-        for path in artifact.folder.iterdir()
-        if path.name not in ("record.json", "checkpoint.pt") and not path.name.startswith(".")
-    }
-    return found | {"metrics": json.dumps(artifact.metrics)}
-
-
-def without(one: Study, spec: Spec, root: Path) -> Study:
-    """A study whose store has everything but one artifact; links, as the store replaces files and changes none."""
-    shutil.copytree(one.store.root, root, copy_function=os.link)
-    shutil.rmtree(root / spec.kind / spec.key())
-    return replace(one, store=Store(root, read_only=False))
+pytestmark = pytest.mark.usefixtures("one_cpu")
 
 
 # --- the whole path ---
@@ -280,147 +177,6 @@ def test_without_validation_rows_the_last_step_is_taken(finished: tuple[Study, d
     fold = Study(TINY, one.protocol, one.store, leave_out=("person", "a"))
     metrics = fold.target(fold.method("raw"), "action").metrics
     assert (metrics["val"], metrics["chosen_step"], metrics["n_test"]) == (None, 4, 6)
-
-
-# --- killed at any moment ---
-
-
-class Killed(BaseException):
-    """Not an Exception: nothing may catch it."""
-
-
-LEARNED = [
-    *("f_A", "f_T", "f_B", "supervised f_B", "moco f_B", "spact", "moco", "tedspad", "plus", "stills", "noise"),
-    *("f'_T", "f'_B", "inverse"),
-]
-
-
-RELEASES = ["release", "float release", "h264 release"]
-
-
-@pytest.mark.parametrize("kind", ["frames", *LEARNED, *RELEASES, "test"])
-def test_killed_at_any_moment_ends_as_if_undisturbed(
-    finished: tuple[Study, dict], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: str
-) -> None:
-    """All that outlives a process appears by os.replace: die before each of them in turn, and once more a bit later."""
-    one, _ = finished
-    spec = specs(one)[kind]
-    if kind in RELEASES:
-        monkeypatch.setattr(experiments, "RELEASED_AT_ONCE", 16)  # two videos
-        one = without(one, one.release(one.anonymizer("spact", 0.5), one.protocol.action), tmp_path / "undisturbed")
-    expected = outcome(one.store.run(spec))
-    other = without(one, spec, tmp_path / "store")
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", -1.0)
-    real, deaths, left = os.replace, [], 0
-
-    def replace_or_die(source: Path, destination: Path) -> None:
-        nonlocal left
-        left -= 1
-        if left < 0:
-            deaths.append(Path(destination).name)
-            raise Killed
-        real(source, destination)
-
-    monkeypatch.setattr(files.os, "replace", replace_or_die)
-    monkeypatch.setattr(files.os, "fsync", lambda file: None)  # slow, and only for power cuts
-    for moment in count():
-        shutil.rmtree(other.store.folder(spec), ignore_errors=True)
-        died = len(deaths)
-        for survive in (moment, 1 + moment % 4, 1000):
-            left = survive
-            try:
-                artifact = Store(other.store.root, read_only=False).run(spec)
-                break
-            except Killed:
-                assert not (other.store.folder(spec) / "record.json").exists()
-        assert outcome(artifact) == expected, f"died before {deaths[died:]}"
-        if len(deaths) == died:
-            break  # it was done before its time to die
-    assert {"spec.json", "record.json"} <= set(deaths)
-    kept = "checkpoint.pt" if kind in LEARNED else "index.part.npz"
-    assert deaths.count(kept) >= 4 or kind == "test", deaths
-
-
-def run_and_die(root: Path, spec: Spec, survive: int) -> None:
-    training.CHECKPOINT_SECONDS = -1.0
-    real = os.replace
-
-    def replace_or_die(source: Path, destination: Path) -> None:
-        nonlocal survive
-        survive -= 1
-        if survive < 0:
-            os._exit(9)  # no exception, no clean-up: like a power cut, the lock and temporary files included
-        real(source, destination)
-
-    os.replace = replace_or_die
-    Store(root, read_only=False).run(spec)
-
-
-def run_and_count(root: Path, spec: Spec, barrier: multiprocessing.Barrier, made: Path) -> None:
-    build = experiments.BUILDERS[type(spec)]
-
-    def noted(*arguments: object) -> dict:
-        with open(made, "a") as file:
-            file.write("made\n")
-        return build(*arguments)
-
-    experiments.BUILDERS[type(spec)] = noted
-    barrier.wait(60)
-    Store(root, read_only=False).run(spec)
-
-
-fork = multiprocessing.get_context("fork") if "fork" in multiprocessing.get_all_start_methods() else None
-needs_fork = pytest.mark.skipif(fork is None, reason="needs os.fork")
-
-
-@needs_fork
-def test_a_process_that_vanished_leaves_no_lock_and_no_wrong_result(
-    finished: tuple[Study, dict], tmp_path: Path
-) -> None:
-    one, _ = finished
-    spec = specs(one)["spact"]
-    other = without(one, spec, tmp_path / "store")
-    process = fork.Process(target=run_and_die, args=(other.store.root, spec, 6))
-    process.start()
-    process.join(120)
-    assert process.exitcode == 9
-    folder = other.store.folder(spec)
-    assert (folder / "checkpoint.pt").exists() and not (folder / "record.json").exists()
-    assert list(folder.glob(".*.tmp*"))  # the half of a file that it leaves disturbs nobody
-    assert outcome(other.store.run(spec)) == outcome(one.store.run(spec))
-    assert not list(folder.glob(".*"))
-
-
-@needs_fork
-def test_two_processes_make_a_spec_once(finished: tuple[Study, dict], tmp_path: Path) -> None:
-    one, _ = finished
-    spec = specs(one)["f_A"]
-    other, made = without(one, spec, tmp_path / "store"), tmp_path / "made"
-    barrier = fork.Barrier(2)
-    processes = [fork.Process(target=run_and_count, args=(other.store.root, spec, barrier, made)) for _ in range(2)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(120)
-    assert [process.exitcode for process in processes] == [0, 0]
-    assert made.read_text() == "made\n"
-    assert outcome(other.store.run(spec)) == outcome(one.store.run(spec))
-
-
-def test_a_spec_in_the_making_is_locked(
-    finished: tuple[Study, dict], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    one, _ = finished
-    spec = specs(one)["frames"]
-    other = without(one, spec, tmp_path / "store")
-
-    def build(spec: Spec, folder: Path, store: Store) -> dict:
-        with pytest.raises(Timeout):
-            FileLock(f"{folder}.lock", is_singleton=False).acquire(timeout=0)
-        return {}
-
-    monkeypatch.setitem(experiments.BUILDERS, FramesSpec, build)
-    other.store.run(spec)
 
 
 # --- read-only ---

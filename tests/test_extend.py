@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_experiments import study
+from tiny import study
 
 from spact_lib import action_losses, baselines, branches, methods, protocols
 from spact_lib import study as studies

@@ -19,7 +19,7 @@ import nbformat
 import pytest
 import torch
 from nbformat.v4 import new_code_cell, new_notebook
-from test_experiments import specs, targets
+from tiny import specs, targets
 
 from spact_lib import experiments, notebooks, results, training
 from spact_lib.config import Schedule, Spec, View, profile

@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from test_data import Arrays, noise
-from test_experiments import TINY, VIEW, study, without
+from tiny import TINY, VIEW, study, without
 from torch import Tensor
 
 from spact_lib.config import BaselineSpec, Schedule, TargetSpec

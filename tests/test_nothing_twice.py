@@ -4,7 +4,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from test_experiments import TINY, study, targets
+from tiny import TINY, study, targets
 
 from spact_lib import data, experiments, packed, tables
 from spact_lib.methods import TABLES

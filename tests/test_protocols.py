@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_model
-from test_experiments import targets
+from tiny import targets
 
 from data_prep import pa_hmdb51
 from spact_lib import protocols, table_text, tables, target

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_experiments import TINY, steps, study
+from tiny import TINY, steps, study
 
 from spact_lib import attacks, baselines, config, data, reconstruction, training
 from spact_lib.methods import METHODS
