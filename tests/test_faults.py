@@ -1,5 +1,5 @@
 """Processes that die, disks that are full or read-only, several processes that want the same: what is finished stays,
-and the same command ends as if nothing had happened. (What trains, killed at every moment: test_experiments.py.)"""
+and the same command ends as if nothing had happened. (What trains, killed at every moment: test_killed_runs.py.)"""
 
 import json
 import multiprocessing
@@ -17,7 +17,6 @@ from pathlib import Path
 
 import nbformat
 import pytest
-import torch
 from nbformat.v4 import new_code_cell, new_notebook
 from tiny import specs, targets
 
@@ -32,23 +31,14 @@ from spact_lib.results import keep_records
 from spact_lib.store import Artifact, Store
 from spact_lib.study import Study
 
+pytestmark = pytest.mark.usefixtures("one_cpu")
+
 VIEW = View(stored_side=16, size=16, n_frames=4, stride=1, crop=(0.8, 1.0), test_crop=1.0, flip=0.0, test_clips=1)
 SHORT = Schedule(steps=2, batch=4, lr=1e-3)
 PARTS = ("init_f_A", "init_f_T", "init_f_B", "minimax", "target_action", "target_privacy")
 TINY = profile(
     "smoke", action_view=VIEW, privacy_view=VIEW.frames(), width=2, evaluations=1, **dict.fromkeys(PARTS, SHORT)
 )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_cpu_thread() -> Iterator[None]:
-    """The same numbers everywhere, and children may be forked."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SPACT_DEVICE", "cpu")
-        yield
-    torch.set_num_threads(threads)
 
 
 def study(csv: Path, root: Path, settings=TINY) -> Study:

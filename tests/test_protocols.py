@@ -3,8 +3,6 @@
 import builtins
 import hashlib
 import json
-import os
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -85,20 +83,13 @@ def stand_in(name: str, rows: pd.DataFrame, root: Path) -> Manifest:
 
 
 @pytest.fixture(scope="module")
-def world(tiny_csv: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[dict[str, DataSpec], Store]]:
+def world(one_cpu: None, tiny_csv: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, DataSpec], Store]:
     """All datasets of all protocols, tiny, and a store."""
-    before, threads = os.environ.get("SPACT_DEVICE"), torch.get_num_threads()
-    os.environ["SPACT_DEVICE"] = "cpu"
-    torch.set_num_threads(1)
     folder, rows, data = tmp_path_factory.mktemp("world"), pd.read_csv(tiny_csv, dtype=str), {}
     for name in TASKS:
         write_manifest(stand_in(name, rows, tiny_csv.parent), folder / name)
         data[name] = DataSpec(name=name, folder=folder / name, fingerprint=fingerprint(folder / name, own=False))
-    yield data, Store(folder / "store", read_only=False)
-    torch.set_num_threads(threads)
-    del os.environ["SPACT_DEVICE"]
-    if before is not None:
-        os.environ["SPACT_DEVICE"] = before
+    return data, Store(folder / "store", read_only=False)
 
 
 def study(world: tuple[dict[str, DataSpec], Store], name: str) -> Study:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import torch
 
 from spact_lib.attacks import inverse
@@ -46,16 +47,12 @@ HERE = {name: method for name, method in METHODS.items() if method != "obfuscati
 @contextmanager
 def one_cpu_thread() -> Iterator[None]:
     """Within: the same numbers on every machine, and children may be forked."""
-    before, threads = os.environ.get("SPACT_DEVICE"), torch.get_num_threads()
-    os.environ["SPACT_DEVICE"] = "cpu"
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SPACT_DEVICE", "cpu")
         yield
-    finally:
-        torch.set_num_threads(threads)
-        del os.environ["SPACT_DEVICE"]
-        if before is not None:
-            os.environ["SPACT_DEVICE"] = before
+    torch.set_num_threads(threads)
 
 
 def study(csv: Path, root: Path, profile: Profile = TINY, **options: object) -> Study:
