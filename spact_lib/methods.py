@@ -195,6 +195,12 @@ TABLE_EXTRAS: dict[str, dict[str, str]] = {
     "table6": {"r2plus1d_f_T": "", "mc3_f_T": ""},
 }
 
+
+def further_of_paper(table: str) -> list[str]:
+    """The further rows of a table that the paper has."""
+    return [row for row, printed in TABLE_EXTRAS.get(table, {}).items() if printed]
+
+
 # The paper against the official code: rows that change one of SPAct's choices, and what they change. Where ours is the
 # official code's choice already, the row makes the paper's.
 CHOICES: dict[str, str] = {

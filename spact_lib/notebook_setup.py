@@ -28,7 +28,7 @@ from spact_lib.device import environment
 from spact_lib.errors import UserError, missing_left_out
 from spact_lib.experiments import snapshot_frames, uninformative_loss
 from spact_lib.footnotes import FAULTS, left_out
-from spact_lib.methods import METHODS, TABLES, LearnedMethod
+from spact_lib.methods import METHODS, TABLES, LearnedMethod, further_of_paper
 from spact_lib.notebooks import in_name
 from spact_lib.paths import mini_folder
 from spact_lib.protocols import PROTOCOLS, TABLE_PROTOCOLS, Role, is_own
@@ -131,25 +131,34 @@ def replicated_table(
 def further_columns(name: str, study: Study, protocols: Iterable[str], *, train: bool) -> pd.DataFrame | None:
     """A table's other groups of columns, those that are trained already; written and kept like ``replicated_table``.
 
+    A column is shown with the default rows, and with the paper's further ones where all columns that are shown have
+    them.
+
     Args:
         protocols: the groups, names of ``protocols.PROTOCOLS``.
         train: also train what is missing.
     """
     for protocol in protocols:
         named_protocol(protocol)  # a misspelt name is no column that is missing
-    here = study if train else tables.reading(study)
+    here, further = study if train else tables.reading(study), further_of_paper(name)
     missing = [p for p in protocols if not train and not tables.is_at_hand(name, here, protocols=[p])]
     shown = [p for p in protocols if p not in missing]
+    later = [row for row in further if not train and not tables.is_at_hand(name, here, methods=[row], protocols=shown)]
     print("further columns:", ", ".join(shown) or "none yet")
-    if missing:
-        asked: list[Spec] = []
-        said = {protocol: f"{protocol} (no data yet, not counted)" for protocol in missing}
-        for protocol in missing:
-            with missing_left_out():
-                asked += [spec for row in TABLES[name] for spec in plan.asked(here.under(protocol), row)]
-                said[protocol] = protocol
+    asked: list[Spec] = []
+    said = {protocol: f"{protocol} (no data yet, not counted)" for protocol in missing}
+    for protocol in missing:
+        with missing_left_out():
+            asked += [spec for row in [*TABLES[name], *further] for spec in plan.asked(here.under(protocol), row)]
+            said[protocol] = protocol
+    if shown and later:
+        asked += [spec for protocol in shown for row in later for spec in plan.asked(here.under(protocol), row)]
+        said |= {row: tables.label(row) for row in later}
+    if said:
         _tell_not_run(study, here, asked, said.values())
-    return _kept(name, here, f"further{_suffix(study, 'ucf101_vispr1')}", protocols=shown) if shown else None
+    rows = [*TABLES[name], *(row for row in further if row not in later)]
+    other = f"further{_suffix(study, 'ucf101_vispr1')}"
+    return _kept(name, here, other, methods=rows, protocols=shown) if shown else None
 
 
 def further_rows(
@@ -204,8 +213,8 @@ def _tell_not_run(study: Study, here: Study, specs: Iterable[Spec], what: Iterab
     # What both have used so far says how long each kind of training takes; a store of its own keeps it out of records.
     known = tables.reading(study)
     known.store.used = study.store.used | here.store.used
-    minutes = plan.minutes(known, specs)
-    print(f"not run, about {minutes:.0f} minutes of training (spact reproduce --full):", "; ".join(map(str, what)))
+    minutes = f", about {plan.minutes(known, specs):.0f} minutes of training" if (specs := list(specs)) else ""
+    print(f"not run{minutes} (spact reproduce --full):", "; ".join(map(str, what)))
 
 
 def _suffix(study: Study, default: str) -> str:

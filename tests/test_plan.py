@@ -6,10 +6,10 @@ import pandas as pd
 import pytest
 
 import data_prep
-from spact_lib import cli, conditions, flop, plan, tables
+from spact_lib import cli, conditions, flop, paper, plan, tables
 from spact_lib.config import Schedule, View, profile
-from spact_lib.methods import CHOICES, TABLE_EXTRAS
-from spact_lib.protocols import protocol
+from spact_lib.methods import CHOICES, TABLE_EXTRAS, TABLES
+from spact_lib.protocols import PROTOCOLS, protocol
 from spact_lib.store import Store
 from spact_lib.study import Study
 
@@ -128,6 +128,17 @@ def test_nothing_is_there(place: Path, capsys: pytest.CaptureFixture) -> None:
     of_known = games[games["data"] != "hmdb51_without_pa, vispr"].set_index("method")["for"]
     assert of_known["spact omega 0.1"] == "1, 2, 3, 4, 5, 6, C1 and C2, Fig. 4, other targets, attackers"
     assert of_known["spact omega 0.75"] == "Fig. 4" and of_known["spact omega 0.1, f_A's seed 5"] == "claims"
+
+
+def test_every_number_of_the_paper_is_reproduced_by_full() -> None:
+    asked = set()
+    for table, named, methods in plan.planned_rows(full=True):
+        columns = [column.paper for target in PROTOCOLS[named].targets.values() for column in target.columns]
+        rows = TABLES[table] | TABLE_EXTRAS.get(table, {})
+        asked |= {(table, rows[method], column) for method in methods if method in rows for column in columns}
+    printed = pd.read_csv(paper.CSV, dtype=str)
+    assert len(printed) == 172
+    assert not set(printed[["table", "row", "dataset"]].itertuples(index=False, name=None)) - asked
 
 
 def test_the_draws_of_the_claims_are_among_the_inputs() -> None:
