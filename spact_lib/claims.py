@@ -119,7 +119,7 @@ class Claim:
 
 
 LABEL_FREE = (
-    "identity", "downsample_2x", "downsample_4x", "obf_blackening", "obf_strong_blur", "obf_weak_blur",
+    "raw", "identity", "downsample_2x", "downsample_4x", "obf_blackening", "obf_strong_blur", "obf_weak_blur",
     "noise_features",
 )  # fmt: skip
 ORDERED = ("raw", "identity", "downsample_2x", "downsample_4x", "supervised", "spact")  # whose order K14 compares
