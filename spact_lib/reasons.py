@@ -11,6 +11,7 @@ import pandas as pd
 from spact_lib.claims import CLAIMS, Scores
 from spact_lib.config import AnonymizerSpec
 from spact_lib.errors import UserError
+from spact_lib.replicates import cells
 from spact_lib.study import Study
 from spact_lib.tables import label
 
@@ -77,7 +78,9 @@ def explain(table: pd.DataFrame, found: Sequence[tuple[Mapping[str, Study], Scor
         if verdict == "inconclusive" and CLAIMS[claim].expected:
             lines[0] += f" It was expected to be {CLAIMS[claim].expected}, before any run."
         methods, why = REASONS.get(claim, ((), NO_REASON))
-        lines += [f"Why: {why}"] * (verdict == "fails") + [_evidence(method, found) for method in methods]
+        asked = {cell for condition in CLAIMS[claim].conditions.values() for cell in cells(condition)}
+        behind = [each for each in found if asked <= set(each[1].cells)]
+        lines += [f"Why: {why}"] * (verdict == "fails") + [_evidence(method, behind) for method in methods]
         paragraphs.append("\n".join(lines))
     return "\n\n".join(paragraphs) or "No claim fails or is inconclusive so far."
 

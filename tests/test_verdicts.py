@@ -123,6 +123,7 @@ def test_one_or_two_finished_draws_are_no_verdict() -> None:
 
 def test_a_claim_that_fails_is_explained_beside_its_verdict() -> None:
     some = made_up(3, spatiotemporal_f_B=61.5)
+    some.append(Scores({("known", "spact", "action"): 10.0}))  # no replicate of K9, which needs more
     study = SimpleNamespace(profile=SimpleNamespace(draw=101), method=lambda name: name)
     text = reasons.explain(verdicts.verdicts(some), [({"known": study}, scores) for scores in some])
     (k9,) = [paragraph for paragraph in text.split("\n\n") if paragraph.startswith("K9 ")]
