@@ -8,7 +8,7 @@ corrected for each other by Holm's method. ``verdicts`` collects the scores and 
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from scipy import stats
@@ -26,8 +26,9 @@ Cell = tuple[str, str, str]  # (setting, method, "action" or "privacy")
 class Scores:
     """Numbers of one replicate, top-1 or cMAP in percent, means over targets.
 
-    A setting is a protocol ("known", "novel", "scene_object"), or "other_targets": the known protocol, read by other
-    architectures of f'_T and f'_B. ``set_aside`` and ``collapsed``: what ``footnotes.faults`` says of them.
+    A setting is a protocol ("known", "novel", "scene_object", "scenes_wanted"), or "other_targets": the known protocol,
+    read by other architectures of f'_T and f'_B. ``set_aside`` and ``collapsed``: what ``footnotes.faults`` says of
+    them.
     """
 
     cells: Mapping[Cell, float]
@@ -116,6 +117,8 @@ class Claim:
     conditions: Mapping[str, Condition]
     replicates: int = 3  # that a verdict needs
     expected: str = ""  # what is known beforehand about testing it on mini
+    # Scores of one replicate that no condition looks at: a run that tells why (``reasons``), by what they are.
+    evidence: Mapping[str, Cell] = field(default_factory=dict)
 
 
 LABEL_FREE = (
@@ -170,6 +173,11 @@ CLAIMS: dict[str, Claim] = {
     "K7": Claim(
         "f_A without f_B hides nothing",
         within("cMAP - cMAP_identity", lambda x: x.cmap("no_f_B") - x.cmap("identity")),
+        evidence={
+            f"{what}, {row}": ("scenes_wanted", method, role)
+            for what, role in (("scenes, which f_T learns", "action"), ("objects, which it does not", "privacy"))
+            for row, method in (("identity", "identity"), ("no f_B", "no_f_B"))
+        },
     ),
     "K8": Claim(
         "updating f_B matters",

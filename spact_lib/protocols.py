@@ -187,6 +187,15 @@ PROTOCOLS: dict[str, Protocol] = {
         "object",
         {"action": Column("P-HVU action (objects known)"), "scene": Column("P-HVU objects to scenes")},
     ),
+    # f_T learns what one sees, the scene, in place of what one does: is it L_T that decides what is kept? (claim K7)
+    "phvu_scenes_wanted": Protocol(
+        _PHVU["scene"],
+        _PHVU["object"],
+        {
+            "action": Target(_PHVU["scene"], (Column("P-HVU scenes (wanted)"),)),
+            "object": Target(_PHVU["object"], (Column("P-HVU objects (not wanted)"),)),
+        },
+    ),
     # STPrivacy's bits: privacy of the very videos whose action is known, no second dataset.
     "vp_ucf101": known(Role("vp_ucf101", "action"), Role("vp_ucf101", "vp_attributes")),
     "vp_hmdb51": known(Role("vp_hmdb51", "action"), Role("vp_hmdb51", "vp_attributes")),

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from spact_lib.claims import CLAIMS, Scores
+from spact_lib.claims import CLAIMS, Claim, Scores
 from spact_lib.config import AnonymizerSpec
 from spact_lib.errors import UserError
 from spact_lib.replicates import cells
@@ -81,6 +81,7 @@ def explain(table: pd.DataFrame, found: Sequence[tuple[Mapping[str, Study], Scor
         asked = {cell for condition in CLAIMS[claim].conditions.values() for cell in cells(condition)}
         behind = [each for each in found if asked <= set(each[1].cells)]
         lines += [f"Why: {why}"] * (verdict == "fails") + [_evidence(method, behind) for method in methods]
+        lines += _further_evidence(CLAIMS[claim], found)
         paragraphs.append("\n".join(lines))
     return "\n\n".join(paragraphs) or "No claim fails or is inconclusive so far."
 
@@ -105,3 +106,13 @@ def _evidence(method: str, found: Sequence[tuple[Mapping[str, Study], Scores]]) 
     if not parts:
         raise UserError(f"{method}: no record of this row is at hand")
     return f"- {label(method)}: {', '.join(parts)}; draws {', '.join(draws)} (claims_drawN.jsonl)"
+
+
+def _further_evidence(claim: Claim, found: Sequence[tuple[Mapping[str, Study], Scores]]) -> list[str]:
+    """``Claim.evidence``, of the replicates that have it."""
+    return [
+        f"- {text}: {scores.cells[cell]:.1f}; draw {studies[cell[0]].profile.draw}"
+        for studies, scores in found
+        for text, cell in claim.evidence.items()
+        if cell in scores.cells
+    ]

@@ -32,6 +32,7 @@ SETTINGS: dict[str, tuple[str, dict[str, str]]] = {
     "known": ("ucf101_vispr1", {"action": "action", "privacy": "privacy"}),
     "novel": ("novel", {"action": "action", "privacy": "privacy"}),
     "scene_object": ("phvu_scene_to_object", {"action": "action", "privacy": "object"}),
+    "scenes_wanted": ("phvu_scenes_wanted", {"action": "action", "privacy": "object"}),
     "other_targets": ("ucf101_vispr1", {"action": "action", "privacy": "privacy"}),
 }
 ABLATIONS = 3  # of these run the ablations, too
@@ -59,9 +60,11 @@ def place(replicate: Sequence[int]) -> int:
 
 
 def asks(claim: Claim, replicate: Sequence[int]) -> list[Cell]:
-    """The scores that a claim needs of a replicate: none of the fourth and fifth where three are enough."""
-    enough = place(replicate) >= claim.replicates
-    return [] if enough else [cell for each in claim.conditions.values() for cell in cells(each)]
+    """The scores that a claim needs of a replicate: none of the fourth and fifth where three are enough; evidence is
+    asked of the first alone."""
+    first, enough = place(replicate) == 0, place(replicate) >= claim.replicates
+    asked = [] if enough else [cell for each in claim.conditions.values() for cell in cells(each)]
+    return [*asked, *claim.evidence.values()] if first else asked
 
 
 def wanted(replicate: Sequence[int]) -> list[Cell]:

@@ -35,9 +35,11 @@ def test_the_claims_are_true_of_the_papers_own_numbers() -> None:
 
 
 def test_claims_speak_of_methods_that_exist() -> None:
-    third, fourth = (replicates.wanted(replicates.REPLICATES[k]) for k in (2, 3))
-    assert {method for _, method, _ in third} <= set(METHODS) and set(fourth) < set(third)
-    assert {setting for setting, *_ in third} == set(replicates.SETTINGS) and set(HOLM) <= set(CLAIMS)
+    first, third, fourth = (replicates.wanted(replicates.REPLICATES[k]) for k in (0, 2, 3))
+    assert {method for _, method, _ in third} <= set(METHODS) and set(fourth) < set(third) < set(first)
+    assert {setting for setting, *_ in first} == set(replicates.SETTINGS) and set(HOLM) <= set(CLAIMS)
+    # Evidence decides no verdict: one replicate is enough.
+    assert set(first) - set(third) == {cell for claim in CLAIMS.values() for cell in claim.evidence.values()}
     assert set(CLAIMS) == set(replicates.ORDER) == {f"K{k}" for k in range(1, 15)}
     # The ablations cost three replicates, K1 to K6 five.
     assert ("known", "rotnet", "action") in third and ("known", "rotnet", "action") not in fourth
@@ -125,13 +127,27 @@ def test_a_claim_that_fails_is_explained_beside_its_verdict() -> None:
     some = made_up(3, spatiotemporal_f_B=61.5)
     some.append(Scores({("known", "spact", "action"): 10.0}))  # no replicate of K9, which needs more
     study = SimpleNamespace(profile=SimpleNamespace(draw=101), method=lambda name: name)
-    text = reasons.explain(verdicts.verdicts(some), [({"known": study}, scores) for scores in some])
+    settings = {"known": study, "scenes_wanted": study}
+    text = reasons.explain(verdicts.verdicts(some), [(settings, scores) for scores in some])
     (k9,) = [paragraph for paragraph in text.split("\n\n") if paragraph.startswith("K9 ")]
     assert "fails." in k9 and "effect 0.5, 3 replicates; 1.5 from the margin" in k9 and reasons.REASONS["K9"][1] in k9
     assert "- SPAct: a 62.0, cMAP 57.4; draws 101, 101, 101" in k9
     assert "- Spatio-temporal f_B: a 61.5; draws" in k9
     for _, why in reasons.REASONS.values():  # numbers come from records; these name things
         assert not re.search(r"\d", re.sub(r"Eq\. 4|UCF101|K7|omega 0|step 1|64 frames|[23]-D", "", why))
+
+
+def test_a_run_that_tells_why_stands_below_the_verdict() -> None:
+    some = [replace(one, cells=one.cells | {("known", "no_f_B", "privacy"): 40.0}) for one in made_up(3)]
+    some[0] = replace(some[0], cells=some[0].cells | dict.fromkeys(CLAIMS["K7"].evidence.values(), 71.0))
+    study = SimpleNamespace(profile=SimpleNamespace(draw=101), method=lambda name: name)
+    for one in some[1:]:
+        assert ("scenes_wanted", "no_f_B", "action") in one.cells
+        for cell in CLAIMS["K7"].evidence.values():
+            del one.cells[cell]
+    found = [(dict.fromkeys(("known", "scenes_wanted"), study), scores) for scores in some]
+    (k7,) = [text for text in reasons.explain(verdicts.verdicts(some), found).split("\n\n") if text.startswith("K7 ")]
+    assert k7.count("; draw 101") == 4 and "- scenes, which f_T learns, no f_B: 71.0; draw 101" in k7
 
 
 def test_holm_takes_a_verdict_back(monkeypatch: pytest.MonkeyPatch) -> None:
