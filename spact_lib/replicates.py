@@ -159,6 +159,17 @@ def gather(
         return found
 
 
+def took_the_largest(found: Iterable[tuple[Mapping[str, Study], Scores]]) -> str:
+    """A sentence: in how many replicates rows took the largest omega or sigma of their grid, where that is known."""
+    counts: dict[str, list[bool]] = {}
+    for studies, _ in found:
+        for name in ("spact", "supervised", "noise_features"):
+            with training_forbidden(), suppress(KeyError, NotTrainedError):
+                counts.setdefault(name, []).append(studies["known"].took_the_largest(name))
+    told = [f"{label(name)} {sum(each)} of {len(each)}" for name, each in counts.items() if each]
+    return f"Took the largest omega or sigma of the grid: {', '.join(told) or 'not known yet'}."
+
+
 def keep(replicate: Mapping[str, Study]) -> Path | None:
     """Keep the records that were looked up for a replicate (``tables.keep_used``): a file each, to be promoted alone.
 

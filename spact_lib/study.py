@@ -229,6 +229,13 @@ class Study:
         chosen_as = "spact" if METHODS[name].omega == "spact" else name  # who takes SPAct's omega needs its search
         return [self.anonymizer(chosen_as, omega) for omega in self.choose_omega(chosen_as)[1]]
 
+    def took_the_largest(self, name: str) -> bool:
+        """Whether a row chose its omega or sigma by itself, and took the largest of the grid: what a larger one would
+        hide nobody asked."""
+        kind = METHODS[name]
+        chooses = kind == "noise_features" or (isinstance(kind, LearnedMethod) and kind.omega is None)
+        return chooses and len(self.tried(name)) == 1  # the grid is tried from the largest down
+
     def _strongest(
         self, values: Iterable[float], build: Callable[[float], Method]
     ) -> tuple[Method, dict[float, float]]:

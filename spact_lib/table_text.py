@@ -199,6 +199,12 @@ def gap(table: pd.DataFrame) -> str:
                 lines.append(f"{own}; the row without f_B has {alone} of its own, which L_T alone removes.")
             else:
                 lines.append(f"{own}, the game's part: that of L_T and of f_B (Table 3 parts them).")
+    largest = table["largest"].groupby(level="method", sort=False).first()
+    if rows := [f"{label(row)} {len(which.split('; '))} of {n}" for row, which in largest.items() if which]:
+        lines.append(
+            "Took the largest omega or sigma of its grid (what a larger one would hide was not asked), in so many "
+            f"replicates: {', '.join(rows)}."
+        )
     return "\n".join([*lines, *left_out(table)])
 
 

@@ -58,7 +58,7 @@ LABELS = {
 }
 METRICS = {"top1": "top-1", "cmap": "cMAP", "f1": "F1"}
 WITH_OFFICIAL_F1 = METRICS | {"f1_official": "raw-logit F1"}  # the official code's threshold: a raw logit above 0.5
-SAID_BELOW = ["boxes", *FAULTS]  # columns that no table prints, nor "which"
+SAID_BELOW = ["boxes", "largest", *FAULTS]  # columns that no table prints, nor "which"
 # Kinds of specs that cost minutes.
 TRAINED = ("init_f_A", "init_f_T", "init_f_B", "anonymizer", "noise_features", "reconstruction", "target", "test")
 
@@ -96,8 +96,9 @@ def table(
         ``difference`` (of the two drops, in points), ``omega`` (of noise-features: sigma), ``seeds`` (of the targets),
         ``replicates``, ``minutes`` (of training this row needs, shared initialisation and SPAct's search for omega
         included), ``hardware``, ``which`` (replicates, in words),
-        ``boxes`` (of persons: "oracle", "coco", or "" where a method looks for none), ``set_aside`` (rows of each split
-        whose files are missing or unusable), ``collapsed`` (the method, if its f_A gives one picture). Several
+        ``boxes`` (of persons: "oracle", "coco", or "" where a method looks for none), ``largest`` (in which replicates,
+        in words, the row took the largest omega or sigma of its grid), ``set_aside`` (rows of each split whose files
+        are missing or unusable), ``collapsed`` (the method, if its f_A gives one picture). Several
         replicates add ``low``, ``high``, ``drop low`` and ``drop high``, 95 % t-intervals over replicates; drops are
         taken within a replicate.
 
@@ -191,6 +192,7 @@ def _method_rows(table: str, study: Study, name: str, metrics: Mapping[str, str]
         omega=_strength(method),
         seeds=" ".join(map(str, seeds)),
         boxes=getattr(method, "boxes", ""),
+        largest=replicate(study) * study.took_the_largest(name),
         minutes=minutes_of(records.values()),
         hardware=hardware_of(records.values()),
         **faults(((spec, records[key]["metrics"]) for key, spec in specs.items()), label(name)),

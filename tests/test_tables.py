@@ -155,7 +155,7 @@ def test_the_raw_row_is_always_there_because_drops_are_from_it(committed):
     table = tables.table("table1", committed[0], methods=["supervised"])
     assert list(table.index.unique("method")) == ["raw", "supervised"]
     assert table.loc[("privacy cMAP", "supervised"), "drop"] == pytest.approx(100 * (1 - 50 / 80))
-    assert table_text.gap(table).count("\n") == 1  # how many replicates; Supervised [41]
+    assert table_text.gap(table).count("\n") == 2  # how many replicates; Supervised [41]; its omega
 
 
 def test_oracle_boxes_are_named_wherever_a_method_is(committed):
@@ -306,6 +306,7 @@ def test_the_gap_is_computed(committed):
     assert "SPAct: action top-1 −1.0 points from raw (paper −0.3); privacy cMAP −25.0 % (paper −10.8)" in text
     assert "Above chance, SPAct leaves 30.0 of raw's 50.0 points of privacy cMAP" in text
     assert "less the identity row's: +20.0 points" in text
+    assert text.endswith("in so many replicates: Supervised [41] 1 of 1.")  # SPAct took 0.25 of 0.5 and 0.25
 
 
 def test_the_gap_of_an_ablation_is_taken_from_spact():
@@ -314,7 +315,7 @@ def test_the_gap_of_an_ablation_is_taken_from_spact():
     here = [90.0, 89.0, 85.0, 80.0, 60.0, 70.0, 0.8, 0.5, 0.65]
     paper = [np.nan, 62.1, 58.1, np.nan, 57.4, 60.2, np.nan, 0.473, 0.504]
     table = pd.DataFrame({"here": here, "paper": paper, "drop": 1.0, "paper drop": 2.0, "chance": 30.0}, index=index)
-    text = table_text.gap(table.assign(replicates=1, seeds="0", which="seed 0"))
+    text = table_text.gap(table.assign(replicates=1, seeds="0", which="seed 0", largest=""))
     expected = "action top-1 −4.0 points (paper −4.0); privacy cMAP +10.0 points (paper +2.8)"
     assert f"RotNet, less SPAct: {expected}; privacy F1 +0.150 (paper +0.031).\n" in text
     assert "SPAct: action top-1 −1.0 points from raw;" in text  # no raw row in the paper's table
