@@ -343,11 +343,15 @@ def _described(run: PlannedRun) -> dict[str, str]:
         letter = "T" if trained.view.n_frames > 1 else "B"
         what = f"{what} f'_{letter} {trained.task}, {trained.network}, seed {trained.seed}".strip()
         if isinstance(spec, TestSpec) and trained.release.method != spec.release.method:
-            what += f", learned on {_released(trained.release.method)}"
+            teacher = _released(trained.release.method)
+            what += f", learned on {method + omega if teacher == 'learned' else teacher}"
     release = spec if isinstance(spec, ReleaseSpec) else getattr(spec, "release", None)
     if release is not None:
         of = _released(release.method)
-        method = f"{method}, {of}" if of not in (method, "learned") else method
+        if of == "inverted":
+            method += ", inverted"
+        elif of not in (method, "learned"):  # raw, read by who learned on a release
+            method, omega = of, ""
         what += f", {release.channel}" * (release.channel != "uint8")
     datasets = dict.fromkeys(part.name for part in _data(spec))
     schedule = getattr(spec, "schedule", None)

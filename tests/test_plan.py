@@ -71,6 +71,12 @@ def test_the_plan_is_what_a_run_makes(tiny_csv: Path, place: Path, monkeypatch: 
     assert not place.exists()  # nothing was made
     assert all(run.flop is not None and not run.done for run in runs)
     planned = [run.spec.key() for run in runs]
+    told = set(plan.as_table(runs)[["run", "method"]].itertuples(index=False, name=None))
+    score, omega = (
+        f"score f'_B attributes, {TINY.target_f_B}, seed 0, learned on",
+        f"spact omega {TINY.omegas[0]:g}",
+    )
+    assert {(f"{score} raw", omega), (f"{score} {omega}", "raw")} <= told  # C1 and C2
     study = Study(TINY, protocol(name), Store(place / "store", read_only=False))
     tables.table("table1", study, methods=ROWS)
     conditions.c1_c2(study, "spact")
