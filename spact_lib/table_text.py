@@ -70,7 +70,8 @@ def save_table(table: pd.DataFrame, profile: str, name: str) -> Path:
     """``save_text`` of the printable table; the LaTeX says hardware and replicates below it, for the sake of width."""
     text, columns = printable(table), ["seeds", "replicates", "hardware"]
     said = [f"{column}: {distinct(text[column])}" for column in columns]
-    return save_text(text, profile, name, f"{'; '.join(said)}. {NOTE}", columns, left_out(table))
+    note = f"{'; '.join(said)}. {_note(table)}"
+    return save_text(text, profile, name, note, columns, left_out(table))
 
 
 def save_text(
@@ -122,7 +123,7 @@ class Shown:
 
     def __init__(self, table: pd.DataFrame):
         self.text = printable(table).drop(columns=["hardware"])
-        self.note = " ".join([f"Hardware: {distinct(table['hardware'])}.", NOTE, *left_out(table)])
+        self.note = " ".join([f"Hardware: {distinct(table['hardware'])}.", _note(table), *left_out(table)])
 
     def __repr__(self) -> str:
         return f"{self.note}\n{self.text.to_string()}"
@@ -146,6 +147,12 @@ NOTE = (
     "chance: of a random ranking (cMAP), of always saying present (F1), of the most frequent class (top-1); minutes: "
     "of training, shared parts, such as the search for SPAct's omega, counted in every row that needs them."
 )
+
+
+def _note(table: pd.DataFrame) -> str:
+    counts = table["classes"].groupby(level="metric", sort=False).first()
+    told = "; ".join(f"{metric} {n}" for metric, n in counts.items() if n)
+    return f"{NOTE} Classes with a positive, over which a cMAP is the mean: {told}." if told else NOTE
 
 
 FROM_RAW = ("spact", "supervised", "identity", "downsample_4x")  # rows that ``gap`` compares with raw

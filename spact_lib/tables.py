@@ -58,7 +58,7 @@ LABELS = {
 }
 METRICS = {"top1": "top-1", "cmap": "cMAP", "f1": "F1"}
 WITH_OFFICIAL_F1 = METRICS | {"f1_official": "raw-logit F1"}  # the official code's threshold: a raw logit above 0.5
-SAID_BELOW = ["boxes", "largest", *FAULTS]  # columns that no table prints, nor "which"
+SAID_BELOW = ["boxes", "classes", "largest", *FAULTS]  # columns that no table prints, nor "which"
 # Kinds of specs that cost minutes.
 TRAINED = ("init_f_A", "init_f_T", "init_f_B", "anonymizer", "noise_features", "reconstruction", "target", "test")
 
@@ -95,10 +95,10 @@ def table(
         seeds), ``chance`` (its chance line), ``drop`` (relative, from raw, in percent), ``paper``, ``paper drop``,
         ``difference`` (of the two drops, in points), ``omega`` (of noise-features: sigma), ``seeds`` (of the targets),
         ``replicates``, ``minutes`` (of training this row needs, shared initialisation and SPAct's search for omega
-        included), ``hardware``, ``which`` (replicates, in words),
-        ``boxes`` (of persons: "oracle", "coco", or "" where a method looks for none), ``largest`` (in which replicates,
-        in words, the row took the largest omega or sigma of its grid), ``set_aside`` (rows of each split whose files
-        are missing or unusable), ``collapsed`` (the method, if its f_A gives one picture). Several
+        included), ``hardware``, ``which`` (replicates, in words), ``boxes`` (of persons: "oracle", "coco", or "" where
+        a method looks for none), ``classes`` (how many have a positive, which a cMAP is the mean over), ``largest`` (in
+        which replicates, in words, the row took the largest omega or sigma of its grid), ``set_aside`` (rows of each
+        split whose files are missing or unusable), ``collapsed`` (the method, if its f_A gives one picture). Several
         replicates add ``low``, ``high``, ``drop low`` and ``drop high``, 95 % t-intervals over replicates; drops are
         taken within a replicate.
 
@@ -172,7 +172,7 @@ def _method_rows(table: str, study: Study, name: str, metrics: Mapping[str, str]
     for candidate in study.tried(name):  # what choosing omega cost belongs to the row, a collapse of another omega not
         tried |= trained_parts(study.choice_spec(candidate))
     specs: dict[str, Spec] = {}
-    rows = {}
+    rows, classes = {}, {}
     for target, asked in study.protocol.targets.items():
         for seed in seeds:
             specs |= trained_parts(study.score_spec(method, target, seed))
@@ -185,6 +185,7 @@ def _method_rows(table: str, study: Study, name: str, metrics: Mapping[str, str]
                 "paper": _paper_row(reported, table, name, column.paper, metric),
                 "paper drop": _paper_row(reported_drop, table, name, column.paper, metric),
             }
+            classes[f"{column.name} {metrics[metric]}", name] = f"{means['n_classes']:.0f}" if metric == "cmap" else ""
     records = {key: study.store.run(spec).record for key, spec in (tried | specs).items()}
     found = pd.DataFrame.from_dict(rows, orient="index", dtype=float)
     found.index = pd.MultiIndex.from_tuples(rows, names=["metric", "method"])
@@ -192,6 +193,7 @@ def _method_rows(table: str, study: Study, name: str, metrics: Mapping[str, str]
         omega=_strength(method),
         seeds=" ".join(map(str, seeds)),
         boxes=getattr(method, "boxes", ""),
+        classes=list(classes.values()),
         largest=replicate(study) * study.took_the_largest(name),
         minutes=minutes_of(records.values()),
         hardware=hardware_of(records.values()),

@@ -76,6 +76,7 @@ def made_up_records(study: Study, shift: float) -> dict[str, dict]:
                 wobble = 0.5 - seed  # the two target seeds lie 0.5 above and below the mean
                 action = {"top1": top1 + shift + wobble, "top1_chance": 10.0, "val": val}
                 privacy = {"cmap": cmap + shift + wobble, "cmap_chance": 30.0, "f1": f1, "f1_chance": 0.4, "val": 1.0}
+                privacy["n_classes"] = 7
                 add(study.target_spec(method, "action", seed), action, 60)
                 add(study.target_spec(method, "privacy", seed), privacy, 30)
             for part in tables.trained_parts(method).values():
@@ -296,6 +297,7 @@ def test_text_is_rounded_labelled_and_the_same_every_time(committed, tmp_path, m
     assert "drop \\%" in latex and not re.search(r"(?<!\\)%", latex.split("\n", 1)[1])
     assert "seeds: 0 1; replicates: 1; hardware: cpu (test), threads: 2. interval: 95 \\%" in latex
     first, second = (table_text.Shown(tables.table("table1", committed[0])) for _ in range(2))
+    assert first.note.endswith(" over which a cMAP is the mean: privacy cMAP 7.")
     assert first._repr_html_() == second._repr_html_() and repr(first) == repr(second)
     assert "font-weight: bold" in first._repr_html_()
 
