@@ -289,13 +289,13 @@ def _panel(ax: Axes, found: pd.DataFrame, title: str, chains: Sequence[Sequence[
                 ax.vlines(x, cell["low"], cell["high"], linewidth=1.4, **style)
             hollow = len(here) < replicates
             ax.plot(
-                x, cell["here"], marker(method), markersize=15 if ours else 9, color=colour(method), zorder=6 + ours,
-                markerfacecolor="white" if hollow else colour(method), markeredgewidth=1.6 if hollow else 0.7,
-                markeredgecolor=colour(method) if hollow else "#333333",
+                x, cell["here"], marker=marker(method), linestyle="", markersize=15 if ours else 9,
+                color=colour(method), zorder=6 + ours, markerfacecolor="white" if hollow else colour(method),
+                markeredgewidth=1.6 if hollow else 0.7, markeredgecolor=colour(method) if hollow else "#333333",
             )  # fmt: skip
         ax.plot(
-            [], [], marker(method), markersize=15 if ours else 9, color=colour(method), markeredgecolor="#333333",
-            markeredgewidth=0.7, label=_label(found, method),
+            [], [], marker=marker(method), linestyle="", markersize=15 if ours else 9, color=colour(method),
+            markeredgecolor="#333333", markeredgewidth=0.7, label=_label(found, method),
         )  # fmt: skip
     effort = cells["effort"].groupby(level="attack").mean()
     ax.set_xticks(list(places.values()), [_tick(name, title, effort[name]) for name in places], fontsize=12)

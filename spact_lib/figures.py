@@ -9,13 +9,16 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.markers import MarkerStyle
 
 from spact_lib.errors import UserError
 from spact_lib.files import atomic_path
+from spact_lib.methods import METHODS
 from spact_lib.paths import runs_root
 from spact_lib.tables import label
 
-# Okabe and Ito's palette, told apart with any colour vision. Families share a colour and differ by their markers.
+# Okabe and Ito's palette, told apart with any colour vision. Families share a colour and differ by their markers. What
+# is not chosen here has the ablations' colour, and of its colour the next marker that no other row has.
 COLOURS = {
     "raw": "#000000",
     "identity": "#56B4E9",
@@ -59,6 +62,7 @@ MARKERS = {
     "smaller_f_B": "v",
     "larger_f_B": "^",
 }
+SHAPES = (*MarkerStyle.filled_markers, *((points, 1, 0) for points in (4, 6, 3, 8, 7)))  # the last ones are stars
 SPLIT_COLOURS = {"train": "#0072B2", "val": "#E69F00", "test": "#D55E00"}
 SPLIT_MARKERS = {"train": "o", "val": "^", "test": "D"}  # for those who print in gray
 OTHER_METHOD = "#CC79A7"  # ablations
@@ -71,9 +75,14 @@ def colour(method: str) -> str:
     return COLOURS.get(method, OTHER_METHOD)
 
 
-def marker(method: str) -> str:
-    """The marker of a method; with its colour it is unique among the methods of ``METHODS``."""
-    return MARKERS.get(method, "o")
+def marker(method: str) -> str | tuple[int, int, int]:
+    """The marker of a method; with its colour it is unique among the methods of ``METHODS`` while ``SHAPES`` last."""
+    if method in MARKERS or method not in METHODS:
+        return MARKERS.get(method, "o")
+    family = [name for name in METHODS if colour(name) == colour(method)]
+    chosen = {MARKERS[name] for name in family if name in MARKERS}
+    free = [shape for shape in SHAPES if shape not in chosen]
+    return free[[name for name in family if name not in MARKERS].index(method) % len(free)]
 
 
 def new_axes(width: float, height: float, columns: int = 1) -> tuple[Figure, np.ndarray]:

@@ -1,6 +1,8 @@
 """Figures of results: the trade-off of Fig. 4, the games beside each other, the claims beside their margins."""
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 
 import numpy as np
 import pandas as pd
@@ -10,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
-from spact_lib.figures import OTHER_METHOD, REFERENCE, colour, marker, new_axes, smoothed
+from spact_lib.figures import REFERENCE, colour, marker, new_axes, smoothed
 from spact_lib.tables import is_action, label
 
 READABLE = plt.rc_context({"font.size": 13})  # at half the size, too
@@ -85,9 +87,9 @@ def _mark(ax: Axes, points: Mapping[str, tuple[float, float]], sides: Mapping[st
             reach = {f"{axis}err": _reach(side.loc[method]) for axis, side in sides.items()}
             ax.errorbar(*point, **reach, fmt="none", ecolor=colour(method), elinewidth=1.2, alpha=0.7, capsize=3)
         ax.plot(
-            *point, marker(method), markersize=17 if method == "spact" else 10, color=colour(method),
-            markeredgecolor="#333333", markeredgewidth=0.7, label=label(method, sides["x"].loc[method, "boxes"]),
-            zorder=4,
+            *point, marker=marker(method), linestyle="", markersize=17 if method == "spact" else 10,
+            color=colour(method), markeredgecolor="#333333", markeredgewidth=0.7,
+            label=label(method, sides["x"].loc[method, "boxes"]), zorder=4,
         )  # fmt: skip
 
 
@@ -142,11 +144,11 @@ def game_curves(runs: Mapping[str, tuple[Sequence[Mapping[str, float]], float | 
         runs: method -> (rows logged by ``minimax.play``, uninformative L_B or None: the curve of L_B is left out).
     """
     fig, axes = new_axes(11.5, 4.0, 2)
-    for k, (name, (rows, uninformative)) in enumerate(runs.items()):
+    dashes = defaultdict(lambda: cycle(("-", "--", ":", "-.")))  # of each colour
+    for name, (rows, uninformative) in runs.items():
         steps = np.array([row["step"] + 1 for row in rows])
-        style = {"color": colour(name), "marker": marker(name), "markevery": (0.1, 0.15), "linewidth": 1.8}
-        if colour(name) == OTHER_METHOD:
-            style["linestyle"] = ("-", "--", ":")[k % 3]
+        style = {"color": colour(name), "linestyle": next(dashes[colour(name)]), "linewidth": 1.8}
+        style |= {"marker": marker(name), "markevery": (0.1, 0.15)}
         for ax, value, unit in zip(axes, ("L_T", "L_B"), (1.0, uninformative), strict=True):
             if unit is not None:
                 ax.plot(steps, smoothed([row[value] for row in rows], 25) / unit, **style, label=label(name))

@@ -8,7 +8,7 @@ import pytest
 import data_prep
 from spact_lib import cli, conditions, flop, plan, tables
 from spact_lib.config import Schedule, View, profile
-from spact_lib.methods import CHOICES, TABLE_EXTRAS
+from spact_lib.methods import CHOICES, extra_rows
 from spact_lib.protocols import protocol
 from spact_lib.store import Store
 from spact_lib.study import Study
@@ -81,7 +81,7 @@ def test_the_plan_is_what_a_run_makes(tiny_csv: Path, place: Path, monkeypatch: 
         assert needed <= set(planned[: k + 1])
     assert all(run.done for run in of_table1())
     further = [run for run in of_table1(full=True) if not run.done]
-    assert {run.method for run in further} == set(TABLE_EXTRAS["table1"]) | set(CHOICES)
+    assert {run.method for run in further} == set(extra_rows("table1")) | set(CHOICES)
     free = {"frames", "init_f_A", "init_f_T", "baseline"}
     learned = [run for run in further if run.spec.kind not in ("release", *free)]
     assert all(run.flop > 0 for run in learned) and all(run.flop is not None for run in further)

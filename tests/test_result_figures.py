@@ -45,7 +45,8 @@ def test_the_front_has_what_nothing_beats_on_both_axes():
 
 
 @pytest.mark.parametrize("replicated", [False, True])
-def test_trade_off_plots_the_table_and_the_papers_numbers(table, replicated):
+def test_trade_off_plots_the_table_and_the_papers_numbers(table, replicated, monkeypatch):
+    monkeypatch.setitem(figures.MARKERS, "identity", figures.SHAPES[-1])  # of which there is no letter
     if replicated:
         table["low"], table["high"] = table["here"] - 1, table["here"] + 60
     curve = pd.DataFrame({"action": [88.0, 89.5], "privacy": [50.0, 70.0]}, index=pd.Index([0.5, 0.25], name="omega"))
@@ -81,6 +82,13 @@ def test_game_curves_are_in_units_of_the_uninformative_value():
     _, (left, right) = result_figures.game_curves({"spact": (rows, 1.5), "supervised": (rows, None)})
     assert {line.get_label(): line.get_ydata()[0] for line in left.lines} == {"SPAct": 2.0, "Supervised [41]": 2.0}
     assert [line.get_ydata()[0] for line in right.lines] == [2.0, 1]  # SPAct's, and the reference
+
+
+def test_games_of_one_colour_have_their_own_line_styles():
+    rows = [{"step": step, "L_T": 2.0, "L_B": 3.0} for step in range(4)]
+    methods = ("no_f_B", "frozen_f_B", "spact", "spatiotemporal_f_B")  # as Table 3 has them
+    _, (left, _) = result_figures.game_curves({method: (rows, 1.5) for method in methods})
+    assert len({(line.get_color(), line.get_linestyle()) for line in left.lines}) == len(methods)
 
 
 def test_claims_are_drawn_on_the_side_where_they_hold():
