@@ -333,7 +333,8 @@ def show_attention(study: Study, name: str, *, items: int = 8) -> None:
         rows[text] = frames[method]
         if network is not None:
             rows[text] = overlaid(frames[method], attention(study.store.load_privacy(network), frames[method]), 0.7)
-    show(figures.frame_grid(rows, side=72)[0], study.profile.name, name)
+    title = "bright yellow: where f_B looks most"
+    show(figures.frame_grid(rows, title=title)[0], study.profile.name, name)
 
 
 def draw_data(profile: str, draw: int) -> None:

@@ -162,21 +162,23 @@ def game_curves(runs: Mapping[str, tuple[Sequence[Mapping[str, float]], float | 
 
 
 @READABLE
-def claim_intervals(table: pd.DataFrame, colours: Mapping[str, str]) -> tuple[Figure, Axes]:
+def claim_intervals(table: pd.DataFrame, looks: Mapping[str, tuple[str, str]]) -> tuple[Figure, Axes]:
     """How far each condition of each claim is from its margin: right of the line it holds.
 
     Args:
         table: of ``verdicts.verdicts``.
-        colours: verdict -> colour.
+        looks: verdict -> (colour, marker); of those that occur.
     """
     fig, (ax,) = new_axes(11.5, 1.0 + 0.29 * len(table))
     side = np.where(table["below"], -1, 1)
     places = np.arange(len(table))
-    for verdict, ink in colours.items():
-        rows = (table["condition verdict"] == verdict).to_numpy()
+    for verdict, (ink, shape) in looks.items():
+        rows = ((table["condition verdict"] == verdict) & table["effect"].notna()).to_numpy()
+        if not rows.any():
+            continue
         mean, low, high = (side[rows] * (table[c] - table["margin"])[rows] for c in ("effect", "low", "high"))
         ax.hlines(places[rows], low, high, color=ink, linewidth=3)
-        ax.plot(mean, places[rows], "o", color=ink, label=verdict)
+        ax.plot(mean, places[rows], shape, color=ink, markersize=9, label=verdict)
     paper = side * (table["paper"] - table["margin"])
     ax.plot(paper, places, "D", color="#000000", fillstyle="none", label="the paper")
     ax.axvline(0, color=REFERENCE, linewidth=1.2)

@@ -95,11 +95,13 @@ def test_claims_are_drawn_on_the_side_where_they_hold():
     cells = {cell: 90.0 if cell[2] == "action" else 50.0 for cell in wanted([101, 1])}
     cells |= {("known", name, "privacy"): 50.0 - cmap for name, cmap in (("smaller_f_B", 0), ("larger_f_B", 8))}
     table = verdicts.verdicts([Scores(cells)] * 5)
-    _, ax = result_figures.claim_intervals(table, verdicts.VERDICT_COLOURS)
+    _, ax = result_figures.claim_intervals(table, verdicts.VERDICT_LOOKS)
     row = list(table.index).index(("K12", "trend of cMAP over three f_B < 0"))
     drawn = {(x, y) for line in ax.lines if line.get_label() == "holds" for x, y in line.get_xydata()}
     assert (pytest.approx(4.0), row) in [(x, y) for x, y in drawn if y == row]
     assert len(ax.get_yticks()) == len(table)
+    taken = {*figures.COLOURS.values(), figures.OTHER_METHOD}  # a verdict is no method
+    assert not taken & {colour for colour, _ in verdicts.VERDICT_LOOKS.values()}
 
 
 def test_diagrams_say_who_learns_in_which_step():
