@@ -6,16 +6,13 @@ from itertools import cycle
 
 import numpy as np
 import pandas as pd
-from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
-from spact_lib.figures import REFERENCE, colour, marker, new_axes, smoothed
+from spact_lib.figures import READABLE, REFERENCE, SMALL, colour, marker, new_axes, smoothed
 from spact_lib.tables import is_action, label
-
-READABLE = plt.rc_context({"font.size": 13})  # at half the size, too
 
 
 def pareto_front(points: Mapping[str, tuple[float, float]]) -> list[str]:
@@ -111,7 +108,7 @@ def _enlarge_the_crowded(
     inset.set(xlim=(low[0] - margin[0], high[0] + margin[0]), ylim=(low[1] - margin[1], high[1] + margin[1]))
     inset.xaxis.set_major_locator(MaxNLocator(4))
     inset.yaxis.set_major_locator(MaxNLocator(4))
-    inset.tick_params(labelsize=10)
+    inset.tick_params(labelsize=SMALL)
     ax.indicate_inset_zoom(inset, edgecolor=REFERENCE)
 
 
@@ -157,7 +154,7 @@ def game_curves(runs: Mapping[str, tuple[Sequence[Mapping[str, float]], float | 
         ax.set(title=title, xlabel="step")
         ax.set_ylim(bottom=0)
         ax.spines[["top", "right"]].set_visible(False)
-    fig.legend(*axes[0].get_legend_handles_labels(), frameon=False, fontsize=11, loc="outside right center")
+    fig.legend(*axes[0].get_legend_handles_labels(), frameon=False, fontsize=SMALL, loc="outside right center")
     return fig, axes
 
 
@@ -186,5 +183,5 @@ def claim_intervals(table: pd.DataFrame, looks: Mapping[str, tuple[str, str]]) -
     ax.set_ylim(len(table) - 0.4, -0.6)
     ax.set_xlabel("distance from the margin, points or % (right: on the claim's side)")
     ax.spines[["top", "right"]].set_visible(False)
-    fig.legend(frameon=False, fontsize=11, loc="outside right center")
+    fig.legend(frameon=False, fontsize=SMALL, loc="outside right center")
     return fig, ax
