@@ -28,7 +28,7 @@ from spact_lib.device import environment
 from spact_lib.errors import UserError, missing_left_out
 from spact_lib.experiments import snapshot_frames, uninformative_loss
 from spact_lib.footnotes import FAULTS, left_out
-from spact_lib.methods import METHODS, TABLES, LearnedMethod
+from spact_lib.methods import METHODS, TABLES, LearnedMethod, paper_rows
 from spact_lib.notebooks import in_name
 from spact_lib.paths import mini_folder
 from spact_lib.protocols import PROTOCOLS, TABLE_PROTOCOLS, Role, is_own
@@ -126,6 +126,35 @@ def replicated_table(
     table_text.save_table(table, study.profile.name, name + other)
     tables.keep_used(name + other, study, *others)
     return table
+
+
+def with_further_rows(
+    name: str, table: pd.DataFrame, study: Study, protocol: str, replicates: Iterable[Sequence[int]],
+    target_seeds: Sequence[int], kept: str,
+) -> pd.DataFrame:  # fmt: skip
+    """``table`` and those rows of the paper's that are left out by default whose records are at hand, each a mean over
+    the replicates that have it. Nothing is trained; what is missing is named.
+
+    Args:
+        table: of ``replicated_table``, as ``protocol``, ``replicates`` and ``target_seeds``.
+        kept: the file name of the records.
+    """
+    changes = {"target_seeds": tuple(target_seeds)} if target_seeds else {}
+    pairs = dict.fromkeys([(study.profile.draw, study.seed), *map(tuple, replicates)])
+    further, used, missing = [], [], []
+    for row in (row for row in paper_rows(name) if row not in TABLES[name]):
+        if found := tables.at_hand(name, study.profile.name, protocol, pairs, methods=[row], **changes):
+            further.append(tables.table(name, *found, methods=[row]).drop("raw", level="method"))
+            boxes, count = further[-1][["boxes", "replicates"]].iloc[0]
+            print(f"further row of the paper: {tables.label(row, boxes)}, replicates: {count}")
+            used += found
+        else:
+            missing.append(tables.label(row))
+    if missing:
+        print("rows of the paper that are not trained here (notebooks 04 and 05, TRAIN_ROWS):", "; ".join(missing))
+    if used:
+        tables.keep_used(kept, *used)
+    return pd.concat([table, *further])
 
 
 def further_columns(name: str, study: Study, protocols: Iterable[str], *, train: bool) -> pd.DataFrame | None:

@@ -19,7 +19,7 @@ from spact_lib.methods import TABLES, paper_rows
 from spact_lib.metrics import headline, headline_name
 from spact_lib.paper import relative_drop, reported, reported_drop
 from spact_lib.paths import runs_root
-from spact_lib.protocols import Column, Target, is_own
+from spact_lib.protocols import Column, Protocol, Target, is_own
 from spact_lib.results import keep_records, training_forbidden
 from spact_lib.store import NotTrainedError, Store
 from spact_lib.study import Study, each_once, open_study
@@ -146,6 +146,24 @@ def replicate(study: Study) -> str:
 def _paper_row(lookup: Callable[..., float | None], table: str, method: str, *column: str) -> float | None:
     row = paper_rows(table).get(method)
     return lookup(table, row, *column) if row else None
+
+
+def of_paper(name: str, protocol: Protocol) -> pd.DataFrame:
+    """All rows of the paper's table in its own numbers, those among them that are left out here by default.
+
+    Returns:
+        Index (metric, method) as of ``table``, column ``paper``; no rows where the protocol is none of the paper's.
+    """
+    found = {
+        (f"{column.name} {METRICS[metric]}", method): value
+        for target in protocol.targets.values()
+        for column in target.columns
+        for metric in METRICS
+        for method, row in paper_rows(name).items()
+        if (value := reported(name, row, column.paper, metric)) is not None
+    }
+    index = pd.MultiIndex.from_tuples(found, names=["metric", "method"])
+    return pd.DataFrame({"paper": [*found.values()]}, index, dtype=float)
 
 
 def column_means(

@@ -12,8 +12,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from spact_lib import diagrams, figures, notebook_setup, result_figures, verdicts
+from spact_lib import diagrams, figures, notebook_setup, result_figures, tables, verdicts
 from spact_lib.claims import Scores
+from spact_lib.methods import paper_rows
+from spact_lib.protocols import Role, known, protocol
 from spact_lib.replicates import wanted
 
 
@@ -28,8 +30,8 @@ def table() -> pd.DataFrame:
     index = pd.MultiIndex.from_product(
         [["action top-1", "privacy cMAP"], ["raw", "identity", "spact"]], names=["metric", "method"]
     )
-    here, paper = [90.0, 89.0, 88.0, 80.0, 85.0, 50.0], [62.3, np.nan, 62.0, 64.4, np.nan, 57.4]
-    return pd.DataFrame({"here": here, "paper": paper, "chance": [10.0] * 3 + [30.0] * 3, "boxes": ""}, index=index)
+    here = [90.0, 89.0, 88.0, 80.0, 85.0, 50.0]
+    return pd.DataFrame({"here": here, "chance": [10.0] * 3 + [30.0] * 3, "boxes": ""}, index=index)
 
 
 def points(ax: plt.Axes) -> dict[str, list[float]]:
@@ -50,17 +52,24 @@ def test_trade_off_plots_the_table_and_the_papers_numbers(table, replicated, mon
     if replicated:
         table["low"], table["high"] = table["here"] - 1, table["here"] + 60
     curve = pd.DataFrame({"action": [88.0, 89.5], "privacy": [50.0, 70.0]}, index=pd.Index([0.5, 0.25], name="omega"))
-    fig, (here, paper) = result_figures.trade_off(table, curve=curve, paper=True)
+    fig, (here, paper) = result_figures.trade_off(
+        table, curve=curve, paper=tables.of_paper("table1", protocol("ucf101_vispr1"))
+    )
     assert points(here) == {"Raw data": [80.0, 90.0], "Identity (Eq. 4 only)": [85.0, 89.0], "SPAct": [50.0, 88.0]}
-    assert points(paper) == {"Raw data": [64.4, 62.3], "SPAct": [57.4, 62.0]}
+    theirs = points(paper)  # all rows of the paper's table, which has none for identity
+    assert set(theirs) == {tables.label(method) for method in paper_rows("table1")} and len(theirs) == 9
+    assert theirs["SPAct"] == [57.43, 62.03] and theirs["Obf-Blackening"] == [56.39, 53.13]
+    assert {*points(here), *theirs} <= {text.get_text() for text in fig.legends[0].get_texts()}
     lines = {line.get_label(): line for line in here.lines}
     assert lines["Pareto front"].get_xydata().tolist() == [[50.0, 88.0], [80.0, 90.0]]
     assert lines[r"SPAct by $\omega$"].get_xydata().tolist() == [[50.0, 88.0], [70.0, 89.5]]
     assert [text.get_text() for text in here.texts] == ["0.5", "0.25"]
     assert len(here.collections) == 6 * replicated  # two bars each
     assert here.get_xlim()[1] <= 102
-    _, axes = result_figures.trade_off(table)
-    assert len(axes) == 1
+    nothing = tables.of_paper("table1", known(Role("mine", "action"), Role("mine", "person")))
+    assert len(nothing) == 0 and result_figures.trade_off_points(nothing["paper"]) == {}
+    for without in (None, nothing):
+        assert len(result_figures.trade_off(table, paper=without)[1]) == 1
 
 
 @pytest.mark.parametrize(("cmap", "enlarged"), [(52.0, True), (70.0, False)])

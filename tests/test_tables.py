@@ -197,6 +197,26 @@ def test_further_rows_that_are_not_run_are_named_with_their_minutes(committed, t
         notebook_setup.further_rows("table1", study, ["obf"], "rows", train=False)
 
 
+def test_further_rows_of_the_paper_are_drawn_beside_the_table_where_they_are_at_hand(
+    committed, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setenv("SPACT_RUNS", str(tmp_path))
+    by_pair = {(study.profile.draw, study.seed): study for study in committed}
+    monkeypatch.setattr(tables, "open_study", lambda profile, draw, seed, **_: by_pair[draw, seed])
+    table = tables.table("table1", *committed)
+    asked = "ucf101_vispr1", list(by_pair), (0, 1), "rows"
+    rows = notebook_setup.with_further_rows("table1", table, committed[0], *asked)
+    further = ["obf_blackening", "obf_weak_blur"]
+    assert list(rows.index.unique("method")) == [*TABLES["table1"], *further]
+    assert rows.loc[("privacy cMAP", "obf_blackening"), "here"] == 65.0  # of two replicates, as the table
+    pd.testing.assert_frame_equal(rows[: len(table)], table)
+    out = capsys.readouterr().out
+    assert "further row of the paper: Obf-Blackening (oracle boxes), replicates: 2\n" in out
+    assert out.endswith(": Obf-StrongBlur; Noise-features (after [46])\n")
+    kept = (tmp_path / "records" / "mini" / "rows.jsonl").read_text(encoding="utf-8")
+    assert len(kept.splitlines()) == (1 + len(further)) * 2 * 4  # raw's too; two replicates, of four targets each
+
+
 def test_further_columns_and_other_targets_that_are_not_run_are_named_with_their_minutes(
     committed, tmp_path, monkeypatch, capsys
 ):
