@@ -14,12 +14,11 @@ from matplotlib.figure import Figure
 from spact_lib.attack_readings import fair, strongest, table, values
 from spact_lib.attacks import ATTACKS, CHANNELS, PANELS, exists
 from spact_lib.claims import t_interval
-from spact_lib.figures import DPI, REFERENCE, colour, marker
+from spact_lib.figures import DPI, READABLE, REFERENCE, SMALL, colour, marker
 from spact_lib.files import atomic_path, write_text
 from spact_lib.footnotes import left_out
 from spact_lib.paths import runs_root
 from spact_lib.reconstruction import QUALITIES
-from spact_lib.result_figures import READABLE
 from spact_lib.table_text import latex_note, with_note
 from spact_lib.tables import label
 
@@ -256,7 +255,7 @@ def curves(found: pd.DataFrame, metric: str = "cMAP") -> Figure:
     for ax in [axes[first], *(axes[title] for title in others[:1])]:
         ax.set_ylabel(f"privacy read: {metric} %")
     axes[first].set_xlabel(
-        "… x: FLOP of training, as a multiple of the tables' attacker on the same frames", fontsize=11
+        "… x: FLOP of training, as a multiple of the tables' attacker on the same frames", fontsize=SMALL
     )
     handles = axes[first].get_legend_handles_labels()
     fig.legend(*handles, frameon=False, fontsize=12, loc="outside lower center", ncols=4)
@@ -289,13 +288,13 @@ def _panel(ax: Axes, found: pd.DataFrame, title: str, chains: Sequence[Sequence[
                 ax.vlines(x, cell["low"], cell["high"], linewidth=1.4, **style)
             hollow = len(here) < replicates
             ax.plot(
-                x, cell["here"], marker(method), markersize=15 if ours else 9, color=colour(method), zorder=6 + ours,
-                markerfacecolor="white" if hollow else colour(method), markeredgewidth=1.6 if hollow else 0.7,
-                markeredgecolor=colour(method) if hollow else "#333333",
+                x, cell["here"], marker=marker(method), linestyle="", markersize=15 if ours else 9,
+                color=colour(method), zorder=6 + ours, markerfacecolor="white" if hollow else colour(method),
+                markeredgewidth=1.6 if hollow else 0.7, markeredgecolor=colour(method) if hollow else "#333333",
             )  # fmt: skip
         ax.plot(
-            [], [], marker(method), markersize=15 if ours else 9, color=colour(method), markeredgecolor="#333333",
-            markeredgewidth=0.7, label=_label(found, method),
+            [], [], marker=marker(method), linestyle="", markersize=15 if ours else 9, color=colour(method),
+            markeredgecolor="#333333", markeredgewidth=0.7, label=_label(found, method),
         )  # fmt: skip
     effort = cells["effort"].groupby(level="attack").mean()
     ax.set_xticks(list(places.values()), [_tick(name, title, effort[name]) for name in places], fontsize=12)

@@ -35,7 +35,7 @@ def _box(ax: Axes, x: float, y: float, text: str, *, width: float = 1.5, frozen:
     style = {"ha": "center", "va": "center", "color": "white" if ink and not frozen else INK, "zorder": 3}
     ax.text(x, y + 0.16 * (frozen is not None), text, fontsize=16, **style)
     if frozen is not None:
-        ax.text(x, y - 0.28, "frozen" if frozen else "learns", fontsize=11, **style)
+        ax.text(x, y - 0.28, "frozen" if frozen else "learns", fontsize=13, **style)
 
 
 def _arrow(
@@ -58,7 +58,7 @@ def _arrow(
             **style,
         )  # fmt: skip
     )
-    ax.text(*at, gradient, ha="center", va="center", fontsize=12, color=INK)
+    ax.text(*at, gradient, ha="center", va="center", fontsize=13, color=INK)
 
 
 def _step(ax: Axes, title: str, rule: str, learns: tuple[str, ...]) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from textwrap import fill
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -12,10 +13,12 @@ from matplotlib.figure import Figure
 
 from spact_lib.errors import UserError
 from spact_lib.files import atomic_path
+from spact_lib.methods import METHODS
 from spact_lib.paths import runs_root
 from spact_lib.tables import label
 
-# Okabe and Ito's palette, told apart with any colour vision. Families share a colour and differ by their markers.
+# Okabe and Ito's palette, told apart with any colour vision. Families share a colour and differ by their markers. What
+# is not chosen here has the ablations' colour, and of its colour the next marker that no other row has.
 COLOURS = {
     "raw": "#000000",
     "identity": "#56B4E9",
@@ -59,11 +62,15 @@ MARKERS = {
     "smaller_f_B": "v",
     "larger_f_B": "^",
 }
+SHAPES = (*"osD^vPX*<>dph8H", *((points, 1, 0) for points in (4, 6, 3, 8, 7)))  # the last ones are stars
 SPLIT_COLOURS = {"train": "#0072B2", "val": "#E69F00", "test": "#D55E00"}
 SPLIT_MARKERS = {"train": "o", "val": "^", "test": "D"}  # for those who print in gray
 OTHER_METHOD = "#CC79A7"  # ablations
 REFERENCE = "#777777"  # chance lines, uninformative values
 DPI = 80  # committed notebooks must stay small
+READABLE = plt.rc_context({"font.size": 13, "legend.handlelength": 2.8})  # every figure is, at half the size, too
+SMALL = 11  # legends, and texts of which there are many
+CHARACTER = 0.11  # mean width in inches
 
 
 def colour(method: str) -> str:
@@ -71,9 +78,14 @@ def colour(method: str) -> str:
     return COLOURS.get(method, OTHER_METHOD)
 
 
-def marker(method: str) -> str:
-    """The marker of a method; with its colour it is unique among the methods of ``METHODS``."""
-    return MARKERS.get(method, "o")
+def marker(method: str) -> str | tuple[int, int, int]:
+    """The marker of a method; with its colour it is unique among the methods of ``METHODS`` while ``SHAPES`` last."""
+    if method in MARKERS or method not in METHODS:
+        return MARKERS.get(method, "o")
+    family = [name for name in METHODS if colour(name) == colour(method)]
+    chosen = {MARKERS[name] for name in family if name in MARKERS}
+    free = [shape for shape in SHAPES if shape not in chosen]
+    return free[[name for name in family if name not in MARKERS].index(method) % len(free)]
 
 
 def new_axes(width: float, height: float, columns: int = 1) -> tuple[Figure, np.ndarray]:
@@ -104,6 +116,7 @@ def enlarge(frames: np.ndarray, height: int, width: int) -> np.ndarray:
     return frames[:, rows][:, :, columns]
 
 
+@READABLE
 def frame_grid(
     rows: Mapping[str, np.ndarray], *, captions: Sequence[str] = (), title: str = "", side: int = 64
 ) -> tuple[Figure, Axes]:
@@ -127,10 +140,12 @@ def frame_grid(
     for r, (frames, own) in enumerate(zip(rows.values(), widths, strict=True)):
         for c, frame in enumerate(enlarge(frames, side, own)):
             canvas[r * (side + gap) :, c * (width + gap) + (width - own) // 2 :][:side, :own] = frame
-    height = 0.35 + canvas.shape[0] / 80 + 0.2 * bool(title) + 0.2 * bool(captions)
-    fig, (ax,) = new_axes(1.4 + canvas.shape[1] / 80, height)
+    names = [fill(label(name), 17, break_long_words=False) for name in rows]
+    margin = 0.2 + CHARACTER * max(len(line) for name in names for line in name.split("\n"))
+    height = 0.35 + canvas.shape[0] / 80 + 0.3 * bool(title) + 0.3 * bool(captions)
+    fig, (ax,) = new_axes(margin + canvas.shape[1] / 80, height)
     ax.imshow(canvas, interpolation="nearest")
-    ax.set_yticks([r * (side + gap) + side / 2 for r in range(len(rows))], [label(name) for name in rows])
+    ax.set_yticks([r * (side + gap) + side / 2 for r in range(len(rows))], names)
     ax.set_xticks([c * (width + gap) + width / 2 for c in range(len(captions))], captions)
     ax.xaxis.tick_top()
     ax.tick_params(length=0)
@@ -140,6 +155,7 @@ def frame_grid(
     return fig, ax
 
 
+@READABLE
 def contact_sheet(
     frames: Sequence[np.ndarray], captions: Sequence[str], *, columns: int = 6, title: str = ""
 ) -> tuple[Figure, np.ndarray]:
@@ -151,13 +167,13 @@ def contact_sheet(
     """
     lines = max((caption.count("\n") + 1 for caption in captions), default=0)
     height = -(-len(frames) // columns)
-    size = (1.55 * columns, height * (1.4 + 0.17 * lines) + 0.3 * bool(title))
+    size = (1.75 * columns, height * (1.4 + 0.2 * lines) + 0.4 * bool(title))
     fig, axes = plt.subplots(height, columns, figsize=size, dpi=DPI, layout="constrained", squeeze=False)
     for ax in axes.flat:
         ax.axis("off")
     for ax, frame, caption in zip(axes.flat, frames, captions, strict=False):
         ax.imshow(frame)
-        ax.text(0.5, -0.04, caption, transform=ax.transAxes, ha="center", va="top", fontsize=8, parse_math=False)
+        ax.text(0.5, -0.04, caption, transform=ax.transAxes, ha="center", va="top", fontsize=SMALL, parse_math=False)
     if title:
         fig.suptitle(title, parse_math=False)
     return fig, axes
@@ -188,18 +204,20 @@ def loss_curve(
 LoggedValue = tuple[Sequence[Mapping[str, float]], str, float | None]  # rows, name of the value, reference or None
 
 
+@READABLE
 def initialisation_curves(runs: Mapping[str, LoggedValue]) -> tuple[Figure, np.ndarray]:
     """One logged value of several runs side by side, title -> run, each with its reference as a dashed line."""
-    fig, axes = new_axes(3.2 * len(runs), 2.5, len(runs))
+    fig, axes = new_axes(4.1 * len(runs), 3.4, len(runs))
     for ax, (title, (rows, name, reference)) in zip(axes, runs.items(), strict=True):
         loss_curve(ax, rows, name, name)
         if reference is not None:
             ax.axhline(reference, color=REFERENCE, linestyle="--", linewidth=1)
         ax.set_ylim(bottom=0)
-        ax.set_title(title, fontsize=10)
+        ax.set_title(title, fontsize="medium")
     return fig, axes
 
 
+@READABLE
 def training_curves(
     rows: Sequence[Mapping[str, float]], *, uninformative: float | None, method: str = "spact"
 ) -> tuple[Figure, np.ndarray]:
@@ -209,7 +227,7 @@ def training_curves(
         rows: logged by ``minimax.play``.
         uninformative: L_B of an f_B that sees nothing (log(2N - 1) for NT-Xent); None: not known.
     """
-    fig, (left, middle, right) = new_axes(10, 3, 3)
+    fig, (left, middle, right) = new_axes(11.5, 4, 3)
     for ax, name in ((left, "L_T"), (middle, "L_B")):
         loss_curve(ax, rows, f"{name}_step1", "step 1 ($f_A$ learns)", colour=REFERENCE)
         loss_curve(ax, rows, name, "step 2 ($f_T$ and $f_B$ learn)", colour=colour(method))
@@ -218,12 +236,13 @@ def training_curves(
         middle.axhline(uninformative, color="#000000", linestyle="--", linewidth=1, label="uninformative")
     loss_curve(right, rows, "spread", "spread")
     right.set_ylim(bottom=0)
-    right.set_title("spread of pixels over a batch (0: collapse)", fontsize=10)
+    right.set_title("spread (0: collapse)")
     # Below the panels: within them it would hide the curves, or the dashed line.
-    fig.legend(*middle.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    fig.legend(*middle.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
     return fig, np.array([left, middle, right])
 
 
+@READABLE
 def class_bars(
     values: Mapping[str, Sequence[float]], classes: Sequence[str], *, reference: Sequence[float] = (), text: str = ""
 ) -> tuple[Figure, Axes]:
@@ -234,7 +253,7 @@ def class_bars(
         text: what the axis shows, with its unit.
     """
     n = len(values)
-    fig, (ax,) = new_axes(6, 0.6 + len(classes) * (0.14 + 0.13 * n))
+    fig, (ax,) = new_axes(8.5, 0.8 + len(classes) * (0.2 + 0.13 * n))
     places = np.arange(len(classes))
     for k, (name, heights) in enumerate(values.items()):
         ax.barh(places + (k - (n - 1) / 2) * 0.8 / n, heights, 0.8 / n, color=colour(name), label=label(name))
@@ -246,13 +265,14 @@ def class_bars(
     ax.set_xlabel(text)
     ax.spines[["top", "right"]].set_visible(False)
     if n > 1 or len(reference):
-        ax.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+        ax.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     return fig, ax
 
 
 NAMED_CLASSES = 14  # the classes of a larger task are drawn by rank, without their names
 
 
+@READABLE
 def label_frequency(report: Mapping, *, columns: int = 3) -> tuple[Figure, np.ndarray]:
     """How frequent the classes of a dataset's tasks are, in each split: by name, or by rank where they are many.
 
@@ -261,7 +281,7 @@ def label_frequency(report: Mapping, *, columns: int = 3) -> tuple[Figure, np.nd
     """
     tasks = report["tasks"]
     height = -(-len(tasks) // columns)
-    size = (3.6 * min(columns, len(tasks)), 2.9 * height)
+    size = (4 * min(columns, len(tasks)), 3.7 * height)
     fig, axes = plt.subplots(
         height, min(columns, len(tasks)), figsize=size, dpi=DPI, layout="constrained", squeeze=False
     )
@@ -282,7 +302,7 @@ def label_frequency(report: Mapping, *, columns: int = 3) -> tuple[Figure, np.nd
                 occurring = np.sort(shares[split][shares[split] > 0])[::-1]
                 ax.plot(range(1, len(occurring) + 1), occurring, **style)
         if few:
-            ax.set_yticks(range(len(shares)), shares.index, fontsize=8, parse_math=False)
+            ax.set_yticks(range(len(shares)), shares.index, fontsize=SMALL, parse_math=False)
             ax.invert_yaxis()
             ax.set_xlim(0, 1.08 * np.nanmax(shares))
             ax.set_xlabel("% of the rows")
@@ -292,13 +312,14 @@ def label_frequency(report: Mapping, *, columns: int = 3) -> tuple[Figure, np.nd
             ax.yaxis.set_minor_formatter("")
             ax.set_xlabel("class, by rank")
             ax.set_ylabel("% of the rows")
-        ax.set_title(f"{name} ({task['n_classes']})", fontsize=10, parse_math=False)
+        ax.set_title(f"{name} ({task['n_classes']})", fontsize="medium", parse_math=False)
         ax.spines[["top", "right"]].set_visible(False)
-    fig.legend(*axes.flat[0].get_legend_handles_labels(), frameon=False, fontsize=8, loc="outside right upper")
+    fig.legend(*axes.flat[0].get_legend_handles_labels(), frameon=False, loc="outside right upper")
     fig.suptitle(report["dataset"], parse_math=False)
     return fig, axes
 
 
+@READABLE
 def co_occurrence(task: Mapping, title: str) -> tuple[Figure, Axes]:
     """Of the rows that have one class, how many have another one too; above, how many of all rows have it.
 
@@ -311,19 +332,20 @@ def co_occurrence(task: Mapping, title: str) -> tuple[Figure, Axes]:
     given = np.divide(100 * counts, own[:, None], out=np.full_like(counts, np.nan), where=own[:, None] > 0)
     np.fill_diagonal(given, np.nan)
     shown = pd.DataFrame(np.vstack([100 * own / together["rows"], given]), ["all rows", *classes], classes)
-    fig, (ax,) = new_axes(2.6 + 0.42 * len(classes), 1.9 + 0.3 * len(classes))
+    fig, (ax,) = new_axes(3.6 + 0.5 * len(classes), 2.6 + 0.35 * len(classes))
     sns.heatmap(
-        shown, ax=ax, cmap="cividis", vmin=0, annot=True, fmt=".0f", annot_kws={"fontsize": 8}, linewidths=0.5,
+        shown, ax=ax, cmap="cividis", vmin=0, annot=True, fmt=".0f", annot_kws={"fontsize": SMALL}, linewidths=0.5,
         cbar_kws={"label": "% that have the column's class"},
     )  # fmt: skip
     ax.axhline(1, color="white", linewidth=4)
     ax.tick_params(axis="x", rotation=40)
     plt.setp(ax.get_xticklabels(), ha="right", rotation_mode="anchor")
     plt.setp([*ax.get_xticklabels(), *ax.get_yticklabels()], parse_math=False)
-    ax.set_title(title, fontsize=10, parse_math=False)
+    ax.set_title(title, parse_math=False)
     return fig, ax
 
 
+@READABLE
 def clip_lengths(reports: Mapping[str, Mapping]) -> tuple[Figure, np.ndarray]:
     """Frames and seconds of the videos of each dataset: median, middle half (thick), 5 to 95 % (thin), extremes (dots).
 
@@ -337,7 +359,7 @@ def clip_lengths(reports: Mapping[str, Mapping]) -> tuple[Figure, np.ndarray]:
     found = {name: measures for name, measures in found.items() if measures.get("files")}
     if not found:
         raise UserError(f"no video file was found for {', '.join(reports)}; there are no lengths to draw")
-    fig, axes = new_axes(10, 1.1 + 0.4 * len(found), 2)
+    fig, axes = new_axes(11.5, 1.2 + 0.4 * len(found), 2)
     for ax, measure in zip(axes, ("frames", "seconds"), strict=True):
         for at, measures in enumerate(found.values()):
             q = measures[measure]

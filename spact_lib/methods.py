@@ -89,8 +89,8 @@ class LearnedMethod:
         )
 
 
-# Every method by name. A new learned method is a line here and in ``TABLES``, a new baseline also a function in
-# baselines.py.
+# Every method by name. A new one is a line here (a new baseline also a function in baselines.py): it is then a further
+# row of Table 1 (``extra_rows``), its label is its name, and its colour and marker are found (``figures``).
 METHODS: dict[str, LearnedMethod | str] = {
     "raw": "baseline",
     "identity": "identity",
@@ -172,19 +172,14 @@ TABLES: dict[str, dict[str, str]] = {
     },
 }
 
-# Further rows of these tables, in order: of the paper where they have its row, else ours. They are left out by default
+# Further rows that belong to one table: of the paper where they have its row, else ours. They are left out by default
 # for the minutes they take; ask for them by name, as ``table("table1", study, methods=[*TABLES["table1"], *...])``.
 TABLE_EXTRAS: dict[str, dict[str, str]] = {
     "table1": {
-        "downsample_2x_up": "",
-        "downsample_4x_up": "",
         "obf_blackening": "obf_blackening",
         "obf_strong_blur": "obf_strong_blur",
         "obf_weak_blur": "obf_weak_blur",
         "noise_features": "noise_features",
-        "spact_stills": "",
-        "spact_plus": "",
-        "tedspad": "",
     },
     "table2": {
         "obf_blackening": "obf_blackening",
@@ -195,12 +190,6 @@ TABLE_EXTRAS: dict[str, dict[str, str]] = {
     "table6": {"r2plus1d_f_T": "", "mc3_f_T": ""},
 }
 
-
-def further_of_paper(table: str) -> list[str]:
-    """The further rows of a table that the paper has."""
-    return [row for row, printed in TABLE_EXTRAS.get(table, {}).items() if printed]
-
-
 # The paper against the official code: rows that change one of SPAct's choices, and what they change. Where ours is the
 # official code's choice already, the row makes the paper's.
 CHOICES: dict[str, str] = {
@@ -210,3 +199,23 @@ CHOICES: dict[str, str] = {
     "other_stage_f_T": "last stage of f_T: on mini dilated in time (official code), ours is not; on paper reversed",
     "on_raw": "start of f_T and f_B: learned on raw data (Fig. 2); ours: on f_A's output (Eq. 7, 8, official code)",
 }
+
+
+def paper_rows(table: str) -> dict[str, str]:
+    """Our methods of a table -> the paper's rows, in its order; those that are left out by default are among them."""
+    rows = TABLES[table] | TABLE_EXTRAS.get(table, {})
+    return {method: rows[method] for method in METHODS if rows.get(method)}
+
+
+def further_of_paper(table: str) -> list[str]:
+    """The paper's rows of a table that are left out by default."""
+    return [method for method in paper_rows(table) if method not in TABLES[table]]
+
+
+def extra_rows(table: str) -> list[str]:
+    """Further rows of a table: ``TABLE_EXTRAS``; of Table 1 also the rows of ``METHODS`` that belong nowhere else."""
+    extras = [*TABLE_EXTRAS.get(table, {})]
+    if table == "table1":
+        elsewhere = {*CHOICES}.union(*TABLES.values(), *TABLE_EXTRAS.values())
+        extras += [method for method in METHODS if method not in elsewhere]
+    return extras

@@ -128,6 +128,35 @@ def replicated_table(
     return table
 
 
+def with_further_rows(
+    name: str, table: pd.DataFrame, study: Study, protocol: str, replicates: Iterable[Sequence[int]],
+    target_seeds: Sequence[int], kept: str,
+) -> pd.DataFrame:  # fmt: skip
+    """``table`` and those rows of the paper's that are left out by default whose records are at hand, each a mean over
+    the replicates that have it. Nothing is trained; what is missing is named.
+
+    Args:
+        table: of ``replicated_table``, as ``protocol``, ``replicates`` and ``target_seeds``.
+        kept: the file name of the records.
+    """
+    changes = {"target_seeds": tuple(target_seeds)} if target_seeds else {}
+    pairs = dict.fromkeys([(study.profile.draw, study.seed), *map(tuple, replicates)])
+    further, used, missing = [], [], []
+    for row in further_of_paper(name):
+        if found := tables.at_hand(name, study.profile.name, protocol, pairs, methods=[row], **changes):
+            further.append(tables.table(name, *found, methods=[row]).drop("raw", level="method"))
+            boxes, count = further[-1][["boxes", "replicates"]].iloc[0]
+            print(f"further row of the paper: {tables.label(row, boxes)}, replicates: {count}")
+            used += found
+        else:
+            missing.append(tables.label(row))
+    if missing:
+        print("rows of the paper that are not trained here (notebooks 04 and 05, TRAIN_ROWS):", "; ".join(missing))
+    if used:
+        tables.keep_used(kept, *used)
+    return pd.concat([table, *further])
+
+
 def further_columns(name: str, study: Study, protocols: Iterable[str], *, train: bool) -> pd.DataFrame | None:
     """A table's other groups of columns, those that are trained already; written and kept like ``replicated_table``.
 
@@ -237,7 +266,8 @@ NO_FILES = "read-only: only records are committed, not what this figure is drawn
 def show_released(
     study: Study, methods: Iterable[str], role: Role, name: str, *, items: int = 8, parts: Sequence[float] = (0.5,)
 ) -> None:
-    """Draw and save frames of the same test items as each method releases them.
+    """Draw and save frames of the same test items as each method releases them. Rows that no table has by default are
+    drawn where nothing must be trained for them (``without_training``), else named.
 
     Args:
         name: of the figure.
@@ -247,8 +277,25 @@ def show_released(
     if study.store.read_only:
         print(NO_FILES)
         return
-    frames = released(study, tables.labelled(study, methods), role, test_items(study, role, items), parts)
-    show(figures.frame_grid(frames, side=72)[0], study.profile.name, name)
+    tables.reading(study).check(methods)  # names alone, as nobody's weights are needed for what is left out
+    default = set().union(*TABLES.values())
+    shown = [method for method in methods if method in default or without_training(study, method, role)]
+    if missing := [tables.label(method) for method in methods if method not in shown]:
+        print("not drawn, for their releases are not made yet:", "; ".join(missing))
+    frames = released(study, tables.labelled(study, shown), role, test_items(study, role, items), parts)
+    show(figures.frame_grid(frames)[0], study.profile.name, name)
+
+
+def without_training(study: Study, method: str, role: Role) -> bool:
+    """Whether a method's release is finished, or made in seconds: on the built-in data, which are small and know where
+    persons are, of what learns nothing."""
+    if study.boxes == "oracle" and METHODS[method] in ("baseline", "obfuscation"):
+        return True
+    here = tables.reading(study)
+    with missing_left_out():
+        here.store.files(here.release(here.method(method), role))
+        return True
+    return False
 
 
 def show_flicker(study: Study, methods: Iterable[str], *, items: int) -> pd.DataFrame | None:
@@ -342,7 +389,8 @@ def show_attention(study: Study, name: str, *, items: int = 8) -> None:
         rows[text] = frames[method]
         if network is not None:
             rows[text] = overlaid(frames[method], attention(study.store.load_privacy(network), frames[method]), 0.7)
-    show(figures.frame_grid(rows, side=72)[0], study.profile.name, name)
+    title = "bright yellow: where f_B looks most"
+    show(figures.frame_grid(rows, title=title)[0], study.profile.name, name)
 
 
 def draw_data(profile: str, draw: int) -> None:
@@ -417,8 +465,8 @@ def watch(study: Study, spec: AnonymizerSpec, *, name: str, every: float = 30.0)
 
 
 def show(fig: Figure, profile: str, name: str) -> None:
-    """Save a figure (``figures.save``) and show it below the cell, small enough for a committed notebook: pictures as
-    JPEG, because their colours count, all else with few colours."""
+    """Save a figure (``figures.save``) and show it below the cell, small enough for a committed notebook: as PNG of few
+    colours. On small frames 256 of them are nearer than a JPEG of that size."""
     figures.save(fig, profile, name)
     display(_image(fig))
 
@@ -428,8 +476,6 @@ def _image(fig: Figure) -> Image:
     fig.savefig(drawn, format="png", dpi=figures.DPI, bbox_inches="tight")
     plt.close(fig)
     shown = PIL.Image.open(drawn).convert("RGB")
-    if any(ax.images for ax in fig.axes):
-        shown.save(buffer, format="jpeg", quality=65, subsampling=0, optimize=True)
-        return Image(data=buffer.getvalue(), format="jpeg")
-    shown.quantize(128, dither=PIL.Image.Dither.NONE).save(buffer, format="png", optimize=True)
+    colours = 256 if any(ax.images for ax in fig.axes) else 128
+    shown.quantize(colours, kmeans=1, dither=PIL.Image.Dither.NONE).save(buffer, format="png", optimize=True)
     return Image(data=buffer.getvalue())

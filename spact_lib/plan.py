@@ -33,7 +33,7 @@ from spact_lib.errors import UserError
 from spact_lib.files import read_json, write_json, write_text
 from spact_lib.flop import FRAME_SHAPE, FRAMES_PER_VIDEO, NOT_PREPARED, cost, n_frames
 from spact_lib.manifest import missing_files
-from spact_lib.methods import CHOICES, METHODS, TABLE_EXTRAS, TABLES, LearnedMethod, further_of_paper
+from spact_lib.methods import CHOICES, METHODS, TABLES, LearnedMethod, extra_rows, further_of_paper
 from spact_lib.notebooks import ATTACKED, REPLICATES, declared_parameters, notebook
 from spact_lib.obfuscation import detector_weights
 from spact_lib.paths import runs_root
@@ -184,7 +184,7 @@ def planned_rows(full: bool) -> list[tuple[str, str, list[str]]]:
         return [(table, protocol, list(TABLES[table])) for table, protocol in tables()]
     found = []
     for table, methods in TABLES.items():
-        further = TABLE_EXTRAS.get(table, {}) | (CHOICES if table == "table1" else {})
+        further = [*extra_rows(table), *(CHOICES if table == "table1" else ())]
         for k, protocol in enumerate(TABLE_PROTOCOLS.get(table, (KNOWN,))):
             # The other groups of columns have the paper's rows, ours only the first.
             found.append((table, protocol, [*methods, *(further_of_paper(table) if k else further)]))

@@ -27,8 +27,8 @@ PICTURE = NOTEBOOKS / "records" / "methods.png"
 
 
 def picture() -> str:
-    """Frames of the methods of Table 1, where a run is committed."""
-    text = "One frame of eight test videos, as each method of Table 1 releases it"
+    """Frames of methods of Table 1, where a run is committed."""
+    text = "One frame of eight test videos, as methods of Table 1 release it"
     return f"![{text}]({PICTURE.relative_to(REPOSITORY).as_posix()})\n\n*{text}.*" if PICTURE.exists() else ""
 
 

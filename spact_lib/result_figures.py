@@ -1,19 +1,18 @@
 """Figures of results: the trade-off of Fig. 4, the games beside each other, the claims beside their margins."""
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 
 import numpy as np
 import pandas as pd
-from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
-from spact_lib.figures import OTHER_METHOD, REFERENCE, colour, marker, new_axes, smoothed
+from spact_lib.figures import READABLE, REFERENCE, SMALL, colour, marker, new_axes, smoothed
 from spact_lib.tables import is_action, label
-
-READABLE = plt.rc_context({"font.size": 13})  # at half the size, too
 
 
 def pareto_front(points: Mapping[str, tuple[float, float]]) -> list[str]:
@@ -26,43 +25,51 @@ def pareto_front(points: Mapping[str, tuple[float, float]]) -> list[str]:
     return sorted(points.keys() - beaten, key=lambda name: points[name])
 
 
-def trade_off_points(table: pd.DataFrame, column: str = "here") -> dict[str, tuple[float, float]]:
+def trade_off_points(numbers: pd.Series) -> dict[str, tuple[float, float]]:
     """method -> (privacy leaked, action kept), the first metric of each role; rows without a number are left out.
 
     Args:
-        table: of ``tables.table``.
-        column: "here" or "paper".
+        numbers: a column of ``tables.table`` or ``tables.of_paper``.
     """
-    metrics = table.index.unique("metric")
-    action, privacy = (next(m for m in metrics if is_action(m) == wanted) for wanted in (True, False))
-    pairs = table[column].unstack("metric", sort=False)[[privacy, action]].dropna()
+    if numbers.empty:
+        return {}
+    pairs = numbers.unstack("metric", sort=False)[[*_axes_of(numbers)]].dropna()
     return {method: (x, y) for method, x, y in pairs.itertuples()}
+
+
+def _axes_of(numbers: pd.Series | pd.DataFrame) -> tuple[str, str]:
+    """The first privacy metric and the first action metric."""
+    metrics = numbers.index.unique("metric")
+    privacy, action = (next(m for m in metrics if is_action(m) == wanted) for wanted in (False, True))
+    return privacy, action
 
 
 @READABLE
 def trade_off(
-    table: pd.DataFrame, *, curve: pd.DataFrame | None = None, paper: bool = False
+    table: pd.DataFrame, *, curve: pd.DataFrame | None = None, paper: pd.DataFrame | None = None
 ) -> tuple[Figure, np.ndarray]:
     """Privacy leaked against action kept (Fig. 4): the upper left corner is what one wants. Bars: 95 % t-intervals.
 
     Args:
         table: of ``tables.table``; the first metric of each role is shown.
         curve: of ``tables.omega_curve``; drawn as a line.
-        paper: beside it, the paper's own numbers for these rows.
+        paper: of ``tables.of_paper``; drawn beside it where the paper has these metrics.
     """
-    metrics = table.index.unique("metric")
-    action, privacy = (next(m for m in metrics if is_action(m) == wanted) for wanted in (True, False))
+    privacy, action = _axes_of(table)
     x, y = table.xs(privacy, level="metric"), table.xs(action, level="metric")
-    fig, axes = new_axes(11.5 if paper else 7.5, 4.4, 1 + paper)
-    sides = {"x": x, "y": y}
-    for ax, column in zip(axes, ("here", "paper"), strict=False):
-        points = trade_off_points(table, column)
-        _mark(ax, points, sides, bars=column == "here" and "low" in table)
+    panels = {"here": trade_off_points(table["here"])}
+    if paper is not None and {privacy, action} <= set(paper.index.unique("metric")):
+        panels["the paper's numbers"] = trade_off_points(paper.loc[[privacy, action], "paper"])
+    fig, axes = new_axes(3.5 + 4 * len(panels), 4.8, len(panels))
+    for ax, (title, points) in zip(axes, panels.items(), strict=True):
+        _mark(ax, points, x, y, bars=title == "here" and "low" in table)
         front = np.array([points[method] for method in pareto_front(points)])
         # Between two rows of the front, what keeps less action than the more private one is beaten.
         ax.step(*front.T, where="post", color=REFERENCE, linewidth=1.4, label="Pareto front", zorder=1)
-        if column == "here" and curve is not None:
+        if title == "here" and curve is not None:
             _omegas(ax, curve)
+        if len(panels) > 1:
+            ax.set_title(title)
         ax.xaxis.set_major_locator(MaxNLocator(5))  # labels of two decimals would touch
         ax.set_xlabel(f"{privacy} % (lower: more private)")
         ax.spines[["top", "right"]].set_visible(False)
@@ -71,28 +78,29 @@ def trade_off(
     axes[0].set_xlim(*np.clip(axes[0].get_xlim(), -2, 102))  # an interval of few replicates may be wider than the axis
     axes[0].set_ylabel(f"{action} % (higher: more useful)")
     if curve is None:
-        _enlarge_the_crowded(axes[0], trade_off_points(table), sides, bars="low" in table)
-    if paper:
-        axes[0].set_title("here")
-        axes[1].set_title("the paper's numbers")
-    fig.legend(*axes[0].get_legend_handles_labels(), frameon=False, fontsize=11, loc="outside right center")
+        _enlarge_the_crowded(axes[0], panels["here"], x, y, bars="low" in table)
+    known = {text: line for ax in axes for line, text in zip(*ax.get_legend_handles_labels(), strict=True)}
+    marks_first = sorted(known, key=lambda text: known[text].get_linestyle() != "None")
+    fig.legend(
+        [known[text] for text in marks_first], marks_first, frameon=False, fontsize=SMALL, loc="outside right center"
+    )
     return fig, axes
 
 
-def _mark(ax: Axes, points: Mapping[str, tuple[float, float]], sides: Mapping[str, pd.DataFrame], bars: bool) -> None:
+def _mark(ax: Axes, points: Mapping[str, tuple[float, float]], x: pd.DataFrame, y: pd.DataFrame, bars: bool) -> None:
     for method, point in points.items():
         if bars:
-            reach = {f"{axis}err": _reach(side.loc[method]) for axis, side in sides.items()}
+            reach = {"xerr": _reach(x.loc[method]), "yerr": _reach(y.loc[method])}
             ax.errorbar(*point, **reach, fmt="none", ecolor=colour(method), elinewidth=1.2, alpha=0.7, capsize=3)
         ax.plot(
-            *point, marker(method), markersize=17 if method == "spact" else 10, color=colour(method),
-            markeredgecolor="#333333", markeredgewidth=0.7, label=label(method, sides["x"].loc[method, "boxes"]),
-            zorder=4,
+            *point, marker=marker(method), linestyle="", markersize=17 if method == "spact" else 10,
+            color=colour(method), markeredgecolor="#333333", markeredgewidth=0.7,
+            label=label(method, x["boxes"].get(method, "")), zorder=4,
         )  # fmt: skip
 
 
 def _enlarge_the_crowded(
-    ax: Axes, points: Mapping[str, tuple[float, float]], sides: Mapping[str, pd.DataFrame], bars: bool
+    ax: Axes, points: Mapping[str, tuple[float, float]], x: pd.DataFrame, y: pd.DataFrame, bars: bool
 ) -> None:
     """Draw rows that lie on each other at the top of a panel, as an ablation's do, larger in its empty part."""
     place = {name: ax.transAxes.inverted().transform(ax.transData.transform(xy)) for name, xy in points.items()}
@@ -101,7 +109,7 @@ def _enlarge_the_crowded(
     if len(crowd) < 2 or max(apart) > 0.25 or min(height for _, height in place.values()) < 0.75:
         return
     inset = ax.inset_axes([0.14, 0.14, 0.5, 0.46])
-    _mark(inset, crowd, sides, bars)
+    _mark(inset, crowd, x, y, bars)
     front = np.array([points[method] for method in pareto_front(points)])
     inset.step(*front.T, where="post", color=REFERENCE, linewidth=1.4, zorder=1)
     low, high = np.min(list(crowd.values()), axis=0), np.max(list(crowd.values()), axis=0)
@@ -109,7 +117,7 @@ def _enlarge_the_crowded(
     inset.set(xlim=(low[0] - margin[0], high[0] + margin[0]), ylim=(low[1] - margin[1], high[1] + margin[1]))
     inset.xaxis.set_major_locator(MaxNLocator(4))
     inset.yaxis.set_major_locator(MaxNLocator(4))
-    inset.tick_params(labelsize=10)
+    inset.tick_params(labelsize=SMALL)
     ax.indicate_inset_zoom(inset, edgecolor=REFERENCE)
 
 
@@ -142,11 +150,11 @@ def game_curves(runs: Mapping[str, tuple[Sequence[Mapping[str, float]], float | 
         runs: method -> (rows logged by ``minimax.play``, uninformative L_B or None: the curve of L_B is left out).
     """
     fig, axes = new_axes(11.5, 4.0, 2)
-    for k, (name, (rows, uninformative)) in enumerate(runs.items()):
+    dashes = defaultdict(lambda: cycle(("-", "--", ":", "-.")))  # of each colour
+    for name, (rows, uninformative) in runs.items():
         steps = np.array([row["step"] + 1 for row in rows])
-        style = {"color": colour(name), "marker": marker(name), "markevery": (0.1, 0.15), "linewidth": 1.8}
-        if colour(name) == OTHER_METHOD:
-            style["linestyle"] = ("-", "--", ":")[k % 3]
+        style = {"color": colour(name), "linestyle": next(dashes[colour(name)]), "linewidth": 1.8}
+        style |= {"marker": marker(name), "markevery": (0.1, 0.15)}
         for ax, value, unit in zip(axes, ("L_T", "L_B"), (1.0, uninformative), strict=True):
             if unit is not None:
                 ax.plot(steps, smoothed([row[value] for row in rows], 25) / unit, **style, label=label(name))
@@ -155,26 +163,28 @@ def game_curves(runs: Mapping[str, tuple[Sequence[Mapping[str, float]], float | 
         ax.set(title=title, xlabel="step")
         ax.set_ylim(bottom=0)
         ax.spines[["top", "right"]].set_visible(False)
-    fig.legend(*axes[0].get_legend_handles_labels(), frameon=False, fontsize=11, loc="outside right center")
+    fig.legend(*axes[0].get_legend_handles_labels(), frameon=False, fontsize=SMALL, loc="outside right center")
     return fig, axes
 
 
 @READABLE
-def claim_intervals(table: pd.DataFrame, colours: Mapping[str, str]) -> tuple[Figure, Axes]:
+def claim_intervals(table: pd.DataFrame, looks: Mapping[str, tuple[str, str]]) -> tuple[Figure, Axes]:
     """How far each condition of each claim is from its margin: right of the line it holds.
 
     Args:
         table: of ``verdicts.verdicts``.
-        colours: verdict -> colour.
+        looks: verdict -> (colour, marker); of those that occur.
     """
     fig, (ax,) = new_axes(11.5, 1.0 + 0.29 * len(table))
     side = np.where(table["below"], -1, 1)
     places = np.arange(len(table))
-    for verdict, ink in colours.items():
-        rows = (table["condition verdict"] == verdict).to_numpy()
+    for verdict, (ink, shape) in looks.items():
+        rows = ((table["condition verdict"] == verdict) & table["effect"].notna()).to_numpy()
+        if not rows.any():
+            continue
         mean, low, high = (side[rows] * (table[c] - table["margin"])[rows] for c in ("effect", "low", "high"))
         ax.hlines(places[rows], low, high, color=ink, linewidth=3)
-        ax.plot(mean, places[rows], "o", color=ink, label=verdict)
+        ax.plot(mean, places[rows], shape, color=ink, markersize=9, label=verdict)
     paper = side * (table["paper"] - table["margin"])
     ax.plot(paper, places, "D", color="#000000", fillstyle="none", label="the paper")
     ax.axvline(0, color=REFERENCE, linewidth=1.2)
@@ -182,5 +192,5 @@ def claim_intervals(table: pd.DataFrame, colours: Mapping[str, str]) -> tuple[Fi
     ax.set_ylim(len(table) - 0.4, -0.6)
     ax.set_xlabel("distance from the margin, points or % (right: on the claim's side)")
     ax.spines[["top", "right"]].set_visible(False)
-    fig.legend(frameon=False, fontsize=11, loc="outside right center")
+    fig.legend(frameon=False, fontsize=SMALL, loc="outside right center")
     return fig, ax

@@ -15,16 +15,16 @@ from spact_lib.claims import t_interval
 from spact_lib.config import AnonymizerSpec, Method, NoiseFeaturesSpec, Spec
 from spact_lib.errors import missing_left_out, unknown_name
 from spact_lib.footnotes import FAULTS, distinct, faults
-from spact_lib.methods import TABLE_EXTRAS, TABLES
+from spact_lib.methods import TABLES, paper_rows
 from spact_lib.metrics import headline, headline_name
 from spact_lib.paper import relative_drop, reported, reported_drop
 from spact_lib.paths import runs_root
-from spact_lib.protocols import Column, Target, is_own
+from spact_lib.protocols import Column, Protocol, Target, is_own
 from spact_lib.results import keep_records, training_forbidden
 from spact_lib.store import NotTrainedError, Store
 from spact_lib.study import Study, each_once, open_study
 
-LABELS = {
+LABELS = {  # of rows that are not called by their name
     "raw": "Raw data",
     "identity": "Identity (Eq. 4 only)",
     "downsample_2x": "Downsample-2x",
@@ -145,8 +145,26 @@ def replicate(study: Study) -> str:
 
 
 def _paper_row(lookup: Callable[..., float | None], table: str, method: str, *column: str) -> float | None:
-    row = (TABLES[table] | TABLE_EXTRAS.get(table, {})).get(method, "")
+    row = paper_rows(table).get(method)
     return lookup(table, row, *column) if row else None
+
+
+def of_paper(name: str, protocol: Protocol) -> pd.DataFrame:
+    """All rows of the paper's table in its own numbers, those among them that are left out here by default.
+
+    Returns:
+        Index (metric, method) as of ``table``, column ``paper``; no rows where the protocol is none of the paper's.
+    """
+    found = {
+        (f"{column.name} {METRICS[metric]}", method): value
+        for target in protocol.targets.values()
+        for column in target.columns
+        for metric in METRICS
+        for method, row in paper_rows(name).items()
+        if (value := reported(name, row, column.paper, metric)) is not None
+    }
+    index = pd.MultiIndex.from_tuples(found, names=["metric", "method"])
+    return pd.DataFrame({"paper": [*found.values()]}, index, dtype=float)
 
 
 def column_means(

@@ -9,7 +9,7 @@ import pandas as pd
 
 from spact_lib.claims import CLAIMS, HOLM, LEVEL, Cell, Scores, claim_verdict, holm, measure, t_interval
 from spact_lib.footnotes import FAULTS, distinct, left_out
-from spact_lib.methods import METHODS, TABLE_EXTRAS, TABLES
+from spact_lib.methods import METHODS, TABLES, paper_rows
 from spact_lib.paper import reported
 from spact_lib.replicates import cells
 from spact_lib.table_text import save_text
@@ -31,7 +31,7 @@ def paper_scores() -> list[Scores]:
 
     for table in ("table1", "table3", "table4", "table5", "table6"):
         found.append({})
-        rows = TABLES[table] | TABLE_EXTRAS.get(table, {}) | {"identity": TABLES[table]["raw"]}
+        rows = paper_rows(table) | {"identity": TABLES[table]["raw"]}
         for method, row in rows.items():
             add("known", method, table, row, ("ucf101", "top1"), ("vispr1", "cmap"))
     found.append({})
@@ -144,13 +144,13 @@ def sentences(table: pd.DataFrame) -> str:
     return "\n".join([*lines, *left_out(table)])
 
 
-# Okabe and Ito's palette; the word stands in the cell too.
-VERDICT_COLOURS = {
-    "holds": "#009E73",
-    "fails": "#D55E00",
-    "inconclusive": "#56B4E9",
-    TOO_FEW: "#F0E442",
-    NOT_RUN: "#999999",
+# Of Tol's muted palette those that look like no method's; told apart with any colour vision, and by their markers.
+VERDICT_LOOKS = {
+    "holds": ("#332288", "o"),
+    "fails": ("#882255", "X"),
+    "inconclusive": ("#999933", "s"),
+    TOO_FEW: ("#BBBBBB", "v"),
+    NOT_RUN: ("#DDDDDD", "v"),
 }
 NOTE = (
     "effect: mean over replicates, in points, or in percent where the condition says so; interval: 95 %, t; paper: the "
@@ -173,5 +173,5 @@ class Shown:
 
     def _repr_html_(self) -> str:
         styler = self.text.style.format(escape="html").set_uuid("claims")
-        styler = styler.map(lambda verdict: f"border-left: 6px solid {VERDICT_COLOURS[verdict]};", subset=["claim is"])
+        styler = styler.map(lambda verdict: f"border-left: 6px solid {VERDICT_LOOKS[verdict][0]};", subset=["claim is"])
         return f"{styler.to_html()}<p>{escape(self.note)}</p>"

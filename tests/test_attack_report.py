@@ -9,7 +9,7 @@ matplotlib.use("Agg")
 import pandas as pd
 import pytest
 
-from spact_lib import attack_readings, attack_report, attacks
+from spact_lib import attack_readings, attack_report, attacks, figures
 from spact_lib.attacks import Attack
 
 # (attacker, method) -> what he reads in replicates 0, 1, ...; on validation rows one point more.
@@ -157,6 +157,7 @@ def test_the_figure_draws_these_numbers_and_the_chance_line(made_up: pd.DataFram
 
 
 def test_the_figure_draws_an_attacker_of_ones_own(made_up: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(figures.MARKERS, "supervised", figures.SHAPES[-1])  # of which there is no letter
     monkeypatch.setitem(attacks.ATTACKS, "bad_video", Attack("larger, on H.264", network="larger", channel="h264"))
     mine = long_frame({("bad_video", "spact"): [33.0, 35.0]})
     for found, names in ((mine, ["bad_video"]), (pd.concat([made_up, mine]), ["long", "bad_video"])):

@@ -33,7 +33,7 @@ def leaves(value: object, path: str = "") -> dict[str, object]:
 )
 def test_a_row_changes_one_choice(tiny_csv: Path, tmp_path: Path, row: str, changed: dict[str, object]) -> None:
     one = study(tiny_csv, tmp_path)
-    assert set(CHOICES) <= set(METHODS) and set(CHOICES) <= set(LABELS)
+    assert set(CHOICES) <= set(METHODS) & set(LABELS)
     omega = METHODS[row].omega
     spact, other = (leaves(one.anonymizer(name, 0.5).model_dump()) for name in ("spact", row))
     other |= {".omega": omega} if isinstance(omega, float) else {}

@@ -11,8 +11,8 @@ from PIL import Image
 
 from spact_lib import figures
 from spact_lib.errors import UserError
-from spact_lib.methods import METHODS, TABLES
-from spact_lib.tables import LABELS
+from spact_lib.methods import METHODS, LearnedMethod
+from spact_lib.tables import LABELS, label
 
 
 @pytest.fixture(autouse=True)
@@ -21,12 +21,21 @@ def close_figures():
     plt.close("all")
 
 
-def test_every_method_has_its_own_look_and_label():
-    assert set(LABELS) == set(METHODS)
-    assert set(TABLES["table1"]) <= set(figures.COLOURS) and set(figures.COLOURS) | set(figures.MARKERS) <= set(METHODS)
-    looks = [(figures.colour(method), figures.marker(method)) for method in METHODS]
-    assert len(set(looks)) == len(looks)
-    assert figures.colour("one of your own") == figures.OTHER_METHOD
+def looks() -> dict[str, tuple]:
+    return {method: (figures.colour(method), figures.marker(method), label(method)) for method in METHODS}
+
+
+def test_every_method_has_its_own_look_and_label(monkeypatch):
+    assert {*LABELS, *figures.COLOURS, *figures.MARKERS} <= set(METHODS)
+    before = looks()
+    for k in range(4):
+        monkeypatch.setitem(METHODS, f"of your own {k}", LearnedMethod("nt_xent", omega="spact"))
+    after = looks()
+    assert before.items() <= after.items() and len(after) == len(before) + 4
+    assert len({look[:2] for look in after.values()}) == len({look[2] for look in after.values()}) == len(after)
+    (ax,) = plt.figure().subplots(1, 1, squeeze=False).flat
+    for method in METHODS:
+        ax.plot(0, 0, marker=figures.marker(method))
 
 
 def test_frame_grid_shows_each_frame_where_it_belongs():

@@ -1,14 +1,21 @@
 """What notebooks share: names of what a run writes."""
 
 import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from tiny import study as tiny_study
 
-from spact_lib.config import profile
-from spact_lib.notebook_setup import _suffix, suffix
+from spact_lib import notebook_setup
+from spact_lib.config import DataSpec, profile
+from spact_lib.errors import UserError
+from spact_lib.methods import METHODS
+from spact_lib.notebook_setup import _suffix, show_released, suffix, without_training
 from spact_lib.notebooks import FULL, run_digest
 from spact_lib.protocols import protocol
+from spact_lib.store import Store
+from spact_lib.study import Study
 
 
 @pytest.mark.parametrize(
@@ -47,3 +54,31 @@ def test_further_columns_and_rows_are_named_by_their_protocol() -> None:
 
     assert [of(name, "novel") for name in ("novel", "ucf101_vispr1")] == ["", "-ucf101_vispr1"]
     assert of("my.csv:a/b", "ucf101_vispr1").startswith("-my_csv_a_b_")
+
+
+def test_a_strip_trains_no_further_row_and_looks_for_no_persons(
+    tiny_csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    one, drawn = tiny_study(tiny_csv, tmp_path), []
+    monkeypatch.setattr(notebook_setup, "show", lambda fig, profile, name: drawn.append(fig.axes[0]))
+    role, rows = one.protocol.action, ["raw", "downsample_4x_up", "obf_blackening", "noise_features", "tedspad"]
+
+    def labels() -> list[str]:
+        show_released(one, rows, role, "strip", items=2)
+        return [text.get_text().replace("\n", " ") for text in drawn[-1].get_yticklabels()]
+
+    assert labels() == ["Raw data"]  # of data that may be large, as a user's, not even what learns nothing is released
+    said = "Downsample-4x, up again; Obf-Blackening; Noise-features (after [46]); TeD-SPAD's L_T\n"
+    assert capsys.readouterr().out.endswith(said)
+    assert {path.name for path in tmp_path.iterdir()} == {"frames"}
+    one.store.run(one.release(one.method("downsample_4x_up"), role))
+    assert labels() == ["Raw data", "Downsample-4x, up again"]
+    with pytest.raises(UserError, match="unknown method 'obf'"):
+        show_released(one, ["raw", "obf"], role, "strip")
+
+
+def test_the_built_in_data_show_what_learns_nothing(tmp_path: Path) -> None:
+    data = {name: DataSpec(name=name, folder=tmp_path, fingerprint=name) for name in ("ucf101", "vispr")}
+    one = Study(profile("mini"), protocol("ucf101_vispr1"), Store(tmp_path, read_only=True), _data=data)
+    shown = [name for name in METHODS if without_training(one, name, one.protocol.action)]
+    assert shown == [name for name, kind in METHODS.items() if kind in ("baseline", "obfuscation")]

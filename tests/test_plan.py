@@ -8,7 +8,7 @@ import pytest
 import data_prep
 from spact_lib import cli, conditions, flop, paper, plan, tables
 from spact_lib.config import Schedule, View, profile
-from spact_lib.methods import CHOICES, TABLE_EXTRAS, TABLES
+from spact_lib.methods import CHOICES, extra_rows, paper_rows
 from spact_lib.protocols import PROTOCOLS, protocol
 from spact_lib.store import Store
 from spact_lib.study import Study
@@ -87,7 +87,7 @@ def test_the_plan_is_what_a_run_makes(tiny_csv: Path, place: Path, monkeypatch: 
         assert needed <= set(planned[: k + 1])
     assert all(run.done for run in of_table1())
     further = [run for run in of_table1(full=True) if not run.done]
-    assert {run.method for run in further} == set(TABLE_EXTRAS["table1"]) | set(CHOICES)
+    assert {run.method for run in further} == set(extra_rows("table1")) | set(CHOICES)
     free = {"frames", "init_f_A", "init_f_T", "baseline"}
     learned = [run for run in further if run.spec.kind not in ("release", *free)]
     assert all(run.flop > 0 for run in learned) and all(run.flop is not None for run in further)
@@ -140,7 +140,7 @@ def test_every_number_of_the_paper_is_reproduced_by_full() -> None:
     asked = set()
     for table, named, methods in plan.planned_rows(full=True):
         columns = [column.paper for target in PROTOCOLS[named].targets.values() for column in target.columns]
-        rows = TABLES[table] | TABLE_EXTRAS.get(table, {})
+        rows = paper_rows(table)
         asked |= {(table, rows[method], column) for method in methods if method in rows for column in columns}
     printed = pd.read_csv(paper.CSV, dtype=str)
     assert len(printed) == 172

@@ -13,10 +13,10 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 from scipy import stats
 
-from spact_lib import notebook_setup, readme, result_figures, results, table_text, tables
+from spact_lib import figures, notebook_setup, plan, readme, result_figures, results, table_text, tables
 from spact_lib.config import DataSpec, profile
 from spact_lib.errors import UserError
-from spact_lib.methods import METHODS, TABLE_EXTRAS, TABLES
+from spact_lib.methods import METHODS, TABLES, LearnedMethod, extra_rows, paper_rows
 from spact_lib.paper import CSV, relative_drop, reported, reported_drop
 from spact_lib.protocols import protocol
 from spact_lib.store import NotTrainedError, Store
@@ -173,7 +173,7 @@ def test_oracle_boxes_are_named_wherever_a_method_is(committed):
 
 
 def test_further_rows_are_asked_for_by_name_and_say_whose_boxes_they_trust(committed):
-    assert not set(TABLE_EXTRAS["table1"]) & set(TABLES["table1"])
+    assert not set(extra_rows("table1")) & set(TABLES["table1"])
     table = tables.table("table1", committed[0], methods=["raw", "obf_weak_blur"])
     row = table.loc["privacy cMAP", "obf_weak_blur"]
     assert (row["here"], row["paper"]) == (79.0, reported("table1", "obf_weak_blur", "vispr1", "cmap"))
@@ -196,6 +196,26 @@ def test_further_rows_that_are_not_run_are_named_with_their_minutes(committed, t
     assert notebook_setup.further_rows("table1", study, ["tedspad"], "rows", train=False) is None
     with pytest.raises(UserError, match="unknown method 'obf'"):
         notebook_setup.further_rows("table1", study, ["obf"], "rows", train=False)
+
+
+def test_further_rows_of_the_paper_are_drawn_beside_the_table_where_they_are_at_hand(
+    committed, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setenv("SPACT_RUNS", str(tmp_path))
+    by_pair = {(study.profile.draw, study.seed): study for study in committed}
+    monkeypatch.setattr(tables, "open_study", lambda profile, draw, seed, **_: by_pair[draw, seed])
+    table = tables.table("table1", *committed)
+    asked = "ucf101_vispr1", list(by_pair), (0, 1), "rows"
+    rows = notebook_setup.with_further_rows("table1", table, committed[0], *asked)
+    further = ["obf_blackening", "obf_weak_blur"]
+    assert list(rows.index.unique("method")) == [*TABLES["table1"], *further]
+    assert rows.loc[("privacy cMAP", "obf_blackening"), "here"] == 65.0  # of two replicates, as the table
+    pd.testing.assert_frame_equal(rows[: len(table)], table)
+    out = capsys.readouterr().out
+    assert "further row of the paper: Obf-Blackening (oracle boxes), replicates: 2\n" in out
+    assert out.endswith(": Obf-StrongBlur; Noise-features (after [46])\n")
+    kept = (tmp_path / "records" / "mini" / "rows.jsonl").read_text(encoding="utf-8")
+    assert len(kept.splitlines()) == (1 + len(further)) * 2 * 4  # raw's too; two replicates, of four targets each
 
 
 def test_further_columns_and_other_targets_that_are_not_run_are_named_with_their_minutes(
@@ -241,10 +261,23 @@ def test_the_official_f1_stands_beside_ours_where_it_is_asked_for(committed, mon
     assert "privacy raw-logit F1" not in tables.table("table1", committed[0], methods=["raw"]).index.unique("metric")
 
 
-def test_every_further_row_of_the_paper_is_one_that_it_prints():
+def test_every_row_that_the_paper_prints_is_one_of_ours():
     printed = pd.read_csv(CSV).groupby("table")["row"].unique()
-    for name, rows in TABLE_EXTRAS.items():
-        assert set(rows) <= set(METHODS) and {row for row in rows.values() if row} <= set(printed[name])
+    for name in TABLES:
+        assert set(paper_rows(name).values()) == set(printed[name]) and set(extra_rows(name)) <= set(METHODS)
+
+
+def test_a_row_of_methods_needs_no_other_line(committed, tmp_path, monkeypatch):
+    monkeypatch.setitem(METHODS, "mine", LearnedMethod("nt_xent", f_B_steps=2, omega=0.5))
+    monkeypatch.setitem(SCORES, "mine", (80.0, 55.0, 0.5))
+    monkeypatch.setenv("SPACT_RUNS", str(tmp_path))
+    results.keep_records(made_up_records(committed[0], shift=0.0), tmp_path / "records", "mine")
+    table = notebook_setup.further_rows("table1", committed[0], extra_rows("table1"), "rows", train=False)
+    assert table.loc[("privacy cMAP", "mine"), "here"] == 55.0 and np.isnan(table.loc["privacy cMAP", "mine"]["paper"])
+    assert "mine" in table_text.printable(table).index.unique("method")
+    look = figures.colour("mine"), figures.marker("mine")
+    assert look not in [(figures.colour(name), figures.marker(name)) for name in METHODS if name != "mine"]
+    assert [name for name, _, methods in plan.planned_rows(full=True) if "mine" in methods] == ["table1"]
 
 
 def test_replicates_are_averaged_and_their_spread_stated(committed):

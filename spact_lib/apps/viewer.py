@@ -84,7 +84,8 @@ def strip(clips: Clips, *, fps: float = 10.0, heat: Heat = NO_HEAT, moments: int
     rows = {name: frames[at] for name, frames in clips.items()}
     rows |= {f"{label(name)}, heat map": overlaid(rows[name], maps[at], 0.6) for name, maps in heat.items()}
     seconds = [f"{s:.2g} s" if s < 10 else f"{s:.0f} s" for s in at / fps]
-    return figures.frame_grid(rows, captions=seconds, side=96)[0]
+    title = "heat maps: bright yellow is most" * bool(heat)
+    return figures.frame_grid(rows, captions=seconds, title=title, side=96)[0]
 
 
 def overlaid(frames: np.ndarray, heat: np.ndarray, opacity: float) -> np.ndarray:
