@@ -92,6 +92,17 @@ class Item:
     tracks: dict[str, list] | None = None  # PA-HMDB51's annotation, where the video has one
 
 
+def is_drawn(out: Path, draw: int, scale: str) -> bool:
+    """Whether ``draw`` would find everything there, of this version."""
+    drawn = out / "drawn.json"
+    manifests = [out / name / "manifest.csv" for name in (*DATASETS, *FURTHER)]
+    return all(path.exists() for path in (drawn, *manifests)) and read_json(drawn) == _which(draw, scale)
+
+
+def _which(draw: int, scale: str) -> dict[str, object]:
+    return {"version": VERSION, "draw": draw, "scale": scale}
+
+
 def draw(out: str | Path, draw: int, scale: str) -> dict[str, Path]:
     """Draw all mini datasets into ``out``; returns the folder of each one's manifest.
 
@@ -109,8 +120,7 @@ def draw(out: str | Path, draw: int, scale: str) -> dict[str, Path]:
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     folders = {name: out / name for name in DATASETS}
-    done = {"version": VERSION, "draw": draw, "scale": scale}
-    drawn = out / "drawn.json"
+    done, drawn = _which(draw, scale), out / "drawn.json"
     _begun(out, draw, scale)  # before the lock, too, which is a file in a folder that may be somebody's
     with FileLock(out / ".lock"):
         begun = _begun(out, draw, scale)
@@ -119,8 +129,7 @@ def draw(out: str | Path, draw: int, scale: str) -> dict[str, Path]:
             for name in (*DATASETS, *FURTHER, "official") if begun else ():  # of an older version
                 shutil.rmtree(out / name, ignore_errors=True)
             write_json(out / "begun.json", done)
-        manifests = [out / name / "manifest.csv" for name in (*DATASETS, *FURTHER)]
-        if all(path.exists() for path in (drawn, *manifests)) and read_json(drawn) == done:
+        if is_drawn(out, draw, scale):
             return folders
         remove_leftovers(out)
         items = {name: plan(name, draw, scale) for name in SIZES[scale]}

@@ -402,7 +402,7 @@ def draw_data(profile: str, draw: int) -> None:
     from data_prep import mini
 
     folder = mini_folder(settings.scale, draw)
-    if not (folder / "drawn.json").exists():
+    if not mini.is_drawn(folder, draw, settings.scale):
         took = ": about two minutes on two cores" if settings.scale == "mini" else ""
         print(f"drawing the built-in data, draw {draw}{took}", flush=True)
     mini.draw(folder, draw=draw, scale=settings.scale)

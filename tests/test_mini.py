@@ -11,6 +11,7 @@ import pytest
 
 from data_prep import DATASETS, mini, vispr
 from data_prep import mini_world as world
+from spact_lib import notebook_setup
 from spact_lib.errors import UserError
 from spact_lib.files import write_json, write_text
 from spact_lib.manifest import Manifest, missing_files, read_manifest
@@ -265,7 +266,7 @@ def test_an_interrupted_drawing_continues(drawn: Path, tmp_path: Path) -> None:
 
 
 def test_a_finished_drawing_is_left_alone_and_another_version_drawn_anew(
-    drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     class Drawing(Exception):
         pass
@@ -276,10 +277,13 @@ def test_a_finished_drawing_is_left_alone_and_another_version_drawn_anew(
     out = tmp_path / "old"
     shutil.copytree(drawn, out)
     monkeypatch.setattr(mini, "_draw_files", refuse)
-    mini.draw(out, 0, "smoke")
+    monkeypatch.setattr(notebook_setup, "mini_folder", lambda scale, draw: out)
+    notebook_setup.draw_data("smoke", 0)
+    assert capsys.readouterr().out == ""
     monkeypatch.setattr(mini, "VERSION", mini.VERSION + 1)
     with pytest.raises(Drawing):
-        mini.draw(out, 0, "smoke")
+        notebook_setup.draw_data("smoke", 0)
+    assert capsys.readouterr().out == "drawing the built-in data, draw 0\n"
     assert not (out / "official").exists() and not (out / "drawn.json").exists()
 
 
