@@ -43,6 +43,8 @@ def dataset(name: str) -> Path:
         return path
     if name in official:
         return official_folder() / name
+    if path.is_dir():
+        raise UserError(f"{path} is a folder without manifest.csv; give a CSV table that lists its files, or one video")
     raise unknown_name("dataset", name, [*official, "a CSV file", "a folder with manifest.csv"])
 
 

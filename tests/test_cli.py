@@ -209,6 +209,8 @@ def test_report_and_cache_of_ones_own_csv(tiny_csv, tmp_path, capsys):
     assert "tiny: 6 train, 2 val, 3 test, 1 unused" in capsys.readouterr().out
     assert status("report", "ucf") == 2
     assert "unknown dataset 'ucf'; choose one of: a CSV file, a folder with manifest.csv" in capsys.readouterr().err
+    assert status("report", str(tiny_csv.parent / "clips")) == 2
+    assert "clips is a folder without manifest.csv; give a CSV table" in capsys.readouterr().err
 
 
 def test_run_names_the_copy_by_its_parameters(site):
