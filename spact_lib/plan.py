@@ -221,7 +221,7 @@ def _of_claims(profile: Profile, draw: int, seed: int) -> Iterator[Planned]:
     studies = {name: _planned_study(scored, protocol, seed) for name, (protocol, _) in replicates.SETTINGS.items()}
     known = studies["known"]
     studies["other_targets"] = known.read_by(profile.other_target_f_T, profile.other_target_f_B, ())
-    for setting, method, role in replicates.wanted((draw, seed)):
+    for setting, method, role in replicates.wanted(profile, (draw, seed)):
         study, target = studies[setting], replicates.SETTINGS[setting][1][role]
         owner = known if study.init_f_A == known.init_f_A else study
         yield "claims", method, partial(_of_claim, study, owner, method, target)

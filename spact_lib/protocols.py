@@ -192,8 +192,8 @@ PROTOCOLS: dict[str, Protocol] = {
         _PHVU["scene"],
         _PHVU["object"],
         {
-            "action": Target(_PHVU["scene"], (Column("P-HVU scenes (wanted)"),)),
-            "object": Target(_PHVU["object"], (Column("P-HVU objects (not wanted)"),)),
+            "action": Target(_PHVU["scene"], (Column("P-HVU scenes as action"),)),
+            "object": Target(_PHVU["object"], (Column("P-HVU objects"),)),
         },
     ),
     # STPrivacy's bits: privacy of the very videos whose action is known, no second dataset.

@@ -59,17 +59,18 @@ def place(replicate: Sequence[int]) -> int:
     return REPLICATES.index(list(replicate)) if list(replicate) in REPLICATES else 0
 
 
-def asks(claim: Claim, replicate: Sequence[int]) -> list[Cell]:
-    """The scores that a claim needs of a replicate: none of the fourth and fifth where three are enough; evidence is
-    asked of the first alone."""
-    first, enough = place(replicate) == 0, place(replicate) >= claim.replicates
+def asks(claim: Claim, profile: Profile, replicate: Sequence[int]) -> list[Cell]:
+    """The scores that a claim needs of a replicate: none of the fourth and fifth where three are enough. Evidence
+    explains what the built-in data show; it is asked of their first replicate."""
+    first = profile.source == "mini" and list(replicate) == REPLICATES[0]
+    enough = place(replicate) >= claim.replicates
     asked = [] if enough else [cell for each in claim.conditions.values() for cell in cells(each)]
     return [*asked, *claim.evidence.values()] if first else asked
 
 
-def wanted(replicate: Sequence[int]) -> list[Cell]:
+def wanted(profile: Profile, replicate: Sequence[int]) -> list[Cell]:
     """The scores that all claims need of a replicate (draw, seed), in the order of ``ORDER``."""
-    return list(dict.fromkeys(cell for name in ORDER for cell in asks(CLAIMS[name], replicate)))
+    return list(dict.fromkeys(cell for name in ORDER for cell in asks(CLAIMS[name], profile, replicate)))
 
 
 def table_studies(profile: Profile, draw: int, seed: int) -> dict[str, Study]:
@@ -150,7 +151,7 @@ def gather(
         found = []
         for draw, seed in replicates:
             replicate = studies(profile, draw, seed, target_seeds)
-            scores = collect(replicate, wanted((draw, seed)))
+            scores = collect(replicate, wanted(profile, (draw, seed)))
             of_tables = table_studies(profile, draw, seed)
             for name, study in of_tables.items():
                 with missing_left_out():
@@ -207,7 +208,7 @@ def make(profile_name: str, replicates: Sequence[Sequence[int]]) -> list[str]:
     """
     profile = named_profile(profile_name)
     opened = {tuple(pair): studies(profile, *pair) for pair in replicates}
-    asked = [(pair, cell) for name in ORDER for pair in opened for cell in asks(CLAIMS[name], pair)]
+    asked = [(pair, cell) for name in ORDER for pair in opened for cell in asks(CLAIMS[name], profile, pair)]
     items = [(opened[pair][cell[0]], pair, cell) for pair, cell in dict.fromkeys(asked) if cell[0] in opened[pair]]
     for pair in opened:
         items += [

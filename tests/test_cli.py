@@ -45,7 +45,7 @@ def site(tmp_path: Path, monkeypatch) -> SimpleNamespace:
         write_text(out / "ucf101" / "manifest.csv", f"path,split,action:single\n{rows}")
 
     monkeypatch.setenv("SPACT_RUNS", str(tmp_path / "runs"))
-    monkeypatch.setattr(data_prep, "mini", SimpleNamespace(draw=draw), raising=False)
+    monkeypatch.setattr(data_prep, "mini", SimpleNamespace(draw=draw, is_drawn=lambda *_: True), raising=False)
     monkeypatch.setattr(verbs, "NOTEBOOKS", tmp_path)
     for module in (ahead, doctor, notebooks, reproduce, verbs):
         monkeypatch.setattr(module, "committed_notebooks", lambda: [path])

@@ -111,7 +111,7 @@ def test_one_draw_is_made_alone_and_its_records_are_a_file(
     # For the table, which shows both of a row: f'_B of raw and SPAct. One: f'_T of the omega that was not chosen.
     assert len([path for path in records if path.parts[-3] == "target"]) == 13
     ((studies, scores),) = replicates.gather(TINY, [[103, 3]])
-    assert set(scores.cells) == set(replicates.wanted([103, 3])) and len(scores.cells) == 4
+    assert set(scores.cells) == set(replicates.wanted(profile("mini"), [103, 3])) and len(scores.cells) == 4
     for condition in (each for name in ("K1", "K7") for each in CLAIMS[name].conditions.values()):
         assert isinstance(condition.effect(scores), float)
     kept = replicates.keep(studies)
@@ -119,6 +119,6 @@ def test_one_draw_is_made_alone_and_its_records_are_a_file(
     # From the records alone, without the store.
     monkeypatch.setattr("spact_lib.store.find_committed", lambda spec: results.find_committed(spec, kept.parent))
     elsewhere = {name: replace(s, store=Store(tmp_path / "none", read_only=True)) for name, s in studies.items()}
-    assert replicates.collect(elsewhere, replicates.wanted([103, 3])).cells == scores.cells
+    assert replicates.collect(elsewhere, replicates.wanted(profile("mini"), [103, 3])).cells == scores.cells
     shown = table("table3", elsewhere["table3"])  # which counts the game of the other omega, too
     assert set(shown.index.get_level_values("method")) == {"raw", "spact"} and set(shown["omega"]) == {"", "0.25"}

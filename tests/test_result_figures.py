@@ -14,6 +14,7 @@ from PIL import Image
 
 from spact_lib import diagrams, figures, notebook_setup, result_figures, tables, verdicts
 from spact_lib.claims import Scores
+from spact_lib.config import profile
 from spact_lib.methods import paper_rows
 from spact_lib.protocols import Role, known, protocol
 from spact_lib.replicates import wanted
@@ -101,7 +102,7 @@ def test_games_of_one_colour_have_their_own_line_styles():
 
 
 def test_claims_are_drawn_on_the_side_where_they_hold():
-    cells = {cell: 90.0 if cell[2] == "action" else 50.0 for cell in wanted([101, 1])}
+    cells = {cell: 90.0 if cell[2] == "action" else 50.0 for cell in wanted(profile("mini"), [101, 1])}
     cells |= {("known", name, "privacy"): 50.0 - cmap for name, cmap in (("smaller_f_B", 0), ("larger_f_B", 8))}
     table = verdicts.verdicts([Scores(cells)] * 5)
     _, ax = result_figures.claim_intervals(table, verdicts.VERDICT_LOOKS)

@@ -9,13 +9,15 @@ import pytest
 
 from spact_lib import reasons, replicates, verdicts
 from spact_lib.claims import CLAIMS, HOLM, Scores
+from spact_lib.config import profile
 from spact_lib.methods import METHODS
 
 
 def made_up(n: int, shift: float = 0.01, **actions: float) -> list[Scores]:
     """n replicates whose a differs by ``shift``: the paper's numbers, where it has none SPAct's, and ``actions``."""
     spact = {"action": 62.1, "privacy": 57.4}
-    cells = {cell: verdicts.paper_scores()[-1].cells.get(cell, spact[cell[2]]) for cell in replicates.wanted([101, 1])}
+    asked, papers = replicates.wanted(profile("mini"), [101, 1]), verdicts.paper_scores()[-1].cells
+    cells = {cell: papers.get(cell, spact[cell[2]]) for cell in asked}
     cells |= {cell: cells["known", *cell[1:]] for cell in cells if cell[0] == "other_targets"}
     cells |= {("known", name, "action"): a for name, a in actions.items()}
     return [Scores({cell: v + k * shift * (cell[2] == "action") for cell, v in cells.items()}) for k in range(n)]
@@ -35,11 +37,12 @@ def test_the_claims_are_true_of_the_papers_own_numbers() -> None:
 
 
 def test_claims_speak_of_methods_that_exist() -> None:
-    first, third, fourth = (replicates.wanted(replicates.REPLICATES[k]) for k in (0, 2, 3))
+    first, third, fourth = (replicates.wanted(profile("mini"), replicates.REPLICATES[k]) for k in (0, 2, 3))
     assert {method for _, method, _ in third} <= set(METHODS) and set(fourth) < set(third) < set(first)
     assert {setting for setting, *_ in first} == set(replicates.SETTINGS) and set(HOLM) <= set(CLAIMS)
-    # Evidence decides no verdict: one replicate is enough.
+    # Evidence decides no verdict, and is about the built-in data: one replicate of these is enough.
     assert set(first) - set(third) == {cell for claim in CLAIMS.values() for cell in claim.evidence.values()}
+    assert set(replicates.wanted(profile("paper"), replicates.REPLICATES[0])) == set(third)
     assert set(CLAIMS) == set(replicates.ORDER) == {f"K{k}" for k in range(1, 15)}
     # The ablations cost three replicates, K1 to K6 five.
     assert ("known", "rotnet", "action") in third and ("known", "rotnet", "action") not in fourth
@@ -127,7 +130,7 @@ def test_a_claim_that_fails_is_explained_beside_its_verdict() -> None:
     some = made_up(3, spatiotemporal_f_B=61.5)
     some.append(Scores({("known", "spact", "action"): 10.0}))  # no replicate of K9, which needs more
     study = SimpleNamespace(profile=SimpleNamespace(draw=101), method=lambda name: name)
-    settings = {"known": study, "scenes_wanted": study}
+    settings = dict.fromkeys(("known", "scenes_wanted", "scene_object"), study)
     text = reasons.explain(verdicts.verdicts(some), [(settings, scores) for scores in some])
     (k9,) = [paragraph for paragraph in text.split("\n\n") if paragraph.startswith("K9 ")]
     assert "fails." in k9 and "effect 0.5, 3 replicates; 1.5 from the margin" in k9 and reasons.REASONS["K9"][1] in k9
@@ -145,9 +148,9 @@ def test_a_run_that_tells_why_stands_below_the_verdict() -> None:
         assert ("scenes_wanted", "no_f_B", "action") in one.cells
         for cell in CLAIMS["K7"].evidence.values():
             del one.cells[cell]
-    found = [(dict.fromkeys(("known", "scenes_wanted"), study), scores) for scores in some]
+    found = [(dict.fromkeys(("known", "scenes_wanted", "scene_object"), study), scores) for scores in some]
     (k7,) = [text for text in reasons.explain(verdicts.verdicts(some), found).split("\n\n") if text.startswith("K7 ")]
-    assert k7.count("; draw 101") == 4 and "- scenes, which f_T learns, no f_B: 71.0; draw 101" in k7
+    assert k7.count("; draw 101") == 5 and "- P-HVU objects, no f_B, f_T learns scenes: 71.0; draw 101" in k7
 
 
 def test_holm_takes_a_verdict_back(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+from spact_lib.config import profile
 from spact_lib.paths import REPOSITORY
 from spact_lib.replicates import wanted
 
@@ -25,7 +26,7 @@ def test_one_draw_is_made_by_two_processes_and_continues_after_a_kill(tmp_path: 
     answer = subprocess.run(command, capture_output=True, **how)
     assert answer.returncode == 0, answer.stdout[-2000:] + answer.stderr[-2000:]
     assert all(path.stat().st_mtime_ns == changed for path, changed in finished.items())
-    need = len(wanted([104, 4]))
+    need = len(wanted(profile("mini"), [104, 4]))
     assert f"draw 104, seed 4: {need} of {need} scores" in answer.stdout
     assert "K1 action is kept: too few replicates (1 of 5 replicates), no verdict." in answer.stdout
     assert "K9 a spatio-temporal f_B costs action: not run (0 of 3 replicates)" in answer.stdout
