@@ -202,9 +202,15 @@ CHOICES: dict[str, str] = {
 
 
 def paper_rows(table: str) -> dict[str, str]:
-    """Our methods of a table -> the paper's rows, in its order; those that are left out by default are among them."""
+    """Our methods of a table -> the paper's rows; those that are left out by default are the last ones."""
     rows = TABLES[table] | TABLE_EXTRAS.get(table, {})
-    return {method: rows[method] for method in METHODS if rows.get(method)}
+    return {method: row for method, row in rows.items() if row}
+
+
+def chooses(method: str) -> bool:
+    """Whether a row chooses its omega (or sigma) by itself."""
+    kind = METHODS[method]
+    return kind == "noise_features" or (isinstance(kind, LearnedMethod) and kind.omega is None)
 
 
 def further_of_paper(table: str) -> list[str]:

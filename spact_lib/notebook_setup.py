@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import os
 import threading
 import time
@@ -242,8 +243,9 @@ def _tell_not_run(study: Study, here: Study, specs: Iterable[Spec], what: Iterab
     # What both have used so far says how long each kind of training takes; a store of its own keeps it out of records.
     known = tables.reading(study)
     known.store.used = study.store.used | here.store.used
-    minutes = f", about {plan.minutes(known, specs):.0f} minutes of training" if (specs := list(specs)) else ""
-    print(f"not run{minutes} (spact reproduce --full):", "; ".join(map(str, what)))
+    minutes = plan.minutes(known, specs)
+    about = "" if math.isnan(minutes) else f", about {minutes:.0f} minutes of training"
+    print(f"not run{about} (spact reproduce --full):", "; ".join(map(str, what)))
 
 
 def _suffix(study: Study, default: str) -> str:
@@ -266,8 +268,8 @@ NO_FILES = "read-only: only records are committed, not what this figure is drawn
 def show_released(
     study: Study, methods: Iterable[str], role: Role, name: str, *, items: int = 8, parts: Sequence[float] = (0.5,)
 ) -> None:
-    """Draw and save frames of the same test items as each method releases them. Rows that no table has by default are
-    drawn where nothing must be trained for them (``without_training``), else named.
+    """Draw and save frames of the same test items as each method releases them. Of rows that no table has by default
+    those are drawn that are ``without_training``; the others are named.
 
     Args:
         name: of the figure.

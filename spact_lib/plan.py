@@ -1,5 +1,6 @@
 """What a reproduction would run, what that costs and what is missing, without training anything (``--plan``)."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -33,7 +34,7 @@ from spact_lib.errors import UserError
 from spact_lib.files import read_json, write_json, write_text
 from spact_lib.flop import FRAME_SHAPE, FRAMES_PER_VIDEO, NOT_PREPARED, cost, n_frames
 from spact_lib.manifest import missing_files
-from spact_lib.methods import CHOICES, METHODS, TABLES, LearnedMethod, extra_rows, further_of_paper
+from spact_lib.methods import CHOICES, METHODS, TABLES, chooses, extra_rows, further_of_paper
 from spact_lib.notebooks import ATTACKED, REPLICATES, declared_parameters, notebook
 from spact_lib.obfuscation import detector_weights
 from spact_lib.paths import runs_root
@@ -95,19 +96,13 @@ def _candidates(study: Study, name: str) -> list[Method]:
     omega (or sigma)."""
     with suppress(NotTrainedError):
         chosen = study.method(name)
-        tried = study.tried(name) if _chooses(name) else []
+        tried = study.tried(name) if chooses(name) else []
         return [*(method for method in tried if method != chosen), chosen]
     learned = METHODS[name]
     if learned == "noise_features":
         return [study.noise_features(sigma) for sigma in sorted(study.profile.sigmas, reverse=True)]
     grid = sorted(study.profile.omegas, reverse=True)
-    return [study.anonymizer(name, omega) for omega in (grid if _chooses(name) else grid[-1:])]
-
-
-def _chooses(name: str) -> bool:
-    """Whether a row chooses its own omega (or sigma)."""
-    learned = METHODS[name]
-    return learned == "noise_features" or (isinstance(learned, LearnedMethod) and learned.omega is None)
+    return [study.anonymizer(name, omega) for omega in (grid if chooses(name) else grid[-1:])]
 
 
 def _parts(spec: Spec) -> Iterator[Spec]:
@@ -240,7 +235,7 @@ def _of_claim(study: Study, owner: Study, method: str, target: str) -> Iterator[
 def _choice(study: Study, method: str) -> Iterator[Spec]:
     """What chooses a method's omega (or sigma), where there is more than one."""
     grid = study.profile.sigmas if METHODS[method] == "noise_features" else study.profile.omegas
-    if _chooses(method) and len(grid) > 1:
+    if chooses(method) and len(grid) > 1:
         yield study.choice_spec(study.method("raw"))
         yield from map(study.choice_spec, _candidates(study, method))
 
@@ -287,7 +282,8 @@ def _speed(spec: Spec) -> tuple:
 
 
 def minutes(study: Study, specs: Iterable[Spec]) -> float:
-    """Training that specs would still take, about, each missing part as long as those of its kind took (median).
+    """Training that specs would still take, about, each missing part as long as those of its kind took (median); NaN
+    where nothing says how long any of them takes.
 
     Args:
         study: only reading, with its records at hand (``tables.reading``).
@@ -298,7 +294,8 @@ def minutes(study: Study, specs: Iterable[Spec]) -> float:
     taken["noise_features"] += taken.get("anonymizer", [])  # a game without an adversary, before there is one
     parts = {key: part for spec in specs for key, part in trained_parts(spec).items()}
     missing = [part.kind for part in parts.values() if not _finished(study.store, part)]
-    return sum(median(taken[kind]) for kind in missing if taken.get(kind)) / 60
+    told = [median(taken[kind]) for kind in missing if taken.get(kind)]
+    return sum(told) / 60 if told else math.nan
 
 
 def _finished(store: Store, spec: Spec) -> bool:

@@ -168,7 +168,8 @@ def took_the_largest(found: Iterable[tuple[Mapping[str, Study], Scores]]) -> str
             with training_forbidden(), suppress(KeyError, NotTrainedError):
                 counts.setdefault(name, []).append(studies["known"].took_the_largest(name))
     told = [f"{label(name)} {sum(each)} of {len(each)}" for name, each in counts.items() if each]
-    return f"Took the largest omega or sigma of the grid: {', '.join(told) or 'not known yet'}."
+    at = "At the largest omega or sigma of the grid, so that no larger one was tried, in so many replicates"
+    return f"{at}: {', '.join(told) or 'not known yet'}."
 
 
 def keep(replicate: Mapping[str, Study]) -> Path | None:

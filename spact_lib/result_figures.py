@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
+from spact_lib.errors import UserError
 from spact_lib.figures import READABLE, REFERENCE, SMALL, colour, marker, new_axes, smoothed
 from spact_lib.tables import is_action, label
 
@@ -26,12 +27,13 @@ def pareto_front(points: Mapping[str, tuple[float, float]]) -> list[str]:
 
 
 def trade_off_points(numbers: pd.Series) -> dict[str, tuple[float, float]]:
-    """method -> (privacy leaked, action kept), the first metric of each role; rows without a number are left out.
+    """method -> (privacy leaked, action kept), the first metric of each role; rows without a number are left out, all
+    where a role has no metric.
 
     Args:
         numbers: a column of ``tables.table`` or ``tables.of_paper``.
     """
-    if numbers.empty:
+    if len({is_action(metric) for metric in numbers.index.unique("metric")}) < 2:
         return {}
     pairs = numbers.unstack("metric", sort=False)[[*_axes_of(numbers)]].dropna()
     return {method: (x, y) for method, x, y in pairs.itertuples()}
@@ -40,7 +42,9 @@ def trade_off_points(numbers: pd.Series) -> dict[str, tuple[float, float]]:
 def _axes_of(numbers: pd.Series | pd.DataFrame) -> tuple[str, str]:
     """The first privacy metric and the first action metric."""
     metrics = numbers.index.unique("metric")
-    privacy, action = (next(m for m in metrics if is_action(m) == wanted) for wanted in (False, True))
+    privacy, action = (next((m for m in metrics if is_action(m) == wanted), None) for wanted in (False, True))
+    if privacy is None or action is None:
+        raise UserError(f"a trade-off needs an action and a privacy metric, not {', '.join(metrics)} alone")
     return privacy, action
 
 
@@ -173,7 +177,7 @@ def claim_intervals(table: pd.DataFrame, looks: Mapping[str, tuple[str, str]]) -
 
     Args:
         table: of ``verdicts.verdicts``.
-        looks: verdict -> (colour, marker); of those that occur.
+        looks: verdict -> (colour, marker).
     """
     fig, (ax,) = new_axes(11.5, 1.0 + 0.29 * len(table))
     side = np.where(table["below"], -1, 1)

@@ -28,7 +28,7 @@ from spact_lib.config import (
 from spact_lib.config import profile as named_profile
 from spact_lib.data import rows_of
 from spact_lib.errors import UserError, unknown_name
-from spact_lib.methods import METHODS, LearnedMethod
+from spact_lib.methods import METHODS, LearnedMethod, chooses
 from spact_lib.networks.action import refuse_unknown
 from spact_lib.networks.privacy import encoder_names
 from spact_lib.obfuscation import marked_persons, refuse_without_weights
@@ -230,11 +230,8 @@ class Study:
         return [self.anonymizer(chosen_as, omega) for omega in self.choose_omega(chosen_as)[1]]
 
     def took_the_largest(self, name: str) -> bool:
-        """Whether a row chose its omega or sigma by itself, and took the largest of the grid: what a larger one would
-        hide nobody asked."""
-        kind = METHODS[name]
-        chooses = kind == "noise_features" or (isinstance(kind, LearnedMethod) and kind.omega is None)
-        return chooses and len(self.tried(name)) == 1  # the grid is tried from the largest down
+        """Whether a row chose its omega or sigma by itself and took the grid's largest: no larger one was tried."""
+        return chooses(name) and len(self.tried(name)) == 1  # the grid is tried from the largest down
 
     def _strongest(
         self, values: Iterable[float], build: Callable[[float], Method]

@@ -151,7 +151,7 @@ NOTE = (
 
 def _note(table: pd.DataFrame) -> str:
     counts = table["classes"].groupby(level="metric", sort=False).first()
-    told = "; ".join(f"{metric} {n}" for metric, n in counts.items() if n)
+    told = "; ".join(f"{metric} {n.replace('; ', ' or ')}" for metric, n in counts.items() if n)
     return f"{NOTE} Classes with a positive, over which a cMAP is the mean: {told}." if told else NOTE
 
 
@@ -209,8 +209,8 @@ def gap(table: pd.DataFrame) -> str:
     largest = table["largest"].groupby(level="method", sort=False).first()
     if rows := [f"{label(row)} {len(which.split('; '))} of {n}" for row, which in largest.items() if which]:
         lines.append(
-            "Took the largest omega or sigma of its grid (what a larger one would hide was not asked), in so many "
-            f"replicates: {', '.join(rows)}."
+            "At the largest omega or sigma of the grid, so that no larger one was tried, in so many replicates: "
+            f"{', '.join(rows)}."
         )
     return "\n".join([*lines, *left_out(table)])
 

@@ -47,7 +47,8 @@ def verdicts(replicates: Sequence[Scores]) -> pd.DataFrame:
 
     Returns:
         Index (claim, condition). Columns: ``text``; ``effect``, ``low``, ``high`` (its 95 % t-interval), ``margin``,
-        ``below``; ``paper``, the paper's own effect (NaN: not printed); ``resolvable``, half the interval: a smaller
+        ``below``; ``paper``, the paper's own effect (NaN: not printed), ``stand-in``, whether its raw row stands in for
+        identity there; ``resolvable``, half the interval: a smaller
         distance from the margin would have been inconclusive; ``n`` of ``needed`` replicates; ``condition verdict``
         and ``verdict`` of the claim ("too few replicates" with fewer than the needed ones, "not run" with none);
         ``holm``, Holm's adjusted one-sided p of the claim, below ``LEVEL`` / 2 where it holds (K1 to K6; a claim
@@ -68,6 +69,7 @@ def verdicts(replicates: Sequence[Scores]) -> pd.DataFrame:
                 "text": claim.text, "effect": float(np.mean(effects)) if effects else math.nan, "low": low,
                 "high": high, "margin": condition.margin, "below": condition.below,
                 "paper": condition.effect(paper) if paper else math.nan,
+                "stand-in": any(method == "identity" for _, method, _ in asked),
                 "resolvable": (high - low) / 2, "n": len(have), "needed": claim.replicates,
                 "condition verdict": result.verdict if result else TOO_FEW if have else NOT_RUN,
             }  # fmt: skip
@@ -133,7 +135,7 @@ def sentences(table: pd.DataFrame) -> str:
         for (_, condition), row in rows.iterrows():
             interval = f"[{row.low:.1f}, {row.high:.1f}]" if row.n > 1 else "(one replicate gives no interval)"
             given = f"effect {row.effect:.1f} {interval}" if row.n else ""
-            paper = "" if math.isnan(row.paper) else f"paper {row.paper:.1f}"
+            paper = "" if math.isnan(row.paper) else f"paper {row.paper:.1f}" + " (raw for identity)" * row["stand-in"]
             parts.append(", ".join(filter(None, (condition, given, paper))))
         text, verdict, needed = rows.iloc[0][["text", "verdict", "needed"]]
         missing = f" ({rows['n'].min()} of {needed} replicates)" if verdict in (NOT_RUN, TOO_FEW) else ""
@@ -144,13 +146,13 @@ def sentences(table: pd.DataFrame) -> str:
     return "\n".join([*lines, *left_out(table)])
 
 
-# Of Tol's muted palette those that look like no method's; told apart with any colour vision, and by their markers.
+# Colours that no method has, the first three of Tol's muted palette: told apart with any colour vision, and by markers.
 VERDICT_LOOKS = {
     "holds": ("#332288", "o"),
     "fails": ("#882255", "X"),
     "inconclusive": ("#999933", "s"),
     TOO_FEW: ("#BBBBBB", "v"),
-    NOT_RUN: ("#DDDDDD", "v"),
+    NOT_RUN: ("#DDDDDD", ""),
 }
 NOTE = (
     "effect: mean over replicates, in points, or in percent where the condition says so; interval: 95 %, t; paper: the "

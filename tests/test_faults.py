@@ -46,7 +46,7 @@ def study(csv: Path, root: Path, settings=TINY) -> Study:
 
 
 @pytest.fixture(scope="module")
-def finished(tiny_csv: Path, tmp_path_factory: pytest.TempPathFactory) -> Study:
+def spact_row(tiny_csv: Path, tmp_path_factory: pytest.TempPathFactory) -> Study:
     """SPAct's row, undisturbed."""
     one = study(tiny_csv, tmp_path_factory.mktemp("finished"))
     targets(one, "spact")
@@ -74,11 +74,11 @@ def whole_store(root: Path) -> dict[str, dict[str, object]]:
 
 
 def test_the_same_specs_twice_give_the_same_weights_and_records(
-    finished: Study, tiny_csv: Path, tmp_path: Path
+    spact_row: Study, tiny_csv: Path, tmp_path: Path
 ) -> None:
     again = study(tiny_csv, tmp_path)
     targets(again, "spact")
-    one, other = whole_store(finished.store.root), whole_store(again.store.root)
+    one, other = whole_store(spact_row.store.root), whole_store(again.store.root)
     assert one.keys() == other.keys() and len(one) >= 8
     assert all(one[key] == other[key] for key in one)
     weights = [name for made in one.values() for name in made if name.endswith(".safetensors")]
@@ -131,8 +131,8 @@ def killed_everywhere(make: Callable[[Path], object], look: Callable[[Path], obj
     return names
 
 
-def test_records_survive_a_death_before_every_rename(finished: Study, tmp_path: Path) -> None:
-    records = finished.store.used
+def test_records_survive_a_death_before_every_rename(spact_row: Study, tmp_path: Path) -> None:
+    records = spact_row.store.used
 
     def keep(folder: Path) -> None:
         keep_records(dict(list(records.items())[:2]), folder, "04_table1")
@@ -210,9 +210,9 @@ def in_child(function: Callable, *arguments: object) -> int:
 
 @needs_fork
 def test_a_killed_release_is_continued(
-    finished: Study, tiny_csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    spact_row: Study, tiny_csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stores = [shutil.copytree(finished.store.root, tmp_path / name) for name in ("undisturbed", "killed")]
+    stores = [shutil.copytree(spact_row.store.root, tmp_path / name) for name in ("undisturbed", "killed")]
     whole, other = (study(tiny_csv, store) for store in stores)
     spec = other.release(other.anonymizer("spact", 0.5), other.protocol.action)
     for each in (whole, other):
@@ -253,7 +253,7 @@ def whole_row(csv: Path, root: Path, barrier: multiprocessing.Barrier, made: Pat
 
 @needs_fork
 def test_four_processes_make_everything_once_and_wait_for_no_dead_one(
-    finished: Study, tiny_csv: Path, tmp_path: Path
+    spact_row: Study, tiny_csv: Path, tmp_path: Path
 ) -> None:
     made, barrier = tmp_path / "made", fork.Barrier(4)
     assert in_child(whole_row, tiny_csv, tmp_path / "store", fork.Barrier(1), made, True) == -signal.SIGKILL
@@ -267,9 +267,9 @@ def test_four_processes_make_everything_once_and_wait_for_no_dead_one(
     assert [process.exitcode for process in together] == [0, 0, 0, 0]
     built = made.read_text().split()
     assert sorted(built) == sorted(set(built)), "something was made twice"
-    assert whole_store(tmp_path / "store") == whole_store(finished.store.root)
+    assert whole_store(tmp_path / "store") == whole_store(spact_row.store.root)
     kept = [json.loads(line)["key"] for line in (tmp_path / "records" / "04_table1.jsonl").read_text().splitlines()]
-    assert len(set(kept)) == len(kept) > 0 and set(kept) <= finished.store.used.keys()
+    assert len(set(kept)) == len(kept) > 0 and set(kept) <= spact_row.store.used.keys()
 
 
 def catalogue(folder: Path, barrier: multiprocessing.Barrier, k: int) -> None:
@@ -332,7 +332,7 @@ SENTENCE = "^cannot write .*: {}; make room or make it writable, .*what was fini
 
 @pytest.mark.parametrize("last", ["frames", "f_A", "f_T", "f_B", "spact", "release", "target"])
 def test_no_room_is_a_sentence_and_leaves_what_was_there(
-    finished: Study, tiny_csv: Path, tmp_path: Path, last: str
+    spact_row: Study, tiny_csv: Path, tmp_path: Path, last: str
 ) -> None:
     one = study(tiny_csv, tmp_path)
     for name, spec in parts(one).items():
@@ -343,11 +343,11 @@ def test_no_room_is_a_sentence_and_leaves_what_was_there(
     with file_size_limit(20_000), pytest.raises(UserError, match=SENTENCE.format("File too large")):
         one.store.run(spec)
     assert whole_store(tmp_path) == before
-    assert contents(one.store.run(spec)) == contents(finished.store.run(spec))
+    assert contents(one.store.run(spec)) == contents(spact_row.store.run(spec))
 
 
 def test_a_full_disk_is_a_sentence_and_the_command_continues_when_there_is_room(
-    finished: Study, tiny_csv: Path, disk: Callable[[str], Path]
+    spact_row: Study, tiny_csv: Path, disk: Callable[[str], Path]
 ) -> None:
     root, size = disk("size=100k"), 100.0  # kB
     one, refused = study(tiny_csv, root), 0
@@ -360,7 +360,7 @@ def test_a_full_disk_is_a_sentence_and_the_command_continues_when_there_is_room(
             refused += 1
             size *= 1.3
             disk(f"remount,size={size:.0f}k")
-    assert refused > 5 and whole_store(root) == whole_store(finished.store.root)
+    assert refused > 5 and whole_store(root) == whole_store(spact_row.store.root)
 
 
 def test_a_read_only_disk_gives_what_is_finished_and_says_why_it_makes_nothing(

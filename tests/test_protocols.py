@@ -193,6 +193,9 @@ def test_tables_of_several_protocols(world) -> None:
         "VISPR2 privacy F1",
     ]
     assert [m for m in metrics if tables.is_action(m)] == [m for m in metrics if " action" in m]
+    for known in protocols.PROTOCOLS.values():  # what "action" reads is utility, all else privacy
+        for role, asked in known.targets.items():
+            assert {tables.is_action(f"{column.name} cMAP") for column in asked.columns} == {role == "action"}
     assert table.loc[("VISPR2 privacy cMAP", "spact"), "paper"] == 47.1
     assert table.loc[("P-HVU scenes to objects cMAP", "supervised"), "paper"] == 6.43
     assert np.isnan(table.loc[("HMDB51 action without UCF101's top-1", "raw"), "paper"])

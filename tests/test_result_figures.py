@@ -15,6 +15,7 @@ from PIL import Image
 from spact_lib import diagrams, figures, notebook_setup, result_figures, tables, verdicts
 from spact_lib.claims import Scores
 from spact_lib.config import profile
+from spact_lib.errors import UserError
 from spact_lib.methods import paper_rows
 from spact_lib.protocols import Role, known, protocol
 from spact_lib.replicates import wanted
@@ -69,8 +70,12 @@ def test_trade_off_plots_the_table_and_the_papers_numbers(table, replicated, mon
     assert here.get_xlim()[1] <= 102
     nothing = tables.of_paper("table1", known(Role("mine", "action"), Role("mine", "person")))
     assert len(nothing) == 0 and result_figures.trade_off_points(nothing["paper"]) == {}
-    for without in (None, nothing):
+    one_axis = tables.of_paper("table2", protocol("ucf101_to_pa_hmdb51"))
+    assert len(one_axis) and result_figures.trade_off_points(one_axis["paper"]) == {}
+    for without in (None, nothing, one_axis):
         assert len(result_figures.trade_off(table, paper=without)[1]) == 1
+    with pytest.raises(UserError, match="needs an action and a privacy metric, not action top-1 alone"):
+        result_figures.trade_off(table.loc[["action top-1"]])
 
 
 @pytest.mark.parametrize(("cmap", "enlarged"), [(52.0, True), (70.0, False)])

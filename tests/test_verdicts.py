@@ -32,6 +32,7 @@ def test_the_claims_are_true_of_the_papers_own_numbers() -> None:
         for row in rows.itertuples():
             assert row.paper < row.margin if row.below else row.paper > row.margin, (name, row)
     assert table.loc[("K1", "a - a_raw > -3"), "paper"] == pytest.approx(62.03 - 62.33)
+    assert "paper -0.3 (raw for identity)" in verdicts.sentences(table) and table["stand-in"].sum() == 6  # K6, K7, K14
     assert table.loc["K7", "paper"].tolist() == pytest.approx([64.1 - 64.4] * 2)  # both of Table 3
     assert table.loc[("K9", "a - a_st > 2"), "paper"] == pytest.approx(62.1 - 56.4)  # both of Table 3
 
