@@ -44,6 +44,13 @@ def autocast(device: torch.device, precision: str, dims: int) -> AbstractContext
     return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
 
 
+def layout(dims: int) -> torch.memory_format:
+    """Memory format of what goes through 2-D or 3-D convolutions."""
+    if plain():
+        return torch.contiguous_format
+    return torch.channels_last if dims == 2 else torch.channels_last_3d
+
+
 @cache
 def _commit() -> str | None:
     """The commit of this checkout, "-dirty" behind it where files differ; None outside of a repository."""

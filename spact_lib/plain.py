@@ -3,7 +3,7 @@
 With it, computation is what one first writes. Results differ by rounding and lie in a folder of their own.
 
 - The game and the initialisation compute gradients that nobody uses (``training.frozen``, ``without_graph``).
-- Everything in float32 (``device.autocast``) and in torch's default layouts (``layout``).
+- Everything in float32 (``device.autocast``) and in torch's default layouts (``device.layout``).
 - One process, no training ahead (``ahead.spread``); optimizers are not fused (``training.adam``).
 - Raw frames are decoded at every use (``study.open_study``); videos are released one by one (``experiments``).
 - ``paths.runs_root`` is another folder, and ``spact promote`` refuses.
@@ -11,16 +11,7 @@ With it, computation is what one first writes. Results differ by rounding and li
 
 import os
 
-import torch
-
 
 def plain() -> bool:
     """Whether optimisations are switched off."""
     return os.environ.get("SPACT_PLAIN") == "1"
-
-
-def layout(dims: int) -> torch.memory_format:
-    """Memory format of what goes through 2-D or 3-D convolutions."""
-    if plain():
-        return torch.contiguous_format
-    return torch.channels_last if dims == 2 else torch.channels_last_3d

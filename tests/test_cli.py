@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -196,6 +198,11 @@ def test_prepare_counts_what_it_made(site, capsys):
     assert (folder / "manifest.csv").exists() and (folder / "report.json").exists()
     assert status("prepare", "mini", "--root", "/x") == 2 and "leave out --root" in capsys.readouterr().err
     assert status("prepare", "ucf101") == 2 and "--root DIR" in capsys.readouterr().err
+
+
+def test_a_bad_argument_is_answered_before_torch_is_loaded():
+    code = "import sys; from spact_lib import cli; cli.parser(); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_report_and_cache_of_ones_own_csv(tiny_csv, tmp_path, capsys):

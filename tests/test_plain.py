@@ -9,12 +9,11 @@ import torch
 from test_minimax import make_batch, make_game
 
 from spact_lib import ahead, verbs
-from spact_lib.device import autocast
+from spact_lib.device import autocast, layout
 from spact_lib.errors import UserError
 from spact_lib.minimax import anonymizer_step, auxiliary_step
 from spact_lib.networks.anonymizer import Anonymizer
 from spact_lib.paths import runs_root
-from spact_lib.plain import layout
 
 
 @pytest.fixture

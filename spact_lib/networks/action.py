@@ -14,8 +14,8 @@ from torchvision.models.video.resnet import (
     VideoResNet,
 )
 
+from spact_lib.device import layout
 from spact_lib.errors import unknown_name
-from spact_lib.plain import layout
 
 
 class ActionNetwork(nn.Module):

@@ -9,9 +9,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_model
 from torch import Tensor, nn
 
+from spact_lib.device import layout
 from spact_lib.errors import UserError
 from spact_lib.files import load_json
-from spact_lib.plain import layout
 
 # The files of an exported anonymizer (``apps.pretrained``), and the newest format that this version reads.
 WEIGHTS, CONFIG, FORMAT = "f_A.safetensors", "config.json", 2

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torchvision.models import resnet50
 from torchvision.models.resnet import BasicBlock
 
+from spact_lib.device import layout
 from spact_lib.errors import unknown_name
 from spact_lib.networks.action import ACTION_NETWORKS, build_action_network
-from spact_lib.plain import layout
 
 PROJECTION_SIZE = 128
 
