@@ -4,6 +4,7 @@ A paragraph holds no number: those stand below it, read from the records of the 
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -15,33 +16,45 @@ from spact_lib.replicates import cells
 from spact_lib.study import Study
 from spact_lib.tables import label
 
-# Claim -> the rows (of the known setting) that show it, and why the claim fails, if it does.
-REASONS: dict[str, tuple[tuple[str, ...], str]] = {
-    "K7": (
+
+@dataclass(frozen=True)
+class Reason:
+    """``why`` a claim fails, if it does; ``rows`` of the known setting that show it; what further runs have ``shown``
+    (``Claim.evidence``), told with their scores."""
+
+    rows: tuple[str, ...]
+    why: str
+    shown: str = ""
+
+
+REASONS: dict[str, Reason] = {
+    "K7": Reason(
         ("identity", "no_f_B"),
         "Eq. 4 holds f_A to the picture before the game, and nothing does in it: at omega 0 f_A learns from L_T "
-        "alone. In the built-in videos the action is motion alone, so L_T gives no reason to keep the look. Where f_T "
-        "learns what a frame shows, the look stays: the last lines are the same game with an f_T that learns scenes, "
-        "and neither these nor the objects, which it does not learn, became harder to read. Frames of UCF101 show "
-        "much of the action, too. So a cMAP of the row without f_B below identity's is removal by L_T. It is not "
-        "f_B's: the f_B that watches tells the videos of a batch apart the better, the further its L_B lies below the "
-        "uninformative value.",
+        "alone. In the built-in videos the action is motion alone, so L_T gives no reason to keep the look. It is not "
+        "f_B that removes it: the f_B that watches tells the videos of a batch apart the better, the further its L_B "
+        "lies below the uninformative value. From frames of UCF101, which show more of the action, we expect less to "
+        "go.",
+        "On one draw the game without f_B was also played on P-HVU, once with an f_T that learns actions, once with one "
+        "that learns scenes, which a frame shows. With the first a part of the objects was lost. With the second the "
+        "scenes stayed, and with them the objects, which it does not learn either: whether the look stays depends on "
+        "what f_T has to see.",
     ),
-    "K8": (
+    "K8": Reason(
         ("identity", "no_f_B", "frozen_f_B", "spact"),
         "The test asks for twice the drop of the frozen row, and that row starts from what L_T alone removes (row "
         "without f_B, K7): the nearer the two are, the less of the frozen row's drop is the frozen f_B's. An L_B "
         "of the frozen row above the uninformative value is a fooled f_B, not an empty picture: fresh targets "
         "still read it.",
     ),
-    "K9": (
+    "K9": Reason(
         ("spact", "spatiotemporal_f_B"),
         "A 3-D f_B costs action only where it tells videos apart by their motion. In the built-in data look and "
         "motion are independent, and a few actions are shared by many videos: look names a video within a batch, "
         "motion only its group. So step 1 is paid for removing look, and motion stays. On mini it "
         "compares clips of half of f_T's frames, which show it less motion, too.",
     ),
-    "K10": (
+    "K10": Reason(
         ("less_than_8_frames", "spact", "more_than_64_frames"),
         "The look of a built-in video is the same from its first frame to its last, so a far pair is as true a "
         "positive as a near one; it differs more in what moves. A near pair can be matched by its place in the "
@@ -49,14 +62,13 @@ REASONS: dict[str, tuple[tuple[str, ...], str]] = {
         "what lasts, the attributes. The scene of a real video may change within 64 frames, which would make far "
         "pairs worse there and not here.",
     ),
-    "K12": (
+    "K12": Reason(
         ("smaller_f_B", "spact", "larger_f_B"),
         "Within the few steps of mini's game a larger f_B need not tell the videos of a batch apart better: the L_B of "
         "the three networks differ from replicate to replicate as much as from each other. Where L_B ends nearer to "
         "the uninformative value less is left to read, whichever f_B it is.",
     ),
 }
-NO_REASON = "No reason has been looked for yet."
 
 
 def explain(table: pd.DataFrame, found: Sequence[tuple[Mapping[str, Study], Scores]]) -> str:
@@ -79,11 +91,12 @@ def explain(table: pd.DataFrame, found: Sequence[tuple[Mapping[str, Study], Scor
             )
         if verdict == "inconclusive" and CLAIMS[claim].expected:
             lines[0] += f" It was expected to be {CLAIMS[claim].expected}, before any run."
-        methods, why = REASONS.get(claim, ((), NO_REASON))
+        reason = REASONS.get(claim, Reason((), "No reason has been looked for yet."))
         asked = {cell for condition in CLAIMS[claim].conditions.values() for cell in cells(condition)}
         behind = [each for each in found if asked <= set(each[1].cells)]
-        lines += [f"Why: {why}"] * (verdict == "fails") + [_evidence(method, behind) for method in methods]
-        lines += _further_evidence(CLAIMS[claim], found)
+        lines += [f"Why: {reason.why}"] * (verdict == "fails") + [_evidence(row, behind) for row in reason.rows]
+        if further := _further_evidence(CLAIMS[claim], found):
+            lines += [*filter(None, [reason.shown]), *further]
         paragraphs.append("\n".join(lines))
     return "\n\n".join(paragraphs) or "No claim fails or is inconclusive so far."
 
