@@ -35,10 +35,10 @@ REASONS: dict[str, Reason] = {
         "f_B that removes it: the f_B that watches tells the videos of a batch apart the better, the further its L_B "
         "lies below the uninformative value. From frames of UCF101, which show more of the action, we expect less to "
         "go.",
-        "On one draw the game without f_B was also played on P-HVU, once with an f_T that learns actions, once with one "
-        "that learns scenes, which a frame shows. With the first a part of the objects was lost. With the second the "
-        "scenes stayed, and with them the objects, which it does not learn either: whether the look stays depends on "
-        "what f_T has to see.",
+        "On one draw the game without f_B was also played on P-HVU, once with an f_T that learns actions, once with "
+        "one that learns scenes, which a frame shows. With the first a part of the objects was lost. With the second "
+        "the scenes stayed, and with them the objects, which it does not learn either: whether the look stays depends "
+        "on what f_T has to see.",
     ),
     "K8": Reason(
         ("identity", "no_f_B", "frozen_f_B", "spact"),
