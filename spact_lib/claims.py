@@ -117,7 +117,8 @@ class Claim:
     conditions: Mapping[str, Condition]
     replicates: int = 3  # that a verdict needs
     expected: str = ""  # what is known beforehand about testing it on mini
-    # Scores that no condition looks at, by what they are: of the runs that tell why (``reasons``), one replicate, mini.
+    # Scores that no condition looks at, by what they are: they tell why, or at what cost (``reasons``). One replicate,
+    # mini.
     evidence: Mapping[str, Cell] = field(default_factory=dict)
 
 
@@ -159,6 +160,7 @@ CLAIMS: dict[str, Claim] = {
             )
         },
         replicates=5,
+        evidence={f"P-HVU action, {row}": ("scene_object", row, "action") for row in ("raw", "supervised", "spact")},
     ),
     "K6": Claim(
         "best trade-off",

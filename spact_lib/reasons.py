@@ -27,7 +27,15 @@ class Reason:
     shown: str = ""
 
 
+NO_REASON = "No reason has been looked for yet."
 REASONS: dict[str, Reason] = {
+    "K5": Reason(
+        (),
+        NO_REASON,
+        "The condition looks at objects alone. On this draw no omega of the grid kept the action of P-HVU within the "
+        "rule's points of raw, so SPAct's is the smallest one, and action was lost with the objects; the supervised "
+        "row kept it.",
+    ),
     "K7": Reason(
         ("identity", "no_f_B"),
         "Eq. 4 holds f_A to the picture before the game, and nothing does in it: at omega 0 f_A learns from L_T "
@@ -72,7 +80,8 @@ REASONS: dict[str, Reason] = {
 
 
 def explain(table: pd.DataFrame, found: Sequence[tuple[Mapping[str, Study], Scores]]) -> str:
-    """A paragraph for each claim that fails or is inconclusive; computed but for the text of ``REASONS``.
+    """A paragraph for each claim that fails or is inconclusive, and for one that holds where it has a price;
+    computed but for the text of ``REASONS``.
 
     Args:
         table: of ``verdicts.verdicts``.
@@ -80,8 +89,8 @@ def explain(table: pd.DataFrame, found: Sequence[tuple[Mapping[str, Study], Scor
     """
     paragraphs = []
     for claim, rows in table.groupby(level="claim", sort=False):
-        verdict = rows["verdict"].iloc[0]
-        if verdict not in ("fails", "inconclusive"):
+        verdict, further = rows["verdict"].iloc[0], _further_evidence(CLAIMS[claim], found)
+        if verdict not in ("fails", "inconclusive") and not (verdict == "holds" and further):
             continue
         lines = [f"{claim} {rows['text'].iloc[0]}: {verdict}."]
         for (_, condition), row in rows.iterrows():
@@ -91,12 +100,11 @@ def explain(table: pd.DataFrame, found: Sequence[tuple[Mapping[str, Study], Scor
             )
         if verdict == "inconclusive" and CLAIMS[claim].expected:
             lines[0] += f" It was expected to be {CLAIMS[claim].expected}, before any run."
-        reason = REASONS.get(claim, Reason((), "No reason has been looked for yet."))
+        reason = REASONS.get(claim, Reason((), NO_REASON))
         asked = {cell for condition in CLAIMS[claim].conditions.values() for cell in cells(condition)}
         behind = [each for each in found if asked <= set(each[1].cells)]
         lines += [f"Why: {reason.why}"] * (verdict == "fails") + [_evidence(row, behind) for row in reason.rows]
-        if further := _further_evidence(CLAIMS[claim], found):
-            lines += [*filter(None, [reason.shown]), *further]
+        lines += [*filter(None, [reason.shown]), *further] if further else []
         paragraphs.append("\n".join(lines))
     return "\n\n".join(paragraphs) or "No claim fails or is inconclusive so far."
 

@@ -152,6 +152,11 @@ def test_a_run_that_tells_why_stands_below_the_verdict() -> None:
             del one.cells[cell]
     found = [(dict.fromkeys(("known", "scenes_wanted", "scene_object"), study), scores) for scores in some]
     (k7,) = [text for text in reasons.explain(verdicts.verdicts(some), found).split("\n\n") if text.startswith("K7 ")]
+    price = dict.fromkeys(CLAIMS["K5"].evidence.values(), 60.0)
+    some = [replace(one, cells=one.cells | price) for one in made_up(5)]  # K5 holds
+    assert "K5 scenes to objects: removes far more than supervised: holds." in reasons.explain(
+        verdicts.verdicts(some), [(dict.fromkeys(replicates.SETTINGS, study), scores) for scores in some]
+    )
     assert k7.count("; draw 101") == 5 and "- P-HVU objects, no f_B, f_T learns scenes: 71.0; draw 101" in k7
 
 
