@@ -62,7 +62,7 @@ def one_cpu() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # each module its own, for tests add to the store
 def finished(tiny_csv: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Study, dict[str, dict]]:
     """The whole path, for all methods, undisturbed: what everything else is compared with."""
     with one_cpu_thread():
