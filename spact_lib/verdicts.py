@@ -9,7 +9,7 @@ import pandas as pd
 
 from spact_lib.claims import CLAIMS, HOLM, LEVEL, Cell, Scores, claim_verdict, holm, measure, t_interval
 from spact_lib.footnotes import FAULTS, distinct, left_out
-from spact_lib.methods import METHODS, TABLES, paper_rows
+from spact_lib.methods import TABLES, paper_rows
 from spact_lib.paper import reported
 from spact_lib.replicates import cells
 from spact_lib.table_text import save_text
@@ -29,16 +29,14 @@ def paper_scores() -> list[Scores]:
             if row and (value := reported(table, row, dataset, metric)) is not None:
                 found[-1][setting, method, role] = value
 
-    for table in ("table1", "table3", "table4", "table5", "table6"):
+    for table in ("table1", "table3", "table4", "table5", "table6", "table2"):
         found.append({})
-        rows = paper_rows(table) | {"identity": TABLES[table]["raw"]}
-        for method, row in rows.items():
-            add("known", method, table, row, ("ucf101", "top1"), ("vispr1", "cmap"))
-    found.append({})
-    for method in METHODS:  # Table 2's rows have the same names
-        row = "raw" if method == "identity" else method
-        add("novel", method, "table2", row, ("ucf101_to_hmdb51", "top1"), ("vispr1_to_vispr2", "cmap"))
-        add("scene_object", method, "table2", row, ("phvu_action", "cmap"), ("phvu_scene_to_object", "cmap"))
+        for method, row in (paper_rows(table) | {"identity": TABLES[table]["raw"]}).items():
+            if table != "table2":
+                add("known", method, table, row, ("ucf101", "top1"), ("vispr1", "cmap"))
+            else:
+                add("novel", method, table, row, ("ucf101_to_hmdb51", "top1"), ("vispr1_to_vispr2", "cmap"))
+                add("scene_object", method, table, row, ("phvu_action", "cmap"), ("phvu_scene_to_object", "cmap"))
     return [*map(Scores, found), Scores({cell: value for each in reversed(found) for cell, value in each.items()})]
 
 
@@ -48,8 +46,8 @@ def verdicts(replicates: Sequence[Scores]) -> pd.DataFrame:
     Returns:
         Index (claim, condition). Columns: ``text``; ``effect``, ``low``, ``high`` (its 95 % t-interval), ``margin``,
         ``below``; ``paper``, the paper's own effect (NaN: not printed), ``stand-in``, whether its raw row stands in for
-        identity there; ``resolvable``, half the interval: a smaller
-        distance from the margin would have been inconclusive; ``n`` of ``needed`` replicates; ``condition verdict``
+        identity there; ``resolvable``, half the interval: a smaller distance from the margin would have been
+        inconclusive; ``n`` of ``needed`` replicates; ``condition verdict``
         and ``verdict`` of the claim ("too few replicates" with fewer than the needed ones, "not run" with none);
         ``holm``, Holm's adjusted one-sided p of the claim, below ``LEVEL`` / 2 where it holds (K1 to K6; a claim
         without a verdict counts as p = 1); those of ``footnotes.faults``, of all replicates together.
