@@ -1,6 +1,7 @@
 """Figures: arrays, logged rows and tables in, (fig, ax) out. The same method has the same colour everywhere."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from textwrap import fill
 
@@ -68,9 +69,23 @@ SPLIT_MARKERS = {"train": "o", "val": "^", "test": "D"}  # for those who print i
 OTHER_METHOD = "#CC79A7"  # ablations
 REFERENCE = "#777777"  # chance lines, uninformative values
 DPI = 80  # committed notebooks must stay small
-READABLE = plt.rc_context({"font.size": 13, "legend.handlelength": 2.8})  # every figure is, at half the size, too
 SMALL = 11  # legends, and texts of which there are many
 CHARACTER = 0.11  # mean width in inches
+
+
+@contextmanager
+def _text(**settings: float) -> Iterator[None]:
+    """As ``plt.rc_context``, which would give back all settings: also that a notebook's figures are shown
+    (``interactive``), which its backend turns on while it draws the first one."""
+    before = {key: plt.rcParams[key] for key in settings}
+    plt.rcParams.update(settings)
+    try:
+        yield
+    finally:
+        plt.rcParams.update(before)
+
+
+READABLE = _text(**{"font.size": 13, "legend.handlelength": 2.8})  # every figure is, at half the size, too
 
 
 def colour(method: str) -> str:

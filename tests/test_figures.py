@@ -38,6 +38,20 @@ def test_every_method_has_its_own_look_and_label(monkeypatch):
         ax.plot(0, 0, marker=figures.marker(method))
 
 
+def test_drawing_gives_back_the_text_size_and_no_other_setting():
+    """A notebook's backend is loaded by its first figure and makes it interactive: else it shows no second one."""
+    before = plt.rcParams["font.size"]
+
+    @figures.READABLE
+    def first_figure() -> float:
+        plt.rcParams["interactive"] = True
+        return plt.rcParams["font.size"]
+
+    with plt.rc_context({"interactive": False}):
+        assert first_figure() > before
+        assert plt.rcParams["interactive"] and plt.rcParams["font.size"] == before
+
+
 def test_frame_grid_shows_each_frame_where_it_belongs():
     raw = np.stack([np.full((8, 8, 3), value, np.uint8) for value in (10, 20, 30)])
     small = np.stack([np.full((2, 2, 3), value, np.uint8) for value in (110, 120, 130)])

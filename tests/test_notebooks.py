@@ -3,6 +3,7 @@
 xdist must keep this file in one worker (``--dist loadfile``): its tests share what the smoke run trained.
 """
 
+import ast
 import os
 import re
 import subprocess
@@ -83,6 +84,23 @@ def test_figures_of_other_runs_get_other_names(path):
             assert "{other}" in call, call
 
 
+def pictures_and_figures(notebook: nbformat.NotebookNode) -> list[tuple[str, int, int]]:
+    """Of each cell that draws figures unconditionally: its first line, its pictures, its figures."""
+    found = []
+    for cell in (cell for cell in notebook.cells if cell.cell_type == "code"):
+        pictures = sum(any(mime.startswith("image/") for mime in o.get("data", {})) for o in cell.outputs)
+        figures = sum(ast.unparse(line).startswith(("fig,", "(fig,")) for line in ast.parse(cell.source).body)
+        if figures:
+            found.append((cell.source.splitlines()[0], pictures, figures))
+    return found
+
+
+@each
+@pytest.mark.usefixtures("executed")
+def test_every_figure_is_shown(path):
+    assert [drawn for drawn in pictures_and_figures(notebooks.read_notebook(path)) if drawn[1] < drawn[2]] == []
+
+
 @each
 def test_nbval_markers_are_seen_and_have_something_to_compare(path):
     """nbval ignores a marker that is not a line of its own, and passes a marked cell that was stripped."""
@@ -129,6 +147,9 @@ def test_smoke_run_of_every_notebook(smoke):
     summary = (store / "summary-smoke.md").read_text()
     assert [path.name for path in NOTEBOOKS if f"- {path.name}: " not in summary] == []
     assert "## table1" in summary and "- total: " in summary
+    copies = [notebooks.read_notebook(store / "notebooks" / "smoke" / path.name) for path in NOTEBOOKS]
+    drawn = [cell for notebook in copies for cell in pictures_and_figures(notebook)]
+    assert len(drawn) > 5 and [cell for cell in drawn if cell[1] < cell[2]] == []
 
 
 @pytest.mark.skipif(not NOTEBOOKS, reason="no notebooks yet")
