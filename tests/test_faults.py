@@ -12,13 +12,15 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from itertools import count
 from pathlib import Path
 
 import nbformat
 import pytest
+import tiny
 from nbformat.v4 import new_code_cell, new_notebook
-from tiny import specs, targets
+from tiny import outcome, specs, targets
 
 from spact_lib import experiments, notebooks, results, training
 from spact_lib.config import Schedule, Spec, View, profile
@@ -26,7 +28,6 @@ from spact_lib.decode_cache import build_cache
 from spact_lib.errors import UserError
 from spact_lib.networks.anonymizer import Anonymizer
 from spact_lib.packed import PackedFrames
-from spact_lib.protocols import protocol
 from spact_lib.results import keep_records
 from spact_lib.store import Artifact, Store
 from spact_lib.study import Study
@@ -41,8 +42,7 @@ TINY = profile(
 )
 
 
-def study(csv: Path, root: Path, settings=TINY) -> Study:
-    return Study(settings, protocol(f"{csv}:action/attributes"), Store(root, read_only=False))
+study = partial(tiny.study, profile=TINY)
 
 
 @pytest.fixture(scope="module")
@@ -53,20 +53,9 @@ def spact_row(tiny_csv: Path, tmp_path_factory: pytest.TempPathFactory) -> Study
     return one
 
 
-def contents(artifact: Artifact) -> dict[str, object]:
-    """What a spec made, bit for bit; of the record what is no time."""
-    files = {
-        path.name: path.read_bytes()
-        for path in artifact.folder.iterdir()
-        if path.name not in ("record.json", "checkpoint.pt")
-    }
-    kept = ("kind", "key", "metrics", "spec", "environment")
-    return files | {"record": json.dumps({name: artifact.record[name] for name in kept})}
-
-
 def whole_store(root: Path) -> dict[str, dict[str, object]]:
     folders = [path.parent for path in root.glob("*/*/record.json")]
-    found = {f: contents(Artifact(json.loads((f / "record.json").read_text()), f)) for f in folders}
+    found = {f: outcome(Artifact(json.loads((f / "record.json").read_text()), f)) for f in folders}
     return {f"{folder.parent.name}/{folder.name}": made for folder, made in found.items()}
 
 
@@ -218,13 +207,13 @@ def test_a_killed_release_is_continued(
     for each in (whole, other):
         shutil.rmtree(each.store.folder(spec))
     monkeypatch.setattr(experiments, "RELEASED_AT_ONCE", 16)
-    made = contents(whole.store.run(spec))
+    made = outcome(whole.store.run(spec))
     assert in_child(release_and_die, other.store.root, spec) == -signal.SIGKILL
     folder, done = other.store.folder(spec), []
     assert {path.name for path in folder.iterdir()} == {"spec.json", "frames.bin.part", "index.part.npz"}
     real = experiments.to_uint8
     monkeypatch.setattr(experiments, "to_uint8", lambda frames: done.append(len(frames)) or real(frames))
-    assert contents(other.store.run(spec)) == made
+    assert outcome(other.store.run(spec)) == made
     assert sum(done) < PackedFrames(folder).index[:, 1].sum()  # not all of it again
     assert {path.name for path in folder.iterdir()} == {"spec.json", "frames.bin", "index.npy", "record.json"}
 
@@ -343,7 +332,7 @@ def test_no_room_is_a_sentence_and_leaves_what_was_there(
     with file_size_limit(20_000), pytest.raises(UserError, match=SENTENCE.format("File too large")):
         one.store.run(spec)
     assert whole_store(tmp_path) == before
-    assert contents(one.store.run(spec)) == contents(spact_row.store.run(spec))
+    assert outcome(one.store.run(spec)) == outcome(spact_row.store.run(spec))
 
 
 def test_a_full_disk_is_a_sentence_and_the_command_continues_when_there_is_room(
@@ -371,7 +360,7 @@ def test_a_read_only_disk_gives_what_is_finished_and_says_why_it_makes_nothing(
     made = one.store.run(one.init_f_A)
     disk("remount,ro")
     again = study(tiny_csv, root / "store")
-    assert contents(again.store.run(again.init_f_A)) == contents(made)
+    assert outcome(again.store.run(again.init_f_A)) == outcome(made)
     again.store.load_anonymizer(again.init_f_A)
     with pytest.raises(UserError, match=SENTENCE.format("Read-only file system")):
         again.store.run(again.init_f_T())

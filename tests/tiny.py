@@ -92,13 +92,14 @@ def specs(one: Study) -> dict[str, Spec]:
 
 
 def outcome(artifact: Artifact) -> dict[str, object]:
-    """Everything that a spec made, bit for bit, but for times."""
+    """Everything that a spec made, bit for bit; of the record what is no time."""
     found = {
         path.name: path.read_bytes()
         for path in artifact.folder.iterdir()
         if path.name not in ("record.json", "checkpoint.pt") and not path.name.startswith(".")
     }
-    return found | {"metrics": json.dumps(artifact.metrics)}
+    kept = ("kind", "key", "metrics", "spec", "environment")
+    return found | {"record": json.dumps({name: artifact.record[name] for name in kept})}
 
 
 def without(one: Study, spec: Spec, root: Path) -> Study:
