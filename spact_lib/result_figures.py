@@ -72,8 +72,10 @@ def trade_off(
         ax.step(*front.T, where="post", color=REFERENCE, linewidth=1.4, label="Pareto front", zorder=1)
         if title == "here" and curve is not None:
             _omegas(ax, curve)
-        if len(panels) > 1:
-            ax.set_title(title)
+        # Ours alone: the paper's persons were found by a detector.
+        boxes = {x["boxes"].get(method) for method in points if title == "here"} & {"oracle", "marked"}
+        if len(panels) > 1 or boxes:
+            ax.set_title(f"{title} (obfuscation: {boxes.pop()} boxes)" if boxes else title)
         ax.xaxis.set_major_locator(MaxNLocator(5))  # labels of two decimals would touch
         ax.set_xlabel(f"{privacy} % (lower: more private)")
         ax.spines[["top", "right"]].set_visible(False)
@@ -99,7 +101,7 @@ def _mark(ax: Axes, points: Mapping[str, tuple[float, float]], x: pd.DataFrame, 
         ax.plot(
             *point, marker=marker(method), linestyle="", markersize=17 if method == "spact" else 10,
             color=colour(method), markeredgecolor="#333333", markeredgewidth=0.7,
-            label=label(method, x["boxes"].get(method, "")), zorder=4,
+            label=label(method), zorder=4,
         )  # fmt: skip
 
 

@@ -78,6 +78,15 @@ def test_trade_off_plots_the_table_and_the_papers_numbers(table, replicated, mon
         result_figures.trade_off(table.loc[["action top-1"]])
 
 
+def test_whose_boxes_an_obfuscation_trusts_is_said_of_our_panel_alone(table):
+    table = table.rename(index={"identity": "obf_blackening"}, level="method")
+    table.loc[("privacy cMAP", "obf_blackening"), "boxes"] = "oracle"
+    fig, (here, paper) = result_figures.trade_off(table, paper=tables.of_paper("table1", protocol("ucf101_vispr1")))
+    assert here.get_title() == "here (obfuscation: oracle boxes)" and paper.get_title() == "the paper's numbers"
+    assert "Obf-Blackening" in [text.get_text() for text in fig.legends[0].get_texts()]
+    assert "oracle boxes" in result_figures.trade_off(table)[1][0].get_title()
+
+
 @pytest.mark.parametrize(("cmap", "enlarged"), [(52.0, True), (70.0, False)])
 def test_rows_that_lie_on_each_other_are_drawn_larger(table, cmap, enlarged):
     rows = [("action top-1", "moco"), ("privacy cMAP", "moco")]
