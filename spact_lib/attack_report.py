@@ -41,6 +41,11 @@ TICKS = {  # below a marker; an attacker that is not here is shown by its name
     "video": "all\nframes",
     "clips": "3-D",
 }
+QUALITY_NAMES = {
+    f"{metric}{of}": f"{text} of {whose}"
+    for metric, text in (("psnr", "PSNR"), ("ssim", "SSIM"))
+    for of, whose in (("", "g's output"), ("_released", "the release"), ("_blind", "the mean frame"))
+}
 NOT_RUN, NONE = "not run", "–"
 FEW = 4  # replicates; a t-interval of fewer is often wider than the axis: each is drawn in its place
 NO_ORDER = 2.0  # points: methods that are nearer to each other have no order to keep, as in claim K14
@@ -98,7 +103,8 @@ def reconstructed(found: pd.DataFrame, methods: Iterable[str]) -> pd.DataFrame:
             }
             texts = {n: f"{mean:.{d}f}{_bounds(*bounds, digits=d)}" for n, (mean, bounds, d) in of.items()}
         rows[label(method)] = {"replicates": str(len(each))} | texts
-    return pd.DataFrame.from_dict(rows, orient="index", columns=["replicates", *QUALITIES]).rename_axis("method")
+    found = pd.DataFrame.from_dict(rows, orient="index", columns=["replicates", *QUALITIES]).rename_axis("method")
+    return found.rename(columns=QUALITY_NAMES)
 
 
 def by_attribute(found: pd.DataFrame, methods: Iterable[str]) -> pd.DataFrame:
@@ -148,7 +154,7 @@ def _share(found: pd.DataFrame, method: str) -> tuple[str, str] | None:
     if pairs.empty:
         return None
     those = " and ".join(dict.fromkeys(ATTACKS[by[m]].text for m in (method, "raw")))
-    return _mean(100 * pairs["one"] / pairs["other"]), those
+    return _mean(found, 100 * pairs["one"] / pairs["other"]), those
 
 
 def _above(found: pd.DataFrame, attack: str, method: str) -> pd.Series:
@@ -306,23 +312,23 @@ def _paired(one: pd.Series, other: pd.Series) -> pd.DataFrame:
     return pd.concat([one, other], axis=1, join="inner", keys=["one", "other"])
 
 
-def _mean(each: pd.Series, sign: str = "") -> str:
-    """Mean with interval and number of replicates."""
+def _mean(found: pd.DataFrame, each: pd.Series, sign: str = "") -> str:
+    """Mean with interval, and how many replicates it is of, where these are not all of ``found``."""
     text = f"{each.mean():{sign}.1f}{_bounds(*t_interval(list(each)), sign=sign)}"
-    return text.replace("-", "−") + f" ({len(each)})"
+    return text.replace("-", "−") + _mark(len(each), found["replicate"].nunique())
 
 
 def sentences(found: pd.DataFrame) -> str:
     """What the numbers say, one line each, computed from them and from nothing else.
 
-    Differences and shares are of the replicates that have both numbers; in round brackets, how many.
+    Differences and shares are of the replicates that have both numbers; in round brackets, how many, where not all do.
     """
-    best, lines = strongest(found), []
+    best, lines, most = strongest(found), [], found["replicate"].nunique()
 
     def read(attack: str, method: str) -> str:
         each = values(found, attack, method)
         text = NOT_RUN if exists(attack, method) else NONE
-        return f"{each.mean():.1f} ({len(each)})" if len(each) else text
+        return f"{each.mean():.1f}{_mark(len(each), most)}" if len(each) else text
 
     for method in (method for method in _methods(found) if method in best.index):
         attack, among = best.loc[method]
@@ -334,10 +340,10 @@ def sentences(found: pd.DataFrame) -> str:
             f"{read(attack, method)}, chance {chance.mean():.1f}"
         )
         if method != "raw" and (share := _share(found, method)):
-            line += f"; {share[0]} % of raw data's above chance, by the strongest shared ({share[1]})"
+            line += f"; of what is read of raw data above chance, {share[0]} % is left to the strongest ({share[1]})"
         pairs = _paired(values(found, "inverted", method), here)  # validation does not choose him: he learned on raw
         if len(pairs) and (more := pairs["one"] - pairs["other"]).mean() > 0:
-            line += f"; who inverts first reads {_mean(more)} points more"
+            line += f"; who inverts first reads {_mean(found, more)} points more"
         lines.append(line + ".")
     lines += _order(found)
     for one, other, text in (
@@ -354,7 +360,7 @@ def sentences(found: pd.DataFrame) -> str:
         cells = found if one == "enlarged" else _of_full_size(found)
         pairs = {m: _paired(_above(cells, one, m), _above(cells, other, m)) for m in _methods(found)}
         gains = [
-            f"{_label(found, method)} {_mean(pair['one'] - pair['other'], '+')}"
+            f"{_label(found, method)} {_mean(found, pair['one'] - pair['other'], '+')}"
             for method, pair in pairs.items()
             if len(pair)
         ]
@@ -397,11 +403,11 @@ def _order(found: pd.DataFrame) -> list[str]:
             pairs += 1
             by_best, by_own = gap(a, b, best["attack"]), gap(a, b, {a: "own", b: "own"})
             if by_own.mean() < -NO_ORDER and by_best.mean() > NO_ORDER:
-                gaps = f"{_mean(by_own, '+')}, then {_mean(by_best, '+')}"
+                gaps = f"{_mean(found, by_own, '+')}, then {_mean(found, by_best, '+')}"
                 turned.append(f"{_label(found, a)} over {_label(found, b)} {gaps}")
     if not pairs:
         return []
     return [
-        f"Methods more than {NO_ORDER:g} points apart by the tables' attacker, and as far apart the other way round by "
-        f"the strongest of several shared (points): {'; '.join(turned) or 'none'}."
+        f"Pairs of methods whose order turns round, from more than {NO_ORDER:g} points one way by the tables' attacker "
+        f"to as many the other way by the strongest of several shared ones: {'; '.join(turned) or 'none'}."
     ]

@@ -58,6 +58,7 @@ class Condition:
     effect: Effect
     margin: float = 0.0
     below: bool = False
+    both: str = ""  # what this condition and another one of the same effect say together
 
     def __call__(self, scores: Scores) -> float:
         """The effect's distance from the margin, positive on the claim's side."""
@@ -67,9 +68,10 @@ class Condition:
 
 def within(text: str, difference: Effect, margin: float = 2.0) -> dict[str, Condition]:
     """Equivalence: a difference lies within +- ``margin`` when both of these are true."""
+    both = f"{text} within ±{margin:g}"
     return {
-        f"{text} > -{margin:g}": Condition(difference, -margin),
-        f"{text} < {margin:g}": Condition(difference, margin, below=True),
+        f"{text} > -{margin:g}": Condition(difference, -margin, both=both),
+        f"{text} < {margin:g}": Condition(difference, margin, below=True, both=both),
     }
 
 

@@ -93,7 +93,8 @@ def sentences(table: pd.DataFrame, name: str) -> str:
         lines.append(
             f"{condition}, {metric}: learned on raw data, f'_{letter} reaches {here[raw, raw]:.1f} there (L_{letter} "
             f"{loss[raw, raw]:.3f}) and {here[raw, other]:.1f} on {other}'s release (L_{letter} "
-            f"{loss[raw, other]:.3f}); retrained on the release, {here[other, other]:.1f} (L_{letter} "
-            f"{loss[other, other]:.3f})."
+            f"{loss[raw, other]:.3f}), {here[raw, other] - here[raw, raw]:+.1f} points; retrained on the release, "
+            f"{here[other, other]:.1f} (L_{letter} {loss[other, other]:.3f}), "
+            f"{here[other, other] - here[raw, raw]:+.1f} points."
         )
     return "\n".join([*lines, *left_out(table)])

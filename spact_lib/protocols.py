@@ -169,7 +169,7 @@ PROTOCOLS: dict[str, Protocol] = {
                 Role("hmdb51", "action"),
                 (
                     Column("HMDB51 action", "ucf101_to_hmdb51"),
-                    Column("HMDB51 action without UCF101's", without=tuple(sorted(SAME_AS_UCF101))),
+                    Column("HMDB51 action without shared classes", without=tuple(sorted(SAME_AS_UCF101))),
                 ),
             ),
             "privacy": Target(Role("vispr", "vispr2"), (Column("VISPR2 privacy", "vispr1_to_vispr2"),)),

@@ -15,7 +15,7 @@ from spact_lib.notebooks import declared_parameters, read_notebook
 from spact_lib.paths import NOTEBOOKS, REPOSITORY, committed_notebooks
 from spact_lib.results import RECORDS, training_forbidden
 from spact_lib.study import open_study
-from spact_lib.table_text import NOTE, gap, markdown, printable
+from spact_lib.table_text import gap, markdown, printable, units
 from spact_lib.tables import at_hand, reading, table
 from spact_lib.verdicts import NOT_RUN
 
@@ -42,11 +42,13 @@ def results() -> str:
             return "No run is committed yet: `make reproduce` computes the table."
         shown = table("table1", *studies)
     text = printable(shown)
-    columns = [c for c in text.columns if c not in ("seeds", "replicates", "hardware")]
+    columns = [c for c in text.columns if c not in ("target seeds", "replicates", "hardware")]
     rows = [text.index.names + columns, *text[columns].reset_index().to_numpy().tolist()]
     hardware = distinct(shown["hardware"])
     sentences = "\n".join(f"- {sentence}" for sentence in gap(shown).splitlines())
-    return "\n".join([*markdown(rows), "", f"Profile {given['PROFILE']}, {hardware}. Units: {NOTE}", "", sentences])
+    return "\n".join(
+        [*markdown(rows), "", f"Profile {given['PROFILE']}, {hardware}. Units: {units(shown)}", "", sentences]
+    )
 
 
 def _printed(notebook: Path, source: str) -> list[str]:
@@ -84,7 +86,7 @@ def attacks() -> str:
         f"Privacy cMAP in percent, of single frames (chance {values(found, 'own', 'raw', 'chance').mean():.1f}) but in "
         f"the last column, means over {found['replicate'].nunique()} replicates of profile {given['PROFILE']}. *Of raw "
         "data's*: what lies above chance, by the strongest attackers that both have met, in percent of what they read "
-        "of raw data, with a 95 % interval and the number of replicates. These "
+        "of raw data, with a 95 % interval. These "
         f"{len(found) / found['replicate'].nunique():.0f} attackers of a replicate took "
         f"{minutes(found, *studies) / 60:.1f} hours, added up over processes of one thread."
     )
@@ -118,7 +120,7 @@ def notebook_map() -> str:
         found = read_json(planned)
         rows[-1][3:] = [
             f"about {found['minutes']:,}",
-            f"one process; planned from {found['finished']:,} of {found['runs']:,} runs",
+            f"one process; an estimate: {found['finished']:,} of its {found['runs']:,} runs were timed",
         ]
     return "\n".join(markdown(rows))
 

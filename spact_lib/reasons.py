@@ -4,6 +4,7 @@ A paragraph holds no number: those stand below it, read from the records of the 
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,28 +14,32 @@ from spact_lib.claims import CLAIMS, Claim, Scores
 from spact_lib.config import AnonymizerSpec
 from spact_lib.errors import UserError
 from spact_lib.replicates import cells
+from spact_lib.results import training_forbidden
+from spact_lib.store import NotTrainedError
 from spact_lib.study import Study
 from spact_lib.tables import label
 
 
 @dataclass(frozen=True)
 class Reason:
-    """``why`` a claim fails, if it does; ``rows`` of the known setting that show it; what further runs have ``shown``
-    (``Claim.evidence``), told with their scores."""
+    """``why`` a claim fails, or may stay open; ``rows`` of the known setting that show it; what further runs have
+    ``shown`` (``Claim.evidence``), told with their scores; a setting in which SPAct's omega ``chosen`` matters."""
 
     rows: tuple[str, ...]
-    why: str
+    why: str = ""
     shown: str = ""
+    chosen: str = ""
 
 
 NO_REASON = "No reason has been looked for yet."
 REASONS: dict[str, Reason] = {
     "K5": Reason(
         (),
-        NO_REASON,
-        "The condition looks at objects alone. On this draw no omega of the grid kept the action of P-HVU within the "
-        "rule's points of raw, so SPAct's is the smallest one, and action was lost with the objects; the supervised "
-        "row kept it.",
+        shown="The condition looks at objects alone; on one draw the action was scored, too. Where no omega of the "
+        "grid keeps P-HVU's validation action within the rule's points of raw, SPAct's is the smallest one, and action "
+        "is lost with the objects. So the replicates differ in what was played for: which omega each one has, and "
+        "why, is listed.",
+        chosen="scene_object",
     ),
     "K7": Reason(
         ("identity", "no_f_B"),
@@ -96,15 +101,20 @@ def explain(table: pd.DataFrame, found: Sequence[tuple[Mapping[str, Study], Scor
         for (_, condition), row in rows.iterrows():
             lines.append(
                 f"- {condition} {row['condition verdict']}: effect {row.effect:.1f}, {row.n} replicates; "
-                f"{abs(row.effect - row.margin):.1f} from the margin, {row.resolvable:.1f} could be told"
+                f"{abs(row.effect - row.margin):.1f} from the margin, resolvable from {row.resolvable:.1f} on"
             )
         if verdict == "inconclusive" and CLAIMS[claim].expected:
             lines[0] += f" It was expected to be {CLAIMS[claim].expected}, before any run."
-        reason = REASONS.get(claim, Reason((), NO_REASON))
+        reason = REASONS.get(claim, Reason(()))
         asked = {cell for condition in CLAIMS[claim].conditions.values() for cell in cells(condition)}
         behind = [each for each in found if asked <= set(each[1].cells)]
-        lines += [f"Why: {reason.why}"] * (verdict == "fails") + [_evidence(row, behind) for row in reason.rows]
+        if verdict == "fails":
+            lines.append(f"Why: {reason.why or NO_REASON}")
+        elif reason.why:
+            lines.append(f"What may stand behind it: {reason.why}")
+        lines += [_evidence(row, behind) for row in reason.rows]
         lines += [*filter(None, [reason.shown]), *further] if further else []
+        lines += _chosen(reason.chosen, found)
         paragraphs.append("\n".join(lines))
     return "\n\n".join(paragraphs) or "No claim fails or is inconclusive so far."
 
@@ -128,7 +138,19 @@ def _evidence(method: str, found: Sequence[tuple[Mapping[str, Study], Scores]]) 
         parts.append("L_B {:.2f} (uninformative {:.2f})".format(*means))
     if not parts:
         raise UserError(f"{method}: no record of this row is at hand")
-    return f"- {label(method)}: {', '.join(parts)}; draws {', '.join(draws)} (claims_drawN.jsonl)"
+    return f"- {label(method)}: {', '.join(parts)}; draws {', '.join(draws)}"
+
+
+def _chosen(setting: str, found: Sequence[tuple[Mapping[str, Study], Scores]]) -> list[str]:
+    """SPAct's omega in the replicates of a setting, and the validation action that it was chosen by."""
+    lines = []
+    for study in (studies[setting] for studies, _ in found if setting in studies):
+        with training_forbidden(), suppress(NotTrainedError):
+            spec, tried = study.choose_omega("spact")
+            raw = study.store.run(study.choice_spec(study.method("raw"))).metrics["val"]
+            each = ", ".join(f"omega {omega:g} {value:.1f}" for omega, value in tried.items())
+            lines.append(f"- draw {study.profile.draw}: omega {spec.omega:g}; validation action: raw {raw:.1f}, {each}")
+    return lines
 
 
 def _further_evidence(claim: Claim, found: Sequence[tuple[Mapping[str, Study], Scores]]) -> list[str]:

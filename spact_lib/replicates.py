@@ -23,6 +23,7 @@ from spact_lib.notebooks import REPLICATES, digest
 from spact_lib.results import training_forbidden
 from spact_lib.store import BusyError, NotTrainedError
 from spact_lib.study import Study, open_study
+from spact_lib.table_text import largest_taken
 from spact_lib.tables import keep_used, label, table, trained_parts
 
 log = logging.getLogger(__name__)
@@ -167,9 +168,8 @@ def took_the_largest(found: Iterable[tuple[Mapping[str, Study], Scores]]) -> str
         for name in ("spact", "supervised", "noise_features"):
             with training_forbidden(), suppress(KeyError, NotTrainedError):
                 counts.setdefault(name, []).append(studies["known"].took_the_largest(name))
-    told = [f"{label(name)} {sum(each)} of {len(each)}" for name, each in counts.items() if each]
-    at = "At the largest omega or sigma of the grid, so that no larger one was tried, in so many replicates"
-    return f"{at}: {', '.join(told) or 'not known yet'}."
+    told = {name: (sum(each), len(each)) for name, each in counts.items() if each}
+    return largest_taken(told) or "Which omegas and sigmas were chosen is not known yet."
 
 
 def keep(replicate: Mapping[str, Study]) -> Path | None:

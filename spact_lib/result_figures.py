@@ -26,6 +26,14 @@ def pareto_front(points: Mapping[str, tuple[float, float]]) -> list[str]:
     return sorted(points.keys() - beaten, key=lambda name: points[name])
 
 
+def tell_fronts(here: pd.Series, paper: pd.Series) -> None:
+    """Print which rows are on the Pareto front, ours and the paper's; columns as of ``trade_off_points``."""
+    for place, numbers in (("here", here), ("paper", paper)):
+        points = trade_off_points(numbers)
+        front = ", ".join(map(label, pareto_front(points)))
+        print(f"Pareto front of {len(points)} rows, {place}: {front or 'none, as a point needs both axes'}")
+
+
 def trade_off_points(numbers: pd.Series) -> dict[str, tuple[float, float]]:
     """method -> (privacy leaked, action kept), the first metric of each role; rows without a number are left out, all
     where a role has no metric.

@@ -1,7 +1,7 @@
 """Tables as they are read: text, HTML, csv, LaTeX and Markdown; and in sentences, what their numbers say."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 
@@ -24,7 +24,7 @@ def printable(table: pd.DataFrame) -> pd.DataFrame:
     """The same table as text: rounded, methods by their label, an empty cell where there is nothing to say."""
 
     def text(value: object, digits: int) -> str:
-        return "" if pd.isna(value) else f"{value:.{digits}f}"
+        return "" if pd.isna(value) else f"{round(value, digits) + 0.0:.{digits}f}"  # no "-0.0"
 
     rows = []
     for (metric, method), row in table.iterrows():
@@ -39,7 +39,7 @@ def printable(table: pd.DataFrame) -> pd.DataFrame:
             elif column in ("drop", "paper drop", "difference", "minutes"):
                 cells[column + " %" * column.endswith("drop")] = text(row[column], 1)
             elif not column.endswith("high"):
-                cells[column] = str(row[column])
+                cells["target seeds" if column == "seeds" else column] = str(row[column])
         rows.append(cells)
     return pd.DataFrame(rows).set_index(["metric", "method"])
 
@@ -68,9 +68,9 @@ def csv_as_markdown(path: Path) -> list[str]:
 
 def save_table(table: pd.DataFrame, profile: str, name: str) -> Path:
     """``save_text`` of the printable table; the LaTeX says hardware and replicates below it, for the sake of width."""
-    text, columns = printable(table), ["seeds", "replicates", "hardware"]
+    text, columns = printable(table), ["target seeds", "replicates", "hardware"]
     said = [f"{column}: {distinct(text[column])}" for column in columns]
-    note = f"{'; '.join(said)}. {_note(table)}"
+    note = f"{'; '.join(said)}. {units(table)}"
     return save_text(text, profile, name, note, columns, left_out(table))
 
 
@@ -123,7 +123,7 @@ class Shown:
 
     def __init__(self, table: pd.DataFrame):
         self.text = printable(table).drop(columns=["hardware"])
-        self.note = " ".join([f"Hardware: {distinct(table['hardware'])}.", _note(table), *left_out(table)])
+        self.note = " ".join([f"Hardware: {distinct(table['hardware'])}.", units(table), *left_out(table)])
 
     def __repr__(self) -> str:
         return f"{self.note}\n{self.text.to_string()}"
@@ -143,16 +143,21 @@ CSS = [
 ]
 
 NOTE = (
-    "interval: 95 %, t, over replicates; drop: relative, from raw; difference: this drop minus the paper's, in points; "
-    "chance: of a random ranking (cMAP), of always saying present (F1), of the most frequent class (top-1); minutes: "
-    "of training, shared parts, such as the search for SPAct's omega, counted in every row that needs them."
+    "here: mean over target seeds and replicates; drop: relative, from raw; difference: this drop minus the paper's, "
+    "in points; chance: of a random ranking (cMAP), of always saying present (F1), of the most frequent class (top-1); "
+    "minutes: of training, shared parts, such as the search for SPAct's omega, counted in every row that needs them."
 )
+OF_SEVERAL = "interval: 95 %, t, over replicates; "  # in front of ``NOTE``
 
 
-def _note(table: pd.DataFrame) -> str:
+def units(table: pd.DataFrame) -> str:
+    """What the columns of a table are, in sentences."""
     counts = table["classes"].groupby(level="metric", sort=False).first()
     told = "; ".join(f"{metric} {n.replace('; ', ' or ')}" for metric, n in counts.items() if n)
-    return f"{NOTE} Classes with a positive, over which a cMAP is the mean: {told}." if told else NOTE
+    note = OF_SEVERAL * ("low" in table) + NOTE
+    if table["omega"].str.contains("; ").any():
+        note += " An omega with several values: different replicates chose different ones."
+    return f"{note} Classes with a positive, over which a cMAP is the mean: {told}." if told else note
 
 
 FROM_RAW = ("spact", "supervised", "identity", "downsample_4x")  # rows that ``gap`` compares with raw
@@ -171,10 +176,11 @@ def gap(table: pd.DataFrame) -> str:
         lines[0] += " One replicate has no interval: another draw or seed may move any number by points."
 
     def change(metric: str, method: str) -> str:
-        row, raw = table.loc[(metric, method)], table.loc[(metric, "raw")]
+        row = table.loc[(metric, method)]
         if is_action(metric):
-            points = (row[["here", "paper"]] - raw[["here", "paper"]]).astype(float)
-            return f"{metric} {_signed(points['here'])} points from raw{_paper(points['paper'])}"
+            here = row["here"] - table.loc[(metric, "raw"), "here"]
+            paper = row["paper"] - row["paper"] / (1 - row["paper drop"] / 100)  # the raw that its drop is from
+            return f"{metric} {_signed(here)} points from raw{_paper(paper)}"
         return f"{metric} {_signed(-row['drop'])} %{_paper(-row['paper drop'])}"
 
     def less(metric: str, method: str, other: str, unit: str) -> str:
@@ -205,18 +211,24 @@ def gap(table: pd.DataFrame) -> str:
                 alone = _signed(table.loc[(metric, "no_f_B"), "drop"] - start)
                 lines.append(f"{own}; the row without f_B has {alone} of its own, which L_T alone removes.")
             else:
-                lines.append(f"{own}, the game's part: that of L_T and of f_B (Table 3 parts them).")
+                lines.append(f"{own}. They come from the game; Table 3 shows how much of it L_T alone removes.")
     largest = table["largest"].groupby(level="method", sort=False).first()
-    if rows := [f"{label(row)} {len(which.split('; '))} of {n}" for row, which in largest.items() if which]:
-        lines.append(
-            "At the largest omega or sigma of the grid, so that no larger one was tried, in so many replicates: "
-            f"{', '.join(rows)}."
-        )
+    if told := largest_taken({row: (len(which.split("; ")), n) for row, which in largest.items() if which}):
+        lines.append(told)
     return "\n".join([*lines, *left_out(table)])
 
 
+def largest_taken(counts: Mapping[str, tuple[int, int]]) -> str:
+    """A sentence: in how many replicates, of how many, rows took the largest omega or sigma of their grid."""
+    told = [f"{label(row)} in {k} of {n}" for row, (k, n) in counts.items()]
+    return (
+        f"{', '.join(told)} replicates: the largest omega or sigma of the grid was taken; a larger one, which might "
+        "hide more, was not tried."
+    ) * bool(told)
+
+
 def _signed(value: float, digits: int = 1) -> str:
-    return "n/a" if pd.isna(value) else f"{value:+.{digits}f}".replace("-", "−")
+    return "n/a" if pd.isna(value) else f"{round(value, digits) + 0.0:+.{digits}f}".replace("-", "−")
 
 
 def _paper(value: float | None, digits: int = 1) -> str:

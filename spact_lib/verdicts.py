@@ -103,7 +103,7 @@ def printable(table: pd.DataFrame) -> pd.DataFrame:
             "resolvable": [text(value) for value in table["resolvable"]],
             "replicates": [f"{row.n} of {row.needed}" for row in rows],
             "condition is": table["condition verdict"].to_numpy(),
-            "Holm p": [text(value, 3) for value in table["holm"]],
+            "Holm p": ["<0.001" if value < 0.0005 else text(value, 3) for value in table["holm"]],
             "claim is": table["verdict"].to_numpy(),
         }
     ).set_index(["claim", "says", "condition"])
@@ -129,18 +129,19 @@ def sentences(table: pd.DataFrame) -> str:
     """A line for each claim: its verdict, and what it was given for; then ``footnotes.left_out``."""
     lines = []
     for claim, rows in table.groupby(level="claim", sort=False):
-        parts = []
+        parts = {}
         for (_, condition), row in rows.iterrows():
             interval = f"[{row.low:.1f}, {row.high:.1f}]" if row.n > 1 else "(one replicate gives no interval)"
             given = f"effect {row.effect:.1f} {interval}" if row.n else ""
             paper = "" if math.isnan(row.paper) else f"paper {row.paper:.1f}" + " (raw for identity)" * row["stand-in"]
-            parts.append(", ".join(filter(None, (condition, given, paper))))
+            said = CLAIMS[claim].conditions[condition].both or condition
+            parts[said] = ", ".join(filter(None, (said, given, paper)))
         text, verdict, needed = rows.iloc[0][["text", "verdict", "needed"]]
         missing = f" ({rows['n'].min()} of {needed} replicates)" if verdict in (NOT_RUN, TOO_FEW) else ""
         missing += ", no verdict" * (verdict == TOO_FEW)
         if verdict == "inconclusive" and (rows["condition verdict"] == "holds").all():
             missing += f" (by Holm's p, {rows['holm'].iloc[0]:.3f}: each condition holds by its interval)"
-        lines.append(f"{claim} {text}: {verdict}{missing}. {'; '.join(parts)}.")
+        lines.append(f"{claim} {text}: {verdict}{missing}. {'; '.join(parts.values())}.")
     return "\n".join([*lines, *left_out(table)])
 
 

@@ -57,29 +57,29 @@ def test_sentences_are_the_numbers(made_up: pd.DataFrame) -> None:
     text = attack_report.sentences(made_up)
     # Shares: of those that raw data have met, 23 / 64 and 27 / 66, mean 38.4 %.
     assert (
-        "SPAct: learned on raw 26.0 (1), inverted first not run, tables' attacker 50.0 (2), strongest of 3 by "
-        "validation (larger network) 57.0 (2), chance 25.0; 38.4 [6.8, 70.0] (2) % of raw data's above chance, "
-        "by the strongest shared (that of the tables)." in text
+        "SPAct: learned on raw 26.0 (1), inverted first not run, tables' attacker 50.0, strongest of 3 by "
+        "validation (larger network) 57.0, chance 25.0; of what is read of raw data above chance, 38.4 [6.8, 70.0] % "
+        "is left to the strongest (that of the tables)." in text
     )
-    assert "inverted first –, tables' attacker 90.0 (2), the only classifier run (that of the tables) 90.0 (2)" in text
-    assert "MoCo: learned on raw not run" in text and "54.7 (1) % of raw" in text  # 35 / 64, of replicate 0
-    assert "the other way round by the strongest of several shared (points): none." in text
+    assert "inverted first –, tables' attacker 90.0, the only classifier run (that of the tables) 90.0," in text
+    assert "MoCo: learned on raw not run" in text and "54.7 (1) % is left" in text  # 35 / 64, of replicate 0
+    assert "the other way by the strongest of several shared ones: none." in text
     undone = attack_report.sentences(long_frame(CELLS | {("inverted", "spact"): [60.0]}))  # 54 is the strongest's
     assert "of the tables); who inverts first reads 6.0 (1) points more." in undone and "points more" not in text
     far = long_frame(CELLS | {("own", "spact"): [46.0, 50.0]})  # 4 points below: now the order turns
     assert (
-        "of several shared (points): SPAct over Downsample-4x −4.0 [−16.7, +8.7] (2), then +5.0 [−20.4, +30.4] (2)."
+        "of several shared ones: SPAct over Downsample-4x −4.0 [−16.7, +8.7], then +5.0 [−20.4, +30.4]."
     ) in attack_report.sentences(far)
     alone = far[(far["attack"] != "larger") | (far["method"] != "downsample_4x")]  # it has not met the larger one
-    assert "of several shared (points): none." in attack_report.sentences(alone)
+    assert "of several shared ones: none." in attack_report.sentences(alone)
     enlarged = far[(far["attack"] == "own") & (far["method"] == "downsample_4x")].assign(attack="enlarged", here=70.0)
     text = attack_report.sentences(pd.concat([far, enlarged.assign(val=70.0)]))  # he alone can exist: he counts
-    assert "of several shared (points): none." in text
+    assert "of several shared ones: none." in text
 
 
 def test_the_tables_attacker_beside_stronger_ones(made_up: pd.DataFrame) -> None:
     text = attack_report.brief(made_up)
-    assert text.loc["SPAct"].tolist() == ["50.0", "57.0", "38.4 [6.8, 70.0] (2)", "not run"]
+    assert text.loc["SPAct"].tolist() == ["50.0", "57.0", "38.4 [6.8, 70.0]", "not run"]
     assert text.loc["Raw data", "of raw data's"] == "100"
 
 
@@ -98,17 +98,15 @@ def test_clips_are_read_by_who_learned_on_the_release_and_by_who_did_not(made_up
 
 def test_differences_are_of_replicates_that_have_both(made_up: pd.DataFrame) -> None:
     text = attack_report.sentences(made_up)
-    assert (
-        "What 8-bit frames instead of unrounded ones give the attacker, points: SPAct −4.0 [−16.7, +8.7] (2)." in text
-    )
+    assert "What 8-bit frames instead of unrounded ones give the attacker, points: SPAct −4.0 [−16.7, +8.7]." in text
     frame = long_frame({("frame", "spact"): [60.0, 64.0]})
     views = long_frame({("views", "spact"): [66.0, 70.0]}).assign(chance=26.5)
     text = attack_report.sentences(pd.concat([made_up, frame, views]))
-    assert "What 5 frames of a video instead of one give the attacker, points: SPAct +4.5 [+4.5, +4.5] (2)." in text
+    assert "What 5 frames of a video instead of one give the attacker, points: SPAct +4.5 [+4.5, +4.5]." in text
     small = {("enlarged", "downsample_4x"): [61.0, 63.0], ("float", "downsample_4x"): [64.0, 66.0]}
     small = long_frame(CELLS | small)  # who sees unrounded frames enlarges them, too
     text = attack_report.sentences(small)
-    assert "unrounded ones give the attacker, points: Downsample-4x −3.0 [−3.0, −3.0] (2), SPAct −4.0" in text
+    assert "unrounded ones give the attacker, points: Downsample-4x −3.0 [−3.0, −3.0], SPAct −4.0" in text
     assert "enlarged again, instead of as they are, give the attacker, points: Downsample-4x +10.0" in text
     _, channel = attack_report.curves(small).axes
     assert (62, 65) in [tuple(line.get_ydata()) for line in channel.lines]

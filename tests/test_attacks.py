@@ -424,7 +424,7 @@ def test_pictures_of_reconstructions(one: Study, found: pd.DataFrame) -> None:
     other = quality.assign(replicate="another", psnr=quality["psnr"] + 2)
     text = attack_report.reconstructed(pd.concat([quality, other]), ["raw", "spact", "supervised"])
     psnr = quality["psnr"].iloc[1] + 1
-    assert text.loc["SPAct", "psnr"] == f"{psnr:.1f} [{psnr - 12.7062:.1f}, {psnr + 12.7062:.1f}]"
+    assert text.loc["SPAct", "PSNR of g's output"] == f"{psnr:.1f} [{psnr - 12.7062:.1f}, {psnr + 12.7062:.1f}]"
     assert list(text["replicates"]) == ["2", "0"] and (text.iloc[1, 1:] == "not run").all()
     assert attack_readings.inverted(tables.reading(one), ["raw", "supervised"]) == {}
 

@@ -55,7 +55,8 @@ def test_what_is_said_is_read_from_the_table(found: tuple[Study, pd.DataFrame], 
     action, privacy = table.loc["action top-1"], table.loc["privacy cMAP"]
     assert first.startswith("C1, action top-1: ") and f"on {spact}'s release (L_T " in first
     assert f"there (L_B {privacy['loss'][raw, raw]:.3f}) and {privacy['here'][raw, spact]:.1f} on" in second
-    assert f"(L_B {privacy['loss'][raw, spact]:.3f}); retrained on the release" in second
+    less = privacy["here"][raw, spact] - privacy["here"][raw, raw]
+    assert f"(L_B {privacy['loss'][raw, spact]:.3f}), {less:+.1f} points; retrained on the release" in second
     here, metrics = action["here"], table.index.get_level_values("metric")
     assert list(metrics) == [m for m in ("action top-1", "privacy cMAP", "privacy F1") for _ in range(4)]
     assert action["drop"][raw, spact] == pytest.approx(100 * (here[raw, raw] - here[raw, spact]) / here[raw, raw])

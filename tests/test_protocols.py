@@ -188,7 +188,7 @@ def test_tables_of_several_protocols(world) -> None:
     metrics = table.index.unique("metric").tolist()
     assert metrics[:4] == [
         "HMDB51 action top-1",
-        "HMDB51 action without UCF101's top-1",
+        "HMDB51 action without shared classes top-1",
         "VISPR2 privacy cMAP",
         "VISPR2 privacy F1",
     ]
@@ -198,7 +198,7 @@ def test_tables_of_several_protocols(world) -> None:
             assert {tables.is_action(f"{column.name} cMAP") for column in asked.columns} == {role == "action"}
     assert table.loc[("VISPR2 privacy cMAP", "spact"), "paper"] == 47.1
     assert table.loc[("P-HVU scenes to objects cMAP", "supervised"), "paper"] == 6.43
-    assert np.isnan(table.loc[("HMDB51 action without UCF101's top-1", "raw"), "paper"])
+    assert np.isnan(table.loc[("HMDB51 action without shared classes top-1", "raw"), "paper"])
     assert (table.xs("raw", level="method")["drop"].fillna(0) == 0).all()
     assert "SPAct: HMDB51 action top-1" in table_text.gap(table)
     alone = tables.table("table2", study(world, "novel"))

@@ -114,10 +114,10 @@ def test_one_draw_is_made_alone_and_its_records_are_a_file(
     assert set(scores.cells) == set(replicates.wanted(profile("mini"), [103, 3])) and len(scores.cells) == 4
     for condition in (each for name in ("K1", "K7") for each in CLAIMS[name].conditions.values()):
         assert isinstance(condition.effect(scores), float)
-    assert replicates.took_the_largest([(studies, scores)]).endswith("in so many replicates: SPAct 0 of 1.")
+    assert replicates.took_the_largest([(studies, scores)]).startswith("SPAct in 0 of 1 replicates: the largest omega")
     monkeypatch.setattr("spact_lib.study.KEEP_ACTION", 1000)  # any omega would do: the first that is tried is taken
     again = {name: replace(one) for name, one in studies.items()}  # which has chosen nothing yet
-    assert replicates.took_the_largest([(again, scores)]).endswith("in so many replicates: SPAct 1 of 1.")
+    assert replicates.took_the_largest([(again, scores)]).startswith("SPAct in 1 of 1 replicates: the largest omega")
     monkeypatch.setattr("spact_lib.study.KEEP_ACTION", -1000)
     kept = replicates.keep(studies)
     assert kept == tmp_path / "records" / "smoke" / "claims_draw103.jsonl"

@@ -167,8 +167,8 @@ def test_oracle_boxes_are_named_wherever_a_method_is(committed):
     assert list(text.index.unique("method")) == ["Raw data", named] and named in table_text.Shown(table)._repr_html_()
     assert list(tables.labelled(committed[0], ["raw", "obf_blackening"])) == ["Raw data", named]
     assert tables.label("obf_blackening", "coco") == "Obf-Blackening"
-    fig, _ = result_figures.trade_off(table)
-    assert named in [entry.get_text() for entry in fig.legends[0].get_texts()]
+    _, (panel,) = result_figures.trade_off(table)
+    assert "oracle boxes" in panel.get_title()
     plt.close("all")
 
 
@@ -328,7 +328,7 @@ def test_text_is_rounded_labelled_and_the_same_every_time(committed, tmp_path, m
     latex = (tmp_path / "tables" / "mini" / "table1.tex").read_text()
     assert re.search(r"& SPAct & \\bfseries 60\.0 &", latex) and latex.count(r"\multirow") == 3
     assert "drop \\%" in latex and not re.search(r"(?<!\\)%", latex.split("\n", 1)[1])
-    assert "seeds: 0 1; replicates: 1; hardware: cpu (test), threads: 2. interval: 95 \\%" in latex
+    assert "target seeds: 0 1; replicates: 1; hardware: cpu (test), threads: 2. here: mean over" in latex
     first, second = (table_text.Shown(tables.table("table1", committed[0])) for _ in range(2))
     assert first.note.endswith(" over which a cMAP is the mean: privacy cMAP 7.")
     assert first._repr_html_() == second._repr_html_() and repr(first) == repr(second)
@@ -341,7 +341,7 @@ def test_the_gap_is_computed(committed):
     assert "SPAct: action top-1 −1.0 points from raw (paper −0.3); privacy cMAP −25.0 % (paper −10.8)" in text
     assert "Above chance, SPAct leaves 30.0 of raw's 50.0 points of privacy cMAP" in text
     assert "less the identity row's: +20.0 points" in text
-    assert text.endswith("in so many replicates: Supervised [41] 1 of 1.")  # SPAct took 0.25 of 0.5 and 0.25
+    assert "\nSupervised [41] in 1 of 1 replicates: the largest omega" in text  # SPAct took 0.25 of 0.5 and 0.25
 
 
 def test_the_gap_of_an_ablation_is_taken_from_spact():
@@ -353,7 +353,7 @@ def test_the_gap_of_an_ablation_is_taken_from_spact():
     text = table_text.gap(table.assign(replicates=1, seeds="0", which="seed 0", largest=""))
     expected = "action top-1 −4.0 points (paper −4.0); privacy cMAP +10.0 points (paper +2.8)"
     assert f"RotNet, less SPAct: {expected}; privacy F1 +0.150 (paper +0.031).\n" in text
-    assert "SPAct: action top-1 −1.0 points from raw;" in text  # no raw row in the paper's table
+    assert "SPAct: action top-1 −1.0 points from raw (paper −1.3);" in text  # its drop tells its raw: 62.1 / 0.98
 
 
 def test_an_omega_curve_needs_the_grid_and_shows_what_is_at_hand(committed):
@@ -417,7 +417,7 @@ def test_readme_results_and_map(committed, tmp_path, monkeypatch):
     (tmp_path / "minutes.json").write_text('{"hardware": "a machine", "minutes": {"04_table1.ipynb": 7.25}}')
     assert re.search(r"`spact run 04` +\| 7\.2 +\| a machine +\|", readme.notebook_map())
     (tmp_path / "plan.json").write_text('{"runs": 1612, "finished": 400, "minutes": 2376}')
-    planned = r"`spact reproduce --full` +\| about 2,376 +\| one process; planned from 400 of 1,612 runs"
+    planned = r"`spact reproduce --full` +\| about 2,376 +\| one process; an estimate: 400 of its 1,612 runs were timed"
     assert re.search(planned, readme.notebook_map())
     (tmp_path / "minutes.json").write_text('{"hardware": "a machine", "minutes": {"full": 1400}}')
     assert re.search(r"`spact reproduce --full` +\| 1400\.0 +\| a machine +\|", readme.notebook_map())

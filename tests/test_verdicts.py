@@ -124,6 +124,7 @@ def test_one_or_two_finished_draws_are_no_verdict() -> None:
     text = verdicts.sentences(one)
     assert "K1 action is kept: too few replicates (1 of 5 replicates), no verdict. a - a_raw > -3, effect -0.3 " in text
     assert "(one replicate gives no interval)" in text and "nan" not in text
+    assert text.count("MoCo: cMAP - cMAP_SPAct") == text.count("MoCo: cMAP - cMAP_SPAct within ±2, effect ") == 1
     assert "[" in verdicts.sentences(two) and reasons.explain(two, []) == reasons.explain(one, [])
 
 
@@ -154,9 +155,13 @@ def test_a_run_that_tells_why_stands_below_the_verdict() -> None:
     (k7,) = [text for text in reasons.explain(verdicts.verdicts(some), found).split("\n\n") if text.startswith("K7 ")]
     price = dict.fromkeys(CLAIMS["K5"].evidence.values(), 60.0)
     some = [replace(one, cells=one.cells | price) for one in made_up(5)]  # K5 holds
-    assert "K5 scenes to objects: removes far more than supervised: holds." in reasons.explain(
+    study.choose_omega = lambda name: (SimpleNamespace(omega=0.25), {0.5: 70.5, 0.25: 78.0})
+    study.choice_spec, study.store = str, SimpleNamespace(run=lambda spec: SimpleNamespace(metrics={"val": 80.0}))
+    text = reasons.explain(
         verdicts.verdicts(some), [(dict.fromkeys(replicates.SETTINGS, study), scores) for scores in some]
     )
+    assert "K5 scenes to objects: removes far more than supervised: holds." in text
+    assert "- draw 101: omega 0.25; validation action: raw 80.0, omega 0.5 70.5, omega 0.25 78.0" in text
     assert k7.count("; draw 101") == 5 and "- P-HVU objects, no f_B, f_T learns scenes: 71.0; draw 101" in k7
 
 
