@@ -212,7 +212,7 @@ def caveat(case: Case) -> Markdown:
             "have learned it by heart."
         )
     else:
-        text = "The clip is a test video of the data that f_A's action is from; no classifier has seen it."
+        text = "The clip is a test video of the dataset from which f_A learned the action; no classifier has seen it."
         others = [name for name, target in study.protocol.targets.items() if not _labelled(study, target)]
         if others:
             text += (
