@@ -162,7 +162,11 @@ CLAIMS: dict[str, Claim] = {
             )
         },
         replicates=5,
-        evidence={f"P-HVU action, {row}": ("scene_object", row, "action") for row in ("raw", "supervised", "spact")},
+        evidence={
+            "P-HVU action, raw data": ("scene_object", "raw", "action"),
+            "P-HVU action, supervised": ("scene_object", "supervised", "action"),
+            "P-HVU action, SPAct": ("scene_object", "spact", "action"),
+        },
     ),
     "K6": Claim(
         "best trade-off",
