@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from spact_lib import cli, config, crossval, notebook_setup
+from spact_lib import cli, config, crossval, notebook_figures
 from spact_lib.config import Profile, Schedule, profile
 from spact_lib.errors import UserError
 from spact_lib.experiments import predictions
@@ -70,7 +70,7 @@ def test_every_row_is_predicted_once_by_networks_that_never_saw_its_take(takes: 
     record.write_text(record.read_text().replace('"collapsed": false', '"collapsed": true'))
     said = crossval.cross_validate(studies, ["raw", "spact"])
     assert "collapsed" not in table and list(said["collapsed"]) == ["", "", *["SPAct without 0"] * 2]
-    shown = notebook_setup.strips(study, study.method("spact"))
+    shown = notebook_figures.strips(study, study.method("spact"))
     assert [name for name in shown] == ["raw", "iteration 1", "iteration 2"]
     assert {row.shape for row in shown.values()} == {(4, 40, 40, 3)}
 

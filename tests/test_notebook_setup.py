@@ -7,11 +7,13 @@ from types import SimpleNamespace
 import pytest
 from tiny import study as tiny_study
 
-from spact_lib import notebook_setup
+from spact_lib import notebook_figures
 from spact_lib.config import DataSpec, profile
 from spact_lib.errors import UserError
 from spact_lib.methods import METHODS
-from spact_lib.notebook_setup import _suffix, show_released, suffix, without_training
+from spact_lib.notebook_figures import show_released, without_training
+from spact_lib.notebook_setup import suffix
+from spact_lib.notebook_tables import _suffix
 from spact_lib.notebooks import FULL, run_digest
 from spact_lib.protocols import protocol
 from spact_lib.store import Store
@@ -60,7 +62,7 @@ def test_a_strip_trains_no_further_row_and_looks_for_no_persons(
     tiny_csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     one, drawn = tiny_study(tiny_csv, tmp_path), []
-    monkeypatch.setattr(notebook_setup, "show", lambda fig, profile, name: drawn.append(fig.axes[0]))
+    monkeypatch.setattr(notebook_figures, "show", lambda fig, profile, name: drawn.append(fig.axes[0]))
     role, rows = one.protocol.action, ["raw", "downsample_4x_up", "obf_blackening", "noise_features", "tedspad"]
 
     def labels() -> list[str]:

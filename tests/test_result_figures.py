@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from spact_lib import diagrams, figures, notebook_setup, result_figures, tables, verdicts
+from spact_lib import diagrams, figures, notebook_figures, result_figures, tables, verdicts
 from spact_lib.claims import Scores
 from spact_lib.config import profile
 from spact_lib.errors import UserError
@@ -143,10 +143,10 @@ def test_diagrams_say_who_learns_in_which_step():
 def test_a_shown_figure_is_saved_whole_and_shown_small(tmp_path, monkeypatch):
     monkeypatch.setenv("SPACT_RUNS", str(tmp_path))
     shown = []
-    monkeypatch.setattr(notebook_setup, "display", shown.append)
+    monkeypatch.setattr(notebook_figures, "display", shown.append)
     # Pictures keep their colours, about: here each frame has one, of two hundred.
     frames = np.tile(np.random.default_rng(0).integers(0, 256, (200, 1, 1, 3), dtype=np.uint8), (1, 16, 16, 1))
-    notebook_setup.show(
+    notebook_figures.show(
         figures.frame_grid({str(k): frames[k : k + 10] for k in range(0, 200, 10)})[0], "smoke", "strip"
     )
     seen = Image.open(io.BytesIO(shown[0].data)).convert("RGB")
@@ -156,6 +156,6 @@ def test_a_shown_figure_is_saved_whole_and_shown_small(tmp_path, monkeypatch):
     assert figures.place("smoke", "strip").with_suffix(".svg").exists()
     # Lines have few.
     rows = [{"step": k, "L_T": 1.0, "L_B": k / 9, "L_T_step1": 1.0, "L_B_step1": 1.0, "spread": 0.2} for k in range(9)]
-    notebook_setup.show(figures.training_curves(rows, uninformative=2.0)[0], "smoke", "curves")
+    notebook_figures.show(figures.training_curves(rows, uninformative=2.0)[0], "smoke", "curves")
     assert shown[1].format == "png" and len(Image.open(io.BytesIO(shown[1].data)).convert("RGB").getcolors()) <= 128
     assert plt.get_fignums() == []  # else the notebook would show it once more

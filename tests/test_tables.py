@@ -13,7 +13,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 from scipy import stats
 
-from spact_lib import figures, notebook_setup, plan, readme, result_figures, results, table_text, tables
+from spact_lib import figures, notebook_tables, plan, readme, result_figures, results, table_text, tables
 from spact_lib.config import DataSpec, profile
 from spact_lib.errors import UserError
 from spact_lib.methods import METHODS, TABLES, LearnedMethod, extra_rows, paper_rows
@@ -185,7 +185,7 @@ def test_further_rows_that_are_not_run_are_named_with_their_minutes(committed, t
     monkeypatch.setenv("SPACT_RUNS", str(tmp_path))
     study = committed[0]
     rows = ["obf_blackening", "obf_strong_blur", "tedspad"]
-    table = notebook_setup.further_rows("table1", study, rows, "rows", train=False)
+    table = notebook_tables.further_rows("table1", study, rows, "rows", train=False)
     assert list(table.index.unique("method")) == ["raw", "spact", "obf_blackening"]
     out = capsys.readouterr().out
     # A target took 60 s (seven of the thirteen at hand; the others 30), a game 120. Missing: four targets of a blur; of
@@ -193,9 +193,9 @@ def test_further_rows_that_are_not_run_are_named_with_their_minutes(committed, t
     assert f"not run, about {(9 * 60 + 2 * 120) / 60:.0f} minutes of training" in out
     assert "here: Obf-Blackening\n" in out and out.endswith(": Obf-StrongBlur; TeD-SPAD's L_T\n")
     assert (tmp_path / "tables" / "mini" / "table1_rows-seed1-targets0_1.csv").exists()
-    assert notebook_setup.further_rows("table1", study, ["tedspad"], "rows", train=False) is None
+    assert notebook_tables.further_rows("table1", study, ["tedspad"], "rows", train=False) is None
     with pytest.raises(UserError, match="unknown method 'obf'"):
-        notebook_setup.further_rows("table1", study, ["obf"], "rows", train=False)
+        notebook_tables.further_rows("table1", study, ["obf"], "rows", train=False)
 
 
 def test_further_rows_of_the_paper_are_drawn_beside_the_table_where_they_are_at_hand(
@@ -206,7 +206,7 @@ def test_further_rows_of_the_paper_are_drawn_beside_the_table_where_they_are_at_
     monkeypatch.setattr(tables, "open_study", lambda profile, draw, seed, **_: by_pair[draw, seed])
     table = tables.table("table1", *committed)
     asked = "ucf101_vispr1", list(by_pair), (0, 1), "rows"
-    rows = notebook_setup.with_further_rows("table1", table, committed[0], *asked)
+    rows = notebook_tables.with_further_rows("table1", table, committed[0], *asked)
     further = ["obf_blackening", "obf_weak_blur"]
     assert list(rows.index.unique("method")) == [*TABLES["table1"], *further]
     assert rows.loc[("privacy cMAP", "obf_blackening"), "here"] == 65.0  # of two replicates, as the table
@@ -225,7 +225,7 @@ def test_further_columns_and_other_targets_that_are_not_run_are_named_with_their
     study = committed[0]
     tables.table("table1", study)  # so that it is known how long a target takes: 60 s, a game 120, an f_A 30
     columns = ["ucf101_vispr1", "phvu_scene_to_object"]
-    assert set(notebook_setup.further_columns("table1", study, columns, train=False).index.unique("metric"))
+    assert set(notebook_tables.further_columns("table1", study, columns, train=False).index.unique("metric"))
     out = capsys.readouterr().out
     assert out.startswith("further columns: ucf101_vispr1\nnot run, about ")
     # Two of the paper's other rows are missing, too.
@@ -233,7 +233,7 @@ def test_further_columns_and_other_targets_that_are_not_run_are_named_with_their
         ": phvu_scene_to_object (no data yet, not counted); Obf-StrongBlur; Noise-features (after [46])\n"
     )
     study._data["phvu"] = DataSpec(name="phvu", folder=tmp_path, fingerprint="phvu")
-    assert notebook_setup.further_columns("table1", study, columns[1:], train=False) is None
+    assert notebook_tables.further_columns("table1", study, columns[1:], train=False) is None
     seconds = {record["kind"]: [] for record in study.store.used.values()}
     for record in study.store.used.values():
         seconds[record["kind"]].append(record["seconds"])
@@ -244,7 +244,7 @@ def test_further_columns_and_other_targets_that_are_not_run_are_named_with_their
     assert capsys.readouterr().out.endswith(
         f"not run, about {minutes:.0f} minutes of training (spact reproduce --full): phvu_scene_to_object\n"
     )
-    assert notebook_setup.other_targets("table1", study, train=False) is None
+    assert notebook_tables.other_targets("table1", study, train=False) is None
     assert f"not run, about {6 * 4 * np.median(seconds['target']) / 60:.0f} minutes" in capsys.readouterr().out
 
 
@@ -272,7 +272,7 @@ def test_a_row_of_methods_needs_no_other_line(committed, tmp_path, monkeypatch):
     monkeypatch.setitem(SCORES, "mine", (80.0, 55.0, 0.5))
     monkeypatch.setenv("SPACT_RUNS", str(tmp_path))
     results.keep_records(made_up_records(committed[0], shift=0.0), tmp_path / "records", "mine")
-    table = notebook_setup.further_rows("table1", committed[0], extra_rows("table1"), "rows", train=False)
+    table = notebook_tables.further_rows("table1", committed[0], extra_rows("table1"), "rows", train=False)
     assert table.loc[("privacy cMAP", "mine"), "here"] == 55.0 and np.isnan(table.loc["privacy cMAP", "mine"]["paper"])
     assert "mine" in table_text.printable(table).index.unique("method")
     look = figures.colour("mine"), figures.marker("mine")
@@ -470,10 +470,10 @@ def test_rows_that_were_left_out_and_a_collapsed_f_A_are_said_wherever_the_table
 def test_figure_4_says_which_omega_collapsed(committed, tmp_path: Path, monkeypatch, capsys) -> None:
     monkeypatch.setenv("SPACT_RUNS", str(tmp_path))
     study, saved = committed[0], tmp_path / "tables" / "mini" / "figure4.csv"
-    notebook_setup.show_omegas(study, [], "figure4", train=False)
+    notebook_tables.show_omegas(study, [], "figure4", train=False)
     plain = (capsys.readouterr().out, saved.read_text())
     change(tmp_path / "records", {study.anonymizer("spact", 0.5).key(): {"collapsed": True}})
-    notebook_setup.show_omegas(study, [], "figure4", train=False)
+    notebook_tables.show_omegas(study, [], "figure4", train=False)
     said = (capsys.readouterr().out, saved.read_text(), saved.with_suffix(".tex").read_text())
     assert not any("collapsed" in text for text in plain) and said[0] == f"{plain[0]}{COLLAPSED}, omega 0.5.\n"
     assert all(f"{COLLAPSED}, omega 0.5." in text.replace("\\_", "_") for text in said)

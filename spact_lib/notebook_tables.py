@@ -1,0 +1,219 @@
+"""Tables as notebooks make, write, show and keep them: over replicates, with further rows and columns."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
+
+import pandas as pd
+
+from spact_lib import plan, table_text, tables
+from spact_lib.ahead import whatever_is_free
+from spact_lib.branches import BRANCHES, build_branch
+from spact_lib.config import AnonymizerSpec, Spec
+from spact_lib.errors import missing_left_out
+from spact_lib.footnotes import FAULTS, left_out
+from spact_lib.methods import TABLES, further_of_paper
+from spact_lib.notebook_setup import suffix
+from spact_lib.protocols import PROTOCOLS, TABLE_PROTOCOLS
+from spact_lib.protocols import protocol as named_protocol
+from spact_lib.study import Study
+
+
+def fill_table(name: str, study: Study) -> None:
+    """Every row of a table: found in the store, or trained, those first that no process that works ahead is making."""
+    study.check(TABLES[name])
+    whatever_is_free([(study, method, target) for method in TABLES[name] for target in study.protocol.targets])
+    print("ready:", ", ".join(tables.label(method) for method in TABLES[name]))
+
+
+def replicated_table(
+    name: str, study: Study, protocol: str, replicates: Iterable[Sequence[int]], target_seeds: Sequence[int]
+) -> pd.DataFrame:
+    """A table over this study and the other replicates whose records are at hand; nothing is trained for those.
+
+    It is written as csv and LaTeX, and all its records are kept for promotion.
+
+    Args:
+        replicates: pairs (draw, seed).
+        target_seeds: as for ``open_notebook``.
+    """
+    changes = {"target_seeds": tuple(target_seeds)} if target_seeds else {}
+    own = [study.profile.draw, study.seed]
+    pairs = [pair for pair in replicates if list(pair) != own]
+    others = tables.at_hand(name, study.profile.name, protocol, pairs, **changes)
+    table = tables.table(name, study, *others)
+    other = suffix(study, protocol, TABLE_PROTOCOLS.get(name, ("ucf101_vispr1",))[0])
+    table_text.save_table(table, study.profile.name, name + other)
+    tables.keep_used(name + other, study, *others)
+    return table
+
+
+def with_further_rows(
+    name: str, table: pd.DataFrame, study: Study, protocol: str, replicates: Iterable[Sequence[int]],
+    target_seeds: Sequence[int], kept: str,
+) -> pd.DataFrame:  # fmt: skip
+    """``table`` and those rows of the paper's that are left out by default whose records are at hand, each a mean over
+    the replicates that have it. Nothing is trained; what is missing is named.
+
+    Args:
+        table: of ``replicated_table``, as ``protocol``, ``replicates`` and ``target_seeds``.
+        kept: the file name of the records.
+    """
+    changes = {"target_seeds": tuple(target_seeds)} if target_seeds else {}
+    pairs = dict.fromkeys([(study.profile.draw, study.seed), *map(tuple, replicates)])
+    further, used, missing = [], [], []
+    for row in further_of_paper(name):
+        if found := tables.at_hand(name, study.profile.name, protocol, pairs, methods=[row], **changes):
+            further.append(tables.table(name, *found, methods=[row]).drop("raw", level="method"))
+            boxes, count = further[-1][["boxes", "replicates"]].iloc[0]
+            print(f"further row of the paper: {tables.label(row, boxes)}, replicates: {count}")
+            used += found
+        else:
+            missing.append(tables.label(row))
+    if missing:
+        print("rows of the paper that are not trained here (notebooks 04 and 05, TRAIN_ROWS):", "; ".join(missing))
+    if used:
+        tables.keep_used(kept, *used)
+    return pd.concat([table, *further])
+
+
+def further_columns(name: str, study: Study, protocols: Iterable[str], *, train: bool) -> pd.DataFrame | None:
+    """A table's other groups of columns, those that are trained already; written and kept like ``replicated_table``.
+
+    A column is shown with the default rows, and with the paper's further ones where all columns that are shown have
+    them.
+
+    Args:
+        protocols: the groups, names of ``protocols.PROTOCOLS``.
+        train: also train what is missing.
+    """
+    for protocol in protocols:
+        named_protocol(protocol)  # a misspelt name is no column that is missing
+    here, further = study if train else tables.reading(study), further_of_paper(name)
+    missing = [p for p in protocols if not train and not tables.is_at_hand(name, here, protocols=[p])]
+    shown = [p for p in protocols if p not in missing]
+    later = [row for row in further if not train and not tables.is_at_hand(name, here, methods=[row], protocols=shown)]
+    print("further columns:", ", ".join(shown) or "none yet")
+    asked: list[Spec] = []
+    said = {protocol: f"{protocol} (no data yet, not counted)" for protocol in missing}
+    for protocol in missing:
+        with missing_left_out():
+            asked += [spec for row in [*TABLES[name], *further] for spec in plan.asked(here.under(protocol), row)]
+            said[protocol] = protocol
+    if shown and later:
+        asked += [spec for protocol in shown for row in later for spec in plan.asked(here.under(protocol), row)]
+        said |= {row: tables.label(row) for row in later}
+    if said:
+        _tell_not_run(study, here, asked, said.values())
+    rows = [*TABLES[name], *(row for row in further if row not in later)]
+    other = f"further{_suffix(study, 'ucf101_vispr1')}"
+    return _kept(name, here, other, methods=rows, protocols=shown) if shown else None
+
+
+def further_rows(
+    name: str, study: Study, rows: Iterable[str], kept: str, *, train: bool,
+    metrics: Mapping[str, str] = tables.METRICS,
+) -> pd.DataFrame | None:  # fmt: skip
+    """Further rows of a table beside raw data and SPAct, those that are trained already; written and kept like
+    ``replicated_table``. What is missing is named, with the minutes of training that it would take, about.
+
+    Args:
+        kept: what is added to the table's name in file names.
+        train: also train what is missing.
+        metrics: as for ``tables.table``.
+    """
+    here = study if train else tables.reading(study)
+    here.check(rows)  # of a reading one, names alone: nobody's weights are asked for by rows that are not trained
+    beside = ["raw", "spact"]
+    missing = [row for row in rows if not train and not tables.is_at_hand(name, here, methods=[*beside, row])]
+    shown = [row for row in rows if row not in missing]
+    print("here:", "; ".join(map(tables.label, shown)) or "none yet")
+    if missing:
+        asked = [spec for row in missing for spec in plan.asked(here, row)]
+        _tell_not_run(study, here, asked, map(tables.label, missing))
+    kept += _suffix(study, TABLE_PROTOCOLS.get(name, ("ucf101_vispr1",))[0])
+    return _kept(name, here, kept, methods=[*beside, *shown], metrics=metrics) if shown else None
+
+
+def other_targets(name: str, study: Study, *, train: bool) -> pd.DataFrame | None:
+    """A table as the profile's other f'_T and f'_B read it (claim K14), of the same anonymizers; written and kept like
+    ``replicated_table``.
+
+    Args:
+        train: also train what is missing; else None is returned where something is.
+    """
+    p, here, rows = study.profile, study if train else tables.reading(study), TABLES[name]
+    other, changed = None, f"f'_T {p.other_target_f_T} for {p.target_f_T}, f'_B {p.other_target_f_B} for {p.target_f_B}"
+    with nullcontext() if train else missing_left_out():
+        other = here.read_by(p.other_target_f_T, p.other_target_f_B, rows)
+        found = _kept(name, other, f"other_targets{_suffix(study, 'ucf101_vispr1')}")
+        print(changed)
+        return found
+    if other is None:
+        print(f"not run: {changed}; nor are the rows that they would read")
+        return None
+    chosen = [(other.method(row), target) for row in rows for target in other.protocol.targets]
+    asked = [other.score_spec(method, target, seed) for method, target in chosen for seed in p.target_seeds]
+    _tell_not_run(study, here, asked, [changed])
+    return None
+
+
+def show_omegas(study: Study, omegas: Iterable[float], name: str, *, train: bool) -> pd.DataFrame:
+    """SPAct's curve over omega (``tables.omega_curve``), printed, written and kept; what is missing is named with the
+    minutes of training that it would take."""
+    curve = tables.omega_curve(study, omegas, train=train)
+    if missing := [omega for omega in omegas if omega not in curve.index]:
+        specs = [study.anonymizer("spact", omega) for omega in missing]
+        targets = [(role, seed) for role in ("action", "privacy") for seed in study.profile.target_seeds]
+        asked = [study.target_spec(spec, *target) for spec in specs for target in targets]
+        _tell_not_run(study, study, asked, [f"omega {omega:g}" for omega in missing])
+    records = tables.trained_records([study]).values()
+    minutes, hardware = f"{tables.minutes_of(records):.1f}", tables.hardware_of(records)
+    text = curve.drop(columns=list(FAULTS)).map("{:.1f}".format).assign(minutes=minutes, hardware=hardware)
+    note = f"One replicate; minutes of training of all omegas together: {minutes}. Hardware: {hardware}."
+    table_text.save_text(text, study.profile.name, name, note, left_out=left_out(curve))
+    tables.keep_used(name, study)
+    print("\n".join([text.drop(columns=["minutes", "hardware"]).to_string(), *left_out(curve)]))
+    return curve
+
+
+def games(study: Study, specs: Mapping[str, AnonymizerSpec]) -> pd.DataFrame:
+    """How well f_B did its task before the game and how well it still does at the end, from records.
+
+    Returns:
+        A row per method: L_B at the end of f_B's initialisation and of the game (step 2, means over the last steps),
+        each in percent of its uninformative value ("–": it has none); L_T at the end.
+    """
+    found = {}
+    for method, spec in specs.items():
+        start, end = (study.store.run(each).metrics for each in (spec.f_B, spec))
+        branch = spec.f_B.branch
+        batch = branch.batch if BRANCHES[branch.loss].needs_images else spec.f_B.schedule.batch
+        nothing = build_branch(branch, 0).uninformative(batch), end["L_B_uninformative"]  # batches may differ
+        share = [f"{100 * each['L_B'] / of:.0f}" if of else "–" for each, of in zip((start, end), nothing, strict=True)]
+        found[tables.label(method)] = [*share, f"{end['L_T']:.2f}"]
+    columns = ["L_B before the game, %", "L_B at its end, %", "L_T at its end"]
+    return pd.DataFrame.from_dict(found, orient="index", columns=columns)
+
+
+def _tell_not_run(study: Study, here: Study, specs: Iterable[Spec], what: Iterable[object]) -> None:
+    # What both have used so far says how long each kind of training takes; a store of its own keeps it out of records.
+    known = tables.reading(study)
+    known.store.used = study.store.used | here.store.used
+    minutes = plan.minutes(known, specs)
+    about = "" if math.isnan(minutes) else f", about {minutes:.0f} minutes of training"
+    print(f"not run{about} (spact reproduce --full):", "; ".join(map(str, what)))
+
+
+def _suffix(study: Study, default: str) -> str:
+    """``suffix`` by what the study itself knows of its protocol."""
+    own = study.protocol
+    names = [name for name, known in PROTOCOLS.items() if known == own]
+    return suffix(study, (names or [f"{own.action.dataset}:{own.action.task}/{own.privacy.task}"])[0], default)
+
+
+def _kept(name: str, study: Study, kept: str, **shown: object) -> pd.DataFrame:
+    table, file = tables.table(name, study, **shown), f"{name}_{kept}"
+    table_text.save_table(table, study.profile.name, file)
+    tables.keep_used(file, study)
+    return table
