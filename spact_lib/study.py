@@ -52,7 +52,7 @@ class Study:
     seed: int = 0
     leave_out: tuple[str, str] | None = None
     _data: dict[str, DataSpec] = field(default_factory=dict)
-    _omegas: dict[str, tuple[AnonymizerSpec, dict[float, float]]] = field(default_factory=dict, init=False)  # chosen
+    _chosen: dict[str, tuple[Method, dict[float, float]]] = field(default_factory=dict, init=False)  # and what tried
 
     def __post_init__(self) -> None:
         # Now, not after hours of training: a seed that is none, a dataset that is not there, a misspelt task, videos
@@ -194,16 +194,16 @@ class Study:
         Returns:
             The chosen spec, and validation top-1 of every omega that was tried (none for a method with a fixed one).
         """
-        if method not in self._omegas:
+        if method not in self._chosen:
             omega = self._learned(method).omega
             if omega == "spact":
                 omega = self.choose_omega("spact")[0].omega
-            self._omegas[method] = (
+            self._chosen[method] = (
                 self._strongest(self.profile.omegas, lambda omega: self.anonymizer(method, omega))
                 if omega is None
                 else (self.anonymizer(method, omega), {})
             )
-        return self._omegas[method]
+        return self._chosen[method]
 
     def read_by(self, f_T: str, f_B: str, methods: Iterable[str]) -> "Study":
         """The same anonymizers of ``methods``, their omegas chosen as here, read by targets of other architectures.
@@ -213,12 +213,14 @@ class Study:
         other = replace(self, profile=self.profile.model_copy(update={"target_f_T": f_T, "target_f_B": f_B}))
         for name in methods:
             if isinstance(METHODS[name], LearnedMethod):
-                other._omegas[name] = self.choose_omega(name)[0], {}
+                other._chosen[name] = self.choose_omega(name)[0], {}
         return other
 
     def choose_sigma(self) -> tuple[NoiseFeaturesSpec, dict[float, float]]:
         """Noise-features with the sigma that the rule of ``choose_omega`` takes, and what was tried."""
-        return self._strongest(self.profile.sigmas, self.noise_features)
+        if "noise_features" not in self._chosen:
+            self._chosen["noise_features"] = self._strongest(self.profile.sigmas, self.noise_features)
+        return self._chosen["noise_features"]
 
     def tried(self, name: str) -> list[Method]:
         """All that was trained to choose the omega or sigma of a row."""
