@@ -151,7 +151,7 @@ def _share(found: pd.DataFrame, method: str) -> tuple[str, str] | None:
         return None
     by = alike["attack"]
     pairs = _paired(*(_above(found, by[m], m) for m in (method, "raw")))
-    if pairs.empty:
+    if pairs.empty or pairs["other"].min() <= 0:  # nothing is read of raw data that could be left
         return None
     those = " and ".join(dict.fromkeys(ATTACKS[by[m]].text for m in (method, "raw")))
     return _mean(found, 100 * pairs["one"] / pairs["other"]), those

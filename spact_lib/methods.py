@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from spact_lib.action_losses import ACTION_LOSSES
 from spact_lib.branches import BRANCHES, ContrastiveBranch, MomentumBranch, RotationBranch
 from spact_lib.config import ActionLossSpec, BranchSpec, Profile
-from spact_lib.errors import unknown_name
+from spact_lib.errors import UserError, unknown_name
 from spact_lib.frame_sampling import FRAME_SAMPLERS
 from spact_lib.networks.action import refuse_unknown
 from spact_lib.networks.privacy import encoder_names
@@ -59,6 +59,10 @@ class LearnedMethod:
         ):
             if name not in known:
                 raise unknown_name(what, name, known)
+        if isinstance(self.omega, str) and self.omega != "spact":
+            raise UserError(
+                f"omega {self.omega!r} of a learned method: give a number, None (chosen) or 'spact' (SPAct's)"
+            )
         encoder_names(self.branch(study).network)
         if self.f_T != "own" and f"{self.f_T}_f_T" not in Profile.model_fields:
             refuse_unknown(self.f_T)
@@ -89,6 +93,7 @@ class LearnedMethod:
         )
 
 
+KINDS = ("baseline", "identity", "obfuscation", "noise_features")  # of methods that play no game
 # Every method by name. A new one is a line here (a new baseline also a function in baselines.py): it is then a further
 # row of Table 1 (``extra_rows``), its label is its name, and its colour and marker are found (``figures``).
 METHODS: dict[str, LearnedMethod | str] = {

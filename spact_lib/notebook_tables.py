@@ -14,7 +14,7 @@ from spact_lib.errors import missing_left_out
 from spact_lib.footnotes import FAULTS, left_out
 from spact_lib.methods import TABLES, further_of_paper
 from spact_lib.notebook_setup import suffix
-from spact_lib.protocols import PROTOCOLS, TABLE_PROTOCOLS
+from spact_lib.protocols import PROTOCOLS, TABLE_PROTOCOLS, is_own
 from spact_lib.protocols import protocol as named_protocol
 from spact_lib.study import Study
 
@@ -89,6 +89,9 @@ def further_columns(name: str, study: Study, protocols: Iterable[str], *, train:
     """
     for protocol in protocols:
         named_protocol(protocol)  # a misspelt name is no column that is missing
+    if _is_own(study):
+        print("further columns: of the paper's datasets alone, not of one's own")
+        return None
     here, further = study if train else tables.reading(study), further_of_paper(name)
     missing = [p for p in protocols if not train and not tables.is_at_hand(name, here, protocols=[p])]
     shown = [p for p in protocols if p not in missing]
@@ -202,7 +205,12 @@ def _tell_not_run(study: Study, here: Study, specs: Iterable[Spec], what: Iterab
     known.store.used = study.store.used | here.store.used
     minutes = plan.minutes(known, specs)
     about = "" if math.isnan(minutes) else f", about {minutes:.0f} minutes of training"
-    print(f"not run{about} (spact reproduce --full):", "; ".join(map(str, what)))
+    how = "this notebook's TRAIN parameters" if _is_own(study) or suffix(study) else "spact reproduce --full"
+    print(f"not run{about} ({how}):", "; ".join(map(str, what)))
+
+
+def _is_own(study: Study) -> bool:
+    return any(is_own(role.dataset) for role in study.protocol.roles)
 
 
 def _suffix(study: Study, default: str) -> str:

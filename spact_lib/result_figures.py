@@ -27,10 +27,13 @@ def pareto_front(points: Mapping[str, tuple[float, float]]) -> list[str]:
 
 
 def tell_fronts(table: pd.DataFrame, paper: pd.DataFrame) -> None:
-    """Print which rows are on the Pareto front, ours and the paper's; arguments as of ``trade_off``."""
+    """Print which rows are on the Pareto front, ours and the paper's, where it has any; arguments as of
+    ``trade_off``."""
     if table["replicates"].nunique() > 1:
         print("Not all rows here are means over the same replicates.")
-    for place, numbers in (("here", table["here"]), ("paper", paper["paper"])):
+    for place, numbers in {"here": table["here"], "paper": paper["paper"]}.items():
+        if numbers.empty:
+            continue
         points = trade_off_points(numbers)
         front = ", ".join(map(label, pareto_front(points)))
         print(f"Pareto front of {len(points)} rows, {place}: {front or 'none, as a point needs both axes'}")

@@ -28,7 +28,7 @@ from spact_lib.config import (
 from spact_lib.config import profile as named_profile
 from spact_lib.data import rows_of
 from spact_lib.errors import UserError, unknown_name
-from spact_lib.methods import METHODS, LearnedMethod, chooses
+from spact_lib.methods import KINDS, METHODS, LearnedMethod, chooses
 from spact_lib.networks.action import refuse_unknown
 from spact_lib.networks.privacy import encoder_names
 from spact_lib.obfuscation import marked_persons, refuse_without_weights
@@ -123,6 +123,8 @@ class Study:
                 raise unknown_name("method", name, METHODS)
             if isinstance(METHODS[name], LearnedMethod):
                 METHODS[name].check(self)
+            elif METHODS[name] not in KINDS:
+                raise unknown_name(f"kind of method {name!r}:", METHODS[name], [*KINDS, "a LearnedMethod"])
             if METHODS[name] == "obfuscation" and not self.store.read_only:
                 if self.boxes == "coco":
                     refuse_without_weights()

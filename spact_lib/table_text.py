@@ -199,6 +199,9 @@ def gap(table: pd.DataFrame) -> str:
         if (metric, "spact") not in table.index:
             continue
         raw, spact = table.loc[(metric, "raw")], table.loc[(metric, "spact")]
+        if raw["here"] <= raw["chance"]:
+            lines.append(f"Raw data's {metric} is not above chance: there is nothing that a method could hide.")
+            continue
         lines.append(
             f"Above chance, SPAct leaves {spact['here'] - spact['chance']:.1f} of raw's "
             f"{raw['here'] - raw['chance']:.1f} points of {metric}; down to chance would be "
@@ -211,7 +214,8 @@ def gap(table: pd.DataFrame) -> str:
                 alone = _signed(table.loc[(metric, "no_f_B"), "drop"] - start)
                 lines.append(f"{own}; the row without f_B has {alone} of its own, which L_T alone removes.")
             else:
-                lines.append(f"{own}. They come from the game; Table 3 shows how much of it L_T alone removes.")
+                of_the_game = " They come from the game; Table 3 shows how much of it L_T alone removes."
+                lines.append(f"{own}.{of_the_game if spact['drop'] > start else ''}")
     largest = table["largest"].groupby(level="method", sort=False).first()
     if told := largest_taken({row: (len(which.split("; ")), n) for row, which in largest.items() if which}):
         lines.append(told)

@@ -282,3 +282,11 @@ def test_a_misspelt_row_of_ones_own_is_refused_before_anything_is_trained(
     monkeypatch.setitem(METHODS, "mine", LearnedMethod("nt_xent", f_T="r3d_slimx"))
     with pytest.raises(UserError, match="^unknown action network 'r3d_slimx'"):
         study.check(["mine"])
+    monkeypatch.setitem(METHODS, "mine", LearnedMethod("nt_xent", omega="sact"))
+    with pytest.raises(UserError, match="^omega 'sact' of a learned method: give a number, None"):
+        study.check(["mine"])
+    monkeypatch.setitem(METHODS, "mine", "basline")
+    with pytest.raises(
+        UserError, match="^unknown kind of method 'mine': 'basline'; choose one of: a LearnedMethod, ba"
+    ):
+        study.check(["mine"])

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from spact_lib.baselines import baseline
+from spact_lib.baselines import BASELINES, baseline
+from spact_lib.errors import UserError
 
 
 @pytest.mark.parametrize(("name", "factor"), [("downsample_2x_up", 2), ("downsample_4x_up", 4)])
@@ -20,3 +21,18 @@ def test_up_again_has_all_pixels_but_no_more_detail(name: str, factor: int) -> N
     # What went down is in what came up again: going down once more finds nothing else to remove.
     down = baseline(name.removesuffix("_up"))
     assert (down(apply(odd)) - down(odd)).abs().mean() < (down(odd) - 0.5).abs().mean()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (lambda frames: frames[:, :1], r"'mine' made \(2, 1, 8, 8\) of frames \(2, 3, 8, 8\)"),
+        (lambda frames: frames[:1], r"'mine' made \(1, 3, 8, 8\)"),
+        (lambda frames: frames * 255, r"'mine' gave values from 0 to 255; frames are in \[0, 1\]"),
+        (lambda frames: frames * torch.nan, "'mine' gave values from nan to nan"),
+    ],
+)
+def test_a_baseline_that_gives_no_frames_is_named(monkeypatch: pytest.MonkeyPatch, wrong, said: str) -> None:
+    monkeypatch.setitem(BASELINES, "mine", wrong)
+    with pytest.raises(UserError, match=said):
+        baseline("mine")(torch.stack([torch.zeros(3, 8, 8), torch.ones(3, 8, 8)]))

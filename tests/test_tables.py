@@ -242,8 +242,14 @@ def test_further_columns_and_other_targets_that_are_not_run_are_named_with_their
     counts = {"target": 10 * 4 + 4, "anonymizer": 4 + 3, "init_f_A": 1, "init_f_T": 1, "init_f_B": 2}
     minutes = sum(n * np.median(seconds[kind]) for kind, n in counts.items()) / 60
     assert capsys.readouterr().out.endswith(
-        f"not run, about {minutes:.0f} minutes of training (spact reproduce --full): phvu_scene_to_object\n"
-    )
+        f"not run, about {minutes:.0f} minutes of training (this notebook's TRAIN parameters): phvu_scene_to_object\n"
+    )  # as --full has other target seeds
+    monkeypatch.setattr(notebook_tables, "suffix", lambda *_: "")
+    notebook_tables.further_columns("table1", study, columns[1:], train=False)
+    assert "(spact reproduce --full): phvu_scene_to_object" in capsys.readouterr().out
+    monkeypatch.setattr(notebook_tables, "is_own", lambda dataset: True)
+    assert notebook_tables.further_columns("table1", study, columns, train=False) is None
+    assert capsys.readouterr().out == "further columns: of the paper's datasets alone, not of one's own\n"
     assert notebook_tables.other_targets("table1", study, train=False) is None
     assert f"not run, about {6 * 4 * np.median(seconds['target']) / 60:.0f} minutes" in capsys.readouterr().out
 
@@ -340,7 +346,13 @@ def test_the_gap_is_computed(committed):
     assert "One replicate has no interval" in text
     assert "SPAct: action top-1 −1.0 points from raw (paper −0.3); privacy cMAP −25.0 % (paper −10.8)" in text
     assert "Above chance, SPAct leaves 30.0 of raw's 50.0 points of privacy cMAP" in text
-    assert "less the identity row's: +20.0 points" in text
+    assert "less the identity row's: +20.0 points. They come from the game" in text
+    low = tables.table("table1", committed[0])
+    low.loc["privacy cMAP", "chance"] = 85.0
+    assert "Raw data's privacy cMAP is not above chance: there is nothing" in table_text.gap(low)
+    low = tables.table("table1", committed[0])
+    low.loc[("privacy cMAP", "spact"), "drop"] = 1.0
+    assert "They come from the game" not in table_text.gap(low)
     assert "\nSupervised [41] in 1 of 1 replicates: the largest omega" in text  # SPAct took 0.25 of 0.5 and 0.25
 
 
