@@ -37,8 +37,11 @@ from spact_lib.errors import UserError
 from spact_lib.files import disk_errors, read_json, remove_leftovers, write_json
 from spact_lib.manifest import Manifest, read_manifest, refuse_missing
 from spact_lib.networks.anonymizer import Anonymizer
+from spact_lib.own_code import own_code
 from spact_lib.packed import PackedFrames
 from spact_lib.results import find_committed
+
+CODE = "code.json"  # in the folder of what code of one's own has made, or begins to make: ``own_code``
 
 
 class NotTrainedError(UserError):
@@ -102,7 +105,7 @@ class Store:
         Raises:
             NotTrainedError: it is not there and this store is read-only.
             BusyError: another process is making it, and ``wait`` is false.
-            UserError: the disk is full or read-only.
+            UserError: the disk is full or read-only; or other code of one's own made it (``own_code``).
         """
         with disk_errors(self.folder(spec)):
             return self._run(spec)
@@ -126,6 +129,7 @@ class Store:
     def _find(self, spec: Spec) -> Artifact | None:
         folder = self.folder(spec)
         if (folder / "record.json").exists():
+            _refuse_other_code(spec, folder)
             if not self.read_only:
                 with suppress(OSError):  # of a read-only disk
                     (folder / "checkpoint.pt").unlink(missing_ok=True)  # three times the weights, nothing to continue
@@ -144,8 +148,11 @@ class Store:
         from spact_lib import experiments  # here, because what is made looks into the store for what it is made from
 
         folder.mkdir(exist_ok=True)
+        on_main(lambda: _refuse_other_code(spec, folder))
         on_main(lambda: remove_leftovers(folder))  # a checkpoint may be gigabytes
         on_main(lambda: write_json(folder / "spec.json", spec.model_dump(mode="json")))
+        if code := own_code(spec):
+            on_main(lambda: write_json(folder / CODE, code))
         began = time.monotonic()
         metrics = experiments.BUILDERS[type(spec)](spec, folder, self)
         seconds, waited = metrics.pop("seconds", time.monotonic() - began), metrics.pop("waited", None)
@@ -228,3 +235,15 @@ def branch_of(spec: InitPrivacySpec) -> Branch:
 def unfolded(data: DataSpec) -> DataSpec:
     """The same frames serve all folds of a dataset."""
     return data.model_copy(update={"leave_out": None})
+
+
+def _refuse_other_code(spec: Spec, folder: Path) -> None:
+    code = own_code(spec)
+    if not code or not (folder / CODE).exists():
+        return
+    before = read_json(folder / CODE)
+    if other := [name for name in code if before.get(name, code[name]) != code[name]]:
+        raise UserError(
+            f"the code of {other[0]!r} is not the one that made, or began to make, {folder}: delete that folder, or "
+            "give the new code another name"
+        )

@@ -208,7 +208,9 @@ def test_a_path_that_leads_out_of_the_root_is_refused(tmp_path: Path, name: str)
 
 def test_tables_escape_what_they_show(monkeypatch: pytest.MonkeyPatch) -> None:
     index = pd.MultiIndex.from_tuples([("<b>&_", "raw")], names=["metric", "method"])
-    text = pd.DataFrame({"here": ["<img src=x>"], "hardware": ["a & b_c"], "classes": ["<i>"]}, index=index)
+    text = pd.DataFrame(
+        {"here": ["<img src=x>"], "hardware": ["a & b_c"], "classes": ["<i>"], "omega": [""]}, index=index
+    )
     monkeypatch.setattr(table_text, "printable", lambda table: text)
     shown = table_text.Shown(text)._repr_html_()
     assert "<img" not in shown and "<b>" not in shown and "<i>" not in shown and "&lt;img src=x&gt;" in shown
