@@ -347,6 +347,8 @@ def test_the_gap_is_computed(committed):
     assert "SPAct: action top-1 −1.0 points from raw (paper −0.3); privacy cMAP −25.0 % (paper −10.8)" in text
     assert "Above chance, SPAct leaves 30.0 of raw's 50.0 points of privacy cMAP" in text
     assert "less the identity row's: +20.0 points. They come from the game" in text
+    again = tables.table("table1", committed[0]).loc[["action top-1"]].rename({"action top-1": "action again top-1"})
+    assert table_text.gap(pd.concat([tables.table("table1", committed[0]), again])) == text
     low = tables.table("table1", committed[0])
     low.loc["privacy cMAP", "chance"] = 85.0
     assert "Raw data's privacy cMAP is not above chance: there is nothing" in table_text.gap(low)
