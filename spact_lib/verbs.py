@@ -245,6 +245,8 @@ def anonymize(args: argparse.Namespace) -> int:
         overwrite=args.overwrite,
     )  # fmt: skip
     say(f"anonymize: {len(pairs)} video{'s' * (len(pairs) != 1)} by {method.name}")
+    if method.warning:
+        say(f"anonymize: warning: {method.warning}")
     if not args.keep_audio:
         say("anonymize: sound is removed, because a voice tells who speaks; --keep-audio keeps it")
     done, failed = app.anonymize(pairs, method, settings, args.jobs, stop_at_first=args.bad_files == "stop")
@@ -257,6 +259,8 @@ def export(args: argparse.Namespace) -> int:
     """A trained anonymizer as one folder: weights, settings, model card. What is not in the store is trained first."""
     from spact_lib import config
     from spact_lib.apps import pretrained
+    from spact_lib.apps.anonymize import warning
+    from spact_lib.networks.anonymizer import read_config
     from spact_lib.notebook_setup import draw_data
     from spact_lib.protocols import is_own
     from spact_lib.protocols import protocol as named_protocol
@@ -267,7 +271,10 @@ def export(args: argparse.Namespace) -> int:
     if not all(is_own(role.dataset) for role in named_protocol(args.protocol).roles):
         draw_data(profile.name, profile.draw)
     study = open_study(args.profile, protocol=args.protocol, seed=args.seed)
-    say(f"export: {pretrained.export(study, args.method, args.output)}")
+    folder = pretrained.export(study, args.method, args.output)
+    say(f"export: {folder}")
+    if words := warning(read_config(folder)):
+        say(f"export: warning: {words}")
     return 0
 
 

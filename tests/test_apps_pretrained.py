@@ -17,11 +17,11 @@ from safetensors.torch import save_model
 from data_prep import mini
 from spact_lib import cli
 from spact_lib.apps import pretrained
-from spact_lib.apps.anonymize import Settings, anonymize, load_method
+from spact_lib.apps.anonymize import Settings, anonymize, load_method, warning
 from spact_lib.apps.pretrained import export
 from spact_lib.config import Schedule, View, profile
 from spact_lib.errors import UserError
-from spact_lib.networks.anonymizer import CONFIG, FORMAT, WEIGHTS, Anonymizer, digest
+from spact_lib.networks.anonymizer import CONFIG, FORMAT, WEIGHTS, Anonymizer, digest, read_config
 from spact_lib.protocols import protocol
 from spact_lib.store import Store
 from spact_lib.study import Study
@@ -67,7 +67,8 @@ def test_an_export_is_the_trained_network_and_says_what_it_is(study: Study, expo
     row = f"| privacy cMAP | {privacy['cmap']:.1f} | {raw['cmap']:.1f} | {privacy['cmap_chance']:.1f} |"
     assert row in card and f"| action top-1 | {action['top1']:.1f} |" in card
     for part in (
-        "action: tiny",
+        "action: tiny, task action, 6 training rows",
+        "**A trial run.** Profile smoke trains for a handful of steps",
         "omega 0.5, 2 steps, seed 0",
         "without privacy labels",
         "task attributes",
@@ -86,7 +87,30 @@ def test_only_what_learned_drawn_pictures_is_called_a_demonstration(
     monkeypatch.setattr(pretrained, "drawn", lambda study: True)
     card = (export(study, "spact", tmp_path / "spact") / "README.md").read_text()
     assert "**A demonstration.** It learned from drawn pictures" in card
-    assert card.count("(drawn, in place of the dataset of that name)") == 2
+    assert card.count("(drawn, in place of the dataset of that name)") == 2 and "trial run" not in card
+    start = config("anonymizer", "mini", "mini-mini-draw1/ucf101")["spec"]["f_T"]["f_A"]
+    for settings, said in (
+        (config("anonymizer", "mini", "mini-mini-draw1/ucf101"), "it learned from drawn pictures"),
+        ({"spec": start}, "it learned from drawn pictures"),  # f_A at its identity
+        (config("anonymizer", "smoke", "mini-smoke-draw1/ucf101"), "it learned from drawn pictures"),
+        (config("anonymizer", "smoke", "my"), "profile smoke only tries"),
+        (config("anonymizer", "mini", "my"), ""),
+        (config("anonymizer", "paper", "ucf101"), ""),
+    ):
+        assert warning(settings).startswith(said) and bool(warning(settings)) == bool(said)
+
+
+def test_who_makes_files_with_it_is_told_that_it_protects_nobody(
+    study: Study, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    source = write_video(tmp_path / "a.mp4", np.zeros((3, 20, 34, 3), np.uint8), 25)
+    said = "protects nobody"
+    for _ in range(2):  # also where the video is finished already
+        with pytest.raises(SystemExit) as stop:
+            cli.main(["anonymize", str(source), str(tmp_path / "b.mp4"), "--anonymizer", str(exported)])
+        lines = [line for line in capsys.readouterr().out.splitlines() if said in line]
+        assert stop.value.code == 0 and len(lines) == 1 and lines[0].startswith("anonymize: warning: profile smoke")
+    assert warning(read_config(exported)) in lines[0]
 
 
 def test_the_command_draws_nothing_for_ones_own_videos_or_before_it_has_looked(
@@ -96,22 +120,23 @@ def test_the_command_draws_nothing_for_ones_own_videos_or_before_it_has_looked(
         raise UserError("it draws")
 
     monkeypatch.setattr(mini, "draw", drawing)
-    monkeypatch.setattr(pretrained, "export", lambda study, method, folder: folder)
+    monkeypatch.setattr(pretrained, "export", lambda study, method, path: folder(path, profile="smoke"))
     monkeypatch.setenv("SPACT_RUNS", str(tmp_path / "runs"))
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").touch()
     own = ["--protocol", f"{tiny_csv}:action/attributes"]
     for arguments, said in (
         (["new", *own], "export: "),
-        (["new"], "it draws"),
-        (["new", "--method", "obf_blackening"], "`spact anonymize --anonymizer obf_blackening` knows it by name"),
-        (["new", "--method", "noise_features"], "noise_features is not offered: "),
+        (["other"], "it draws"),
+        (["other", "--method", "obf_blackening"], "`spact anonymize --anonymizer obf_blackening` knows it by name"),
+        (["other", "--method", "noise_features"], "noise_features is not offered: "),
         (["full"], "is already there"),
     ):
         with pytest.raises(SystemExit) as stop:
             cli.main(["export", str(tmp_path / arguments[0]), "--profile", "smoke", *arguments[1:]])
         printed = capsys.readouterr()
         assert said in printed.out + printed.err and stop.value.code == (0 if said == "export: " else 2)
+        assert ("export: warning: profile smoke only tries" in printed.out) == (said == "export: ")
 
 
 def die(study: Study, folder: Path, owner: object, name: str, after: bool) -> None:
@@ -182,6 +207,11 @@ def test_of_two_exports_to_one_folder_the_slower_one_is_refused(
     with pytest.raises(UserError, match="is already there"):
         export(study, "spact", tmp_path / "spact")
     assert [path.name for path in tmp_path.iterdir()] == ["spact"]
+
+
+def config(kind: str, profile: str, action: str) -> dict:
+    start = {"action": {"name": action}, "schedule": {"steps": 6}}
+    return {"profile": profile, "spec": {"kind": kind, "f_T": {"f_A": start}, "schedule": {"steps": 4}}}
 
 
 def spec(width: int = 2, side: int = 16) -> dict:

@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import os
+import re
 import secrets
 import shlex
 import threading
@@ -43,6 +44,8 @@ NOT_OFFERED = {
     "noise_features": "noise_features is not offered: it hides by noise that is drawn for each frame of a dataset",
 }
 
+DRAWN = re.compile("mini-.*/")  # how a spec calls built-in data; the name of one's own has no slash
+
 log = logging.getLogger(__name__)
 
 
@@ -51,13 +54,14 @@ class VideoMethod:
     """A function of frames, uint8 RGB (n, h, w, 3) -> uint8 RGB (n, h', w', 3).
 
     ``key`` names it with its weights; ``short_side`` is the frame size it was learned and judged at (what learns
-    nothing: None).
+    nothing: None); ``warning`` is what whoever publishes its output must know (``warning``).
     """
 
     name: str
     key: str
     short_side: int | None
     apply: Callable[[np.ndarray], np.ndarray]
+    warning: str = ""
 
 
 @dataclass(frozen=True)
@@ -98,7 +102,23 @@ def load_method(name: str) -> VideoMethod:
         key,
         config["short_side"],
         lambda frames: anonymize_uint8(f_A, frames, config["precision"]),
+        warning(config),
     )
+
+
+def warning(config: dict) -> str:
+    """Why what an exported f_A releases protects nobody; "" where its ``config.json`` tells no reason.
+
+    Read from what every config holds, so that folders exported earlier are told apart too.
+    """
+    spec = config["spec"]
+    start = spec.get("f_T", {}).get("f_A", spec)
+    match start:
+        case {"action": {"name": str(name)}} if DRAWN.match(name):
+            return "it learned from drawn pictures, not people, and protects nobody; export one learned on real videos"
+    if config.get("profile") == "smoke":
+        return "profile smoke only tries whether training runs, so it protects nobody; export one of mini or paper"
+    return ""
 
 
 def _obfuscated(name: str) -> Callable[[np.ndarray], np.ndarray]:

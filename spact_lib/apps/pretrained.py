@@ -8,13 +8,13 @@ from pathlib import Path
 
 from spact_lib import __version__
 from spact_lib.apps.anonymize import NOT_OFFERED
-from spact_lib.config import AnonymizerSpec, InitAnonymizerSpec
-from spact_lib.errors import UserError, unknown_name
+from spact_lib.config import AnonymizerSpec, DataSpec, InitAnonymizerSpec
+from spact_lib.errors import UserError, missing_left_out, unknown_name
 from spact_lib.footnotes import left_out
 from spact_lib.methods import METHODS
 from spact_lib.networks.anonymizer import CONFIG, FORMAT, WEIGHTS, Anonymizer, digest
 from spact_lib.protocols import is_own
-from spact_lib.store import Artifact
+from spact_lib.store import Artifact, manifest_of
 from spact_lib.study import Study
 from spact_lib.table_text import in_markdown, printable
 from spact_lib.tables import label, table
@@ -84,6 +84,13 @@ def export(study: Study, method: str, folder: Path) -> Path:
     return folder
 
 
+def training_rows(data: DataSpec) -> str:
+    """How many rows an f_A learned from; nothing where its data are not here any more."""
+    with missing_left_out():
+        return f", {len(manifest_of(data).select('train')):,} training rows"
+    return ""
+
+
 def model_card(study: Study, method: str, spec: InitAnonymizerSpec | AnonymizerSpec, artifact: Artifact) -> str:
     """Markdown. Every number comes from a spec or a record."""
     scores = table("table1", study, methods=["raw", method])
@@ -99,6 +106,12 @@ def model_card(study: Study, method: str, spec: InitAnonymizerSpec | AnonymizerS
             "protects nobody. For real videos, learn one on real data.",
             "",
         ]
+    elif study.profile.name == "smoke":
+        lines += [
+            "**A trial run.** Profile smoke trains for a handful of steps, to say that training runs, and no more: it",
+            "protects nobody. For real videos, learn one with profile mini or paper.",
+            "",
+        ]
     lines += [
         "SPAct (Dave, Chen, Shah, CVPR 2022), reproduced: a network that maps every frame of a video to one in which",
         "the action is to stay recognisable and private attributes are not.",
@@ -112,8 +125,10 @@ def model_card(study: Study, method: str, spec: InitAnonymizerSpec | AnonymizerS
         "",
         "## Data and method",
         "",
-        f"- action: {in_markdown(start.action.name)}{stand_in}, task {in_markdown(study.protocol.action.task)}",
-        f"- privacy: {in_markdown(start.privacy.name)}{stand_in}, task {in_markdown(study.protocol.privacy.task)}",
+        f"- action: {in_markdown(start.action.name)}{stand_in}, task {in_markdown(study.protocol.action.task)}"
+        f"{training_rows(start.action)}",
+        f"- privacy: {in_markdown(start.privacy.name)}{stand_in}, task {in_markdown(study.protocol.privacy.task)}"
+        f"{training_rows(start.privacy)}",
         f"- initialised to the identity (Eq. 4): {start.schedule.steps} steps, seed {start.seed}",
     ]
     if isinstance(spec, AnonymizerSpec):
