@@ -222,6 +222,8 @@ def test_refusals(folder: Path, tmp_path: Path) -> None:
         (folder, clip, "lie within each other"),
         (empty, clip, "is a file, but"),
         (empty, tmp_path / "out", "holds no file with the suffix of a video"),
+        (folder, tmp_path / "o.mp4", "o.mp4 is named like a video, but .*/in is a folder; name a folder"),
+        (folder, tmp_path / "o.MKV", "o.MKV is named like a video"),
         (clip, tmp_path / "out.avi", "must be a name that ends in .mp4"),
         (tmp_path / "mistyped", tmp_path / "out", "there is no file or folder .*mistyped; check the path"),
         (clip, clip, "is the input itself"),
@@ -229,6 +231,9 @@ def test_refusals(folder: Path, tmp_path: Path) -> None:
         with pytest.raises(UserError, match=message):
             plan(source, target)
     assert plan(clip, empty) == [(clip, empty / "-dash.mp4")]
+    named = tmp_path / "there.mp4"
+    named.mkdir()
+    assert {out.parent for _, out in plan(folder / "sub", named)} == {named}  # somebody has made it so
     os.link(clip, folder / "-dash.mov")
     assert {(a.name, b.name) for a, b in plan(folder, tmp_path / "out") if "dash" in a.name} == {
         ("-dash.mov", "-dash.mov.mp4"), ("-dash.mp4", "-dash.mp4.mp4"),

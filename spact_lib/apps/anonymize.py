@@ -140,7 +140,7 @@ def plan(source: Path, target: Path) -> list[tuple[Path, Path]]:
     behind symbolic links are not entered.
 
     Raises:
-        UserError: no input; one lies within the other; no video; two videos for one name.
+        UserError: no input; one lies within the other; a new folder named like a video; no video; two for one name.
     """
     if source.is_dir():
         inside, outside = source.resolve(), target.resolve()
@@ -148,6 +148,8 @@ def plan(source: Path, target: Path) -> list[tuple[Path, Path]]:
             raise UserError(f"{target} and {source} lie within each other; choose a separate folder for the output")
         if target.exists() and not target.is_dir():
             raise UserError(f"{target} is a file, but {source} is a folder; give a folder for the output")
+        if not target.exists() and target.suffix.lower() in SUFFIXES:
+            raise UserError(f"{target} is named like a video, but {source} is a folder; name a folder for the output")
         names = [path.relative_to(source) for path in sorted(source.rglob("*"))]
         names = [name for name in names if not any(part.startswith(".") for part in name.parts)]
         found = [name for name in names if (source / name).is_file()]
