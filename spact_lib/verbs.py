@@ -239,11 +239,13 @@ def anonymize(args: argparse.Namespace) -> int:
 
     # Whoever stops this process (a scheduler, a container) leaves as little behind as Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    method, pairs = app.load_method(args.anonymizer), app.plan(args.input, args.output)
+    method = app.load_method(args.anonymizer)
     settings = app.Settings(
         short_side=args.short_side, keep_size=args.size == "input", keep_audio=args.keep_audio, steady=args.steady,
         overwrite=args.overwrite,
     )  # fmt: skip
+    app.check_settings(method, settings, args.jobs)
+    pairs = app.plan(args.input, args.output)
     say(f"anonymize: {len(pairs)} video{'s' * (len(pairs) != 1)} by {method.name}")
     if method.warning:
         say(f"anonymize: warning: {method.warning}")

@@ -210,6 +210,16 @@ def test_the_command(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert "not taken for videos: .txt (1); one given by its name is tried" in caplog.text
     assert status("--anonymizer", "raw", str(folder), str(tmp_path / "raw")) == 2
     assert "raw hides nothing" in capsys.readouterr().err
+    alone = ["--anonymizer", "downsample_2x", str(folder), str(tmp_path / "none")]
+    for wrong, said in (
+        (["--anonymizer", "downsample_2x", "gone.mov", str(tmp_path / "gone.mp4")], "no file or folder gone.mov"),
+        ([*alone, "--jobs", "0"], "0 videos at a time is too few"),
+        ([*alone, "--short-side", "0"], "a short side of 0 pixels"),
+    ):
+        caplog.clear()
+        assert status(*wrong) == 2
+        printed = capsys.readouterr()
+        assert said in printed.err and printed.err.count("\n") == 1 and not printed.out + caplog.text
     assert status("--help") == 0 and "voice" in capsys.readouterr().out
 
 
@@ -226,6 +236,7 @@ def test_refusals(folder: Path, tmp_path: Path) -> None:
         (folder, tmp_path / "o.MKV", "o.MKV is named like a video"),
         (clip, tmp_path / "out.avi", "must be a name that ends in .mp4"),
         (tmp_path / "mistyped", tmp_path / "out", "there is no file or folder .*mistyped; check the path"),
+        (tmp_path / "mistyped.mov", tmp_path / "out.mp4", "there is no file or folder .*mistyped.mov; check the path"),
         (clip, clip, "is the input itself"),
     ):
         with pytest.raises(UserError, match=message):

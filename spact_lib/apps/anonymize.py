@@ -175,13 +175,26 @@ def plan(source: Path, target: Path) -> list[tuple[Path, Path]]:
         return pairs
     if target.is_dir():
         target = target / f"{source.stem}.mp4"
-    if not source.exists() and not source.suffix:  # rather a mistyped folder than a video
+    if not source.exists():
         raise UserError(f"there is no file or folder {source}; check the path")
     if target.suffix.lower() != ".mp4":
         raise UserError(f"the output {target} must be a name that ends in .mp4, or a folder that exists; make it first")
     if target.exists() and source.exists() and target.samefile(source):
         raise UserError(f"{target} is the input itself; choose another name for the output")
     return [(source, target)]
+
+
+def check_settings(method: VideoMethod, settings: Settings, jobs: int) -> None:
+    """Refuse what is wrong whatever the videos are.
+
+    Raises:
+        UserError: a frame size that the method cannot take, or no job.
+    """
+    asked, least = settings.short_side, SMALLEST if method.short_side else 1
+    if asked is not None and asked < least:
+        raise UserError(f"{method.name} cannot take frames with a short side of {asked} pixels; give at least {least}")
+    if jobs < 1:
+        raise UserError(f"{jobs} videos at a time is too few; give at least 1")
 
 
 def anonymize(
@@ -203,15 +216,10 @@ def anonymize(
         What was done, by output; why a file was not, by input.
 
     Raises:
-        UserError: a frame size that the method cannot take, or no job.
+        UserError: as ``check_settings``.
     """
+    check_settings(method, settings, jobs)
     side = method.short_side if settings.short_side is None else settings.short_side
-    if settings.short_side is not None and settings.short_side < (SMALLEST if method.short_side else 1):
-        least = SMALLEST if method.short_side else 1
-        asked = settings.short_side
-        raise UserError(f"{method.name} cannot take frames with a short side of {asked} pixels; give at least {least}")
-    if jobs < 1:
-        raise UserError(f"{jobs} videos at a time is too few; give at least 1")
     if method.short_side and side != method.short_side:
         log.warning(
             "%s learned and was judged at a short side of %d pixels; what it hides at %d is not known",
