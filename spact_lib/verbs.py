@@ -108,17 +108,24 @@ def report(args: argparse.Namespace) -> int:
     A dataset: labels and chance lines; files missing, faulty or doubled; lengths. A video file: notebook 13 run on it,
     as one HTML file: before and after, what classifiers say of both, and what that does not prove.
     """
+    import data_prep
+
     subject = Path(args.subject)
+    names = ("anonymizer", "output", "overwrite", "steady", "profile", "protocol")
+    given = {name: value for name in names if (value := getattr(args, name)) not in (None, False)}
     if (subject.is_file() or subject.suffix) and not subject.is_dir() and subject.suffix != ".csv":
         from spact_lib.apps.report import report_clip
 
-        output = args.output or Path(f"{subject.stem}-report.html")
-        given = {"ANONYMIZER": args.anonymizer, "PROFILE": args.profile, "PROTOCOL": args.protocol}
-        say(f"report: {report_clip(subject, output, overwrite=args.overwrite, STEADY=args.steady, **given)}")
+        output = given.pop("output", Path(f"{subject.stem}-report.html"))
+        parameters = {name.upper(): value for name, value in given.items() if name != "overwrite"}
+        say(f"report: {report_clip(subject, output, overwrite=args.overwrite, **parameters)}")
         return 0
     from spact_lib.dataset_report import write_report
 
-    write_report(dataset(args.subject), tell=say)
+    table = dataset(args.subject)
+    if given:
+        raise UserError(f"{subject} is a dataset, no video file: leave out {', '.join(map(data_prep.flag, given))}")
+    write_report(table, tell=say)
     return 0
 
 

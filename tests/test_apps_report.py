@@ -190,6 +190,9 @@ def test_what_cannot_be_reported_is_told_before_the_notebook_runs(tmp_path: Path
     assert status(str(clip), "--anonymizer", "blur") == 2 and "unknown anonymizer 'blur'" in capsys.readouterr().err
     for output, what in ((tmp_path, "a folder"), (clip, "the clip itself")):
         assert status(str(clip), "--output", str(output)) == 2 and f"is {what}; name the" in capsys.readouterr().err
+    for name in ("holiday.pdf", "holiday"):
+        assert status(str(clip), "--output", str(tmp_path / name)) == 2
+        assert f"{name} would hold HTML; give a name that ends in .html" in capsys.readouterr().err
     with pytest.raises(UserError, match="has no parameter 'PROFIEL'"):
         report.report_clip(clip, tmp_path / "a.html", PROFIEL="smoke")
     assert not (tmp_path / "a.html").exists()

@@ -214,6 +214,9 @@ def test_report_and_cache_of_ones_own_csv(tiny_csv, tmp_path, capsys):
     assert "  11 files, 11 of them written now, in " in text and "read back" in text and "times as fast" in text
     assert status("report", str(out)) == 0
     assert "tiny: 6 train, 2 val, 3 test, 1 unused" in capsys.readouterr().out
+    given = ("--steady", "--output", str(tmp_path / "x.html"), "--profile", "mini")
+    assert status("report", str(tiny_csv), *given) == 2
+    assert "tiny.csv is a dataset, no video file: leave out --output, --steady, --profile\n" in capsys.readouterr().err
     assert status("report", "ucf") == 2
     assert "unknown dataset 'ucf'; choose one of: a CSV file, a folder with manifest.csv" in capsys.readouterr().err
     assert status("report", str(tiny_csv.parent / "clips")) == 2

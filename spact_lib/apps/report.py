@@ -366,6 +366,8 @@ def report_clip(clip: Path, output: Path, *, overwrite: bool = False, **paramete
     survey(clip)
     if output.is_dir() or (output.exists() and output.samefile(clip)):
         raise UserError(f"{output} is {'a folder' if output.is_dir() else 'the clip itself'}; name the HTML file")
+    if output.suffix.lower() != ".html":
+        raise UserError(f"{output} would hold HTML; give a name that ends in .html")
     if output.exists() and not overwrite:
         raise UserError(f"{output} is already there; give --overwrite, or another --output")
     given = parameters | {"CLIP": str(clip.resolve())}  # a notebook works in its own folder
