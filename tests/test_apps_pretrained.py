@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 import pickle
+import re
 import shutil
 import signal
 from dataclasses import replace
@@ -23,6 +24,7 @@ from spact_lib.config import Schedule, View, profile
 from spact_lib.errors import UserError
 from spact_lib.networks.anonymizer import CONFIG, FORMAT, WEIGHTS, Anonymizer, digest, read_config
 from spact_lib.protocols import protocol
+from spact_lib.readme import README
 from spact_lib.store import Store
 from spact_lib.study import Study
 from spact_lib.video import probe, write_video
@@ -73,6 +75,8 @@ def test_an_export_is_the_trained_network_and_says_what_it_is(study: Study, expo
         "without privacy labels",
         "task attributes",
         "Limits",
+        "`from spact_lib.networks.anonymizer import Anonymizer`",
+        "float32 in [0, 1], of shape (n, 3, h, w)",
     ):
         assert part in card
     assert "None" not in card and "nan" not in card and "drawn" not in card  # it learned a CSV of videos
@@ -178,6 +182,18 @@ def test_an_export_runs_on_videos(exported: Path, tmp_path: Path) -> None:
     done, failed = anonymize([(source, out)], load_method(str(exported)), Settings())
     assert not failed and done[out].processed == (27, 16) and done[out].method_seconds > 0
     assert (probe(out).frames, probe(out).width, probe(out).height) == (5, 34, 20)
+
+
+def test_the_readmes_code_shows_a_clip_and_its_release(
+    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(exported, "runs/demo")
+    write_video(Path("holiday.mp4"), np.zeros((25, 20, 34, 3), np.uint8), 25).rename("holiday.mov")
+    section = README.read_text(encoding="utf-8").partition("## Anonymize your own videos")[2].partition("\n## ")[0]
+    (code,) = re.findall(r"```python\n(.*?)```", section, re.S)
+    exec(compile(code, str(README), "exec"), names := {})
+    assert names["a"].shape == names["b"].shape == (3, 16, 27, 3) and names["b"].dtype == np.uint8
 
 
 def test_what_cannot_be_exported(study: Study, exported: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import matplotlib.pyplot as plt
 import nbformat
 import numpy as np
 import pytest
+import torch
 from jupyter_client.manager import start_new_kernel
 from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell, new_notebook
@@ -102,3 +103,20 @@ def test_somebody_at_the_keyboard_gets_the_player(tmp_path: Path) -> None:
 def test_clips_that_do_not_belong_together_are_refused(clips: dict, heat: dict) -> None:
     with pytest.raises(UserError, match="a viewer needs clips|a heat map for 2 frames|unknown clip with a heat map"):
         viewer.show_clip(clips, heat=heat)
+
+
+@pytest.mark.parametrize(
+    ("clip", "what"),
+    [
+        ("clips/a.avi", "a str"),
+        (Path("a1.mp4"), "a PosixPath"),
+        (np.zeros((2, 4, 4, 3)), r"float64 \(2, 4, 4, 3\)"),
+        (np.zeros((2, 3, 4, 4), np.uint8), r"uint8 \(2, 3, 4, 4\)"),
+        (np.zeros((4, 4, 3), np.uint8), r"uint8 \(4, 4, 3\)"),
+        (torch.zeros((2, 4, 4, 3), dtype=torch.uint8), "a Tensor"),
+    ],
+)
+def test_what_is_no_clip_is_told_what_one_is(clip: object, what: str) -> None:
+    message = rf"^clip 'spact' is {what}, no uint8 array \(n, h, w, 3\); read .* spact_lib.video.read_frames"
+    with pytest.raises(UserError, match=message):
+        viewer.show_clip({"raw": np.zeros((2, 4, 4, 3), np.uint8), "spact": clip})

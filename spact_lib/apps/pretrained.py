@@ -121,7 +121,10 @@ def model_card(study: Study, method: str, spec: InitAnonymizerSpec | AnonymizerS
         f"- A U-Net of width {start.width}, {parameters:,} parameters; frames with a short side of "
         f"{start.view.stored_side} pixels in and out, any aspect.",
         f"- `{WEIGHTS}`: weights. `{CONFIG}`: all settings (key `{record['key']}`).",
-        '- `Anonymizer.from_pretrained("FOLDER")` loads it; `spact anonymize IN OUT --anonymizer FOLDER` applies it.',
+        "- `spact anonymize IN OUT --anonymizer FOLDER` applies it to videos.",
+        "- In Python: `from spact_lib.networks.anonymizer import Anonymizer`, then",
+        '  `f_A = Anonymizer.from_pretrained("FOLDER")` (on the CPU, in eval mode); `f_A(frames)` takes RGB frames,',
+        "  float32 in [0, 1], of shape (n, 3, h, w) with the short side above, and returns as many of the same kind.",
         "",
         "## Data and method",
         "",

@@ -35,7 +35,7 @@ def show_clip(clips: Clips, *, fps: float = 10.0, heat: Heat = NO_HEAT, side: in
         side: height in pixels that a frame is shown at.
 
     Raises:
-        UserError: no clip, clips of different lengths, or heat maps that do not belong to them.
+        UserError: no clip, what is none, clips of different lengths, or heat maps that do not belong to them.
     """
     if has_frontend():
         display(player(clips, fps=fps, heat=heat, side=side))
@@ -101,6 +101,13 @@ def overlaid(frames: np.ndarray, heat: np.ndarray, opacity: float) -> np.ndarray
 
 
 def _length(clips: Clips, heat: Heat) -> int:
+    for name, frames in clips.items():
+        array = isinstance(frames, np.ndarray)
+        if not array or frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3:
+            what = f"{frames.dtype} {frames.shape}" if array else f"a {type(frames).__name__}"
+            raise UserError(
+                f"clip {name!r} is {what}, no uint8 array (n, h, w, 3); read videos with spact_lib.video.read_frames"
+            )
     lengths = {name: len(frames) for name, frames in clips.items()}
     n = min(lengths.values(), default=0)
     if n == 0 or len(set(lengths.values())) > 1:
