@@ -202,8 +202,10 @@ def test_what_cannot_be_exported(study: Study, exported: Path, tmp_path: Path) -
         ("noise_features", "noise_features is not offered"),
         ("spatc", "unknown method 'spatc'"),
     ):
-        with pytest.raises(UserError, match=message):
+        with pytest.raises(UserError, match=message) as refused:
             export(study, method, tmp_path / "out")
+    for name in str(refused.value).partition("choose one of: ")[2].split(", "):
+        pretrained.check(name, tmp_path / "out")  # what is offered is not refused then
     with pytest.raises(UserError, match="is already there"):
         export(study, "spact", exported)
 

@@ -26,11 +26,12 @@ def check(method: str, folder: Path) -> None:
     Raises:
         UserError: an unknown method, one without an f_A, one that is not offered; the folder holds something already.
     """
+    without_f_A = {name for name, kind in METHODS.items() if kind in ("baseline", "obfuscation")}
     if method not in METHODS:
-        raise unknown_name("method", method, METHODS)
+        raise unknown_name("method", method, METHODS.keys() - NOT_OFFERED.keys() - without_f_A)
     if method in NOT_OFFERED:
         raise UserError(f"{NOT_OFFERED[method]}; choose another method")
-    if METHODS[method] in ("baseline", "obfuscation"):
+    if method in without_f_A:
         raise UserError(f"{method} has no f_A to export; `spact anonymize --anonymizer {method}` knows it by name")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} is already there; choose another place, or remove it")
