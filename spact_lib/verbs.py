@@ -181,15 +181,25 @@ def claims(args: argparse.Namespace) -> int:
     return 0
 
 
+def written() -> dict[Path, int]:
+    """The tables and figures of the store, and when each was written."""
+    found = (*runs_root().glob("tables/**/[!.]*.csv"), *runs_root().glob("figures/**/[!.]*.png"))
+    return {path: path.stat().st_mtime_ns for path in sorted(found, key=lambda path: (path.suffix, path))}
+
+
 def run(args: argparse.Namespace) -> int:
-    """One notebook with parameters, into the store."""
+    """One notebook with parameters, into the store; it ends with the places of the tables and figures it wrote."""
     from spact_lib.notebooks import named_copy, notebook, parse_parameters, run_notebook
 
     path = Path(args.notebook) if Path(args.notebook).is_file() else notebook(args.notebook)
     texts = dict(args.parameter)
     values = parse_parameters(path, texts)
     output = args.output or runs_root() / "notebooks" / "run" / named_copy(path, texts)
+    before = written()
     seconds = run_notebook(path, output, values, echo=True).seconds
+    for place, when in written().items():
+        if before.get(place) != when:
+            say(f"run: {'table' if place.suffix == '.csv' else 'figure'} {place}")
     say(f"run: {path.name} took {seconds / 60:.1f} minutes; executed copy: {output}")
     return 0
 

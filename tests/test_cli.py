@@ -228,6 +228,15 @@ def test_run_names_the_copy_by_its_parameters(site):
     assert (site.runs / "notebooks" / "run" / "04_tiny-PROFILE=smoke.ipynb").exists()
 
 
+def test_run_names_the_tables_and_figures_that_it_wrote(site, capsys):
+    table, figure = site.runs / "tables" / "smoke" / "table1.csv", site.runs / "figures" / "smoke" / "strip.png"
+    other = write_text(site.runs / "tables" / "smoke" / "other.csv", "of another run")
+    for _ in range(2):  # written again, though nothing has changed
+        assert status("run", "04", "-p", "PROFILE", "smoke") == 0
+        out = capsys.readouterr().out
+        assert f"run: table {table}\nrun: figure {figure}\n" in out and str(other) not in out
+
+
 def test_run_takes_notebooks_and_clips_of_any_name(site, tmp_path, monkeypatch, capfd):
     notebook = nbformat.read(site.notebook, 4)
     notebook.cells[0].source = "CLIP = ''"
