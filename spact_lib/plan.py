@@ -35,9 +35,9 @@ from spact_lib.files import read_json, write_json, write_text
 from spact_lib.flop import FRAME_SHAPE, FRAMES_PER_VIDEO, NOT_PREPARED, cost, n_frames
 from spact_lib.manifest import missing_files
 from spact_lib.methods import CHOICES, METHODS, TABLES, chooses, extra_rows, further_of_paper
-from spact_lib.notebooks import ATTACKED, REPLICATES, declared_parameters, notebook
+from spact_lib.notebooks import ATTACKED, REPLICATES, about, declared_parameters, notebook
 from spact_lib.obfuscation import detector_weights
-from spact_lib.paths import runs_root
+from spact_lib.paths import committed_notebooks, runs_root
 from spact_lib.protocols import (
     TABLE_PROTOCOLS,
     Role,
@@ -54,6 +54,7 @@ from spact_lib.tables import trained_parts
 
 RATE = 100e12  # FLOP/s, only to put days beside the sum
 KNOWN = "ucf101_vispr1"  # what notebooks 04 (C1, C2), 10 and 14, and the claims' known setting, read by default
+FIRST = "04"  # the notebook of the first table, and of C1 and C2
 
 
 @dataclass
@@ -118,17 +119,23 @@ def _parts(spec: Spec) -> Iterator[Spec]:
     yield spec
 
 
-def plan(profile: Profile, full: bool = False) -> tuple[list[PlannedRun], list[str]]:
+def plan(profile: Profile, full: bool = False, until: str | None = None) -> tuple[list[PlannedRun], list[str]]:
     """Every run of a reproduction, each once and after what it needs; and what cannot be planned, because what it is
     is only known after training.
 
     Args:
         full: with all that ``--full`` goes on with.
+        until: the start of the name of the last notebook to be run; None: all.
+
+    Raises:
+        UserError: no such notebook; or both, since ``--full`` goes on beyond any notebook.
     """
+    if full and until:
+        raise UserError(f"--plan lists the runs of --full or those --until {until}; leave out one of the two")
     runs: dict[str, PlannedRun] = {}
     unknown: dict[str, None] = {}
     store = _store(profile)
-    for item, method, specs in planned(profile, full):
+    for item, method, specs in planned(profile, full, until):
         try:
             found = list(specs())
         except NotTrainedError:
@@ -148,14 +155,18 @@ def plan(profile: Profile, full: bool = False) -> tuple[list[PlannedRun], list[s
 Planned = tuple[str, str, Callable[[], Iterable[Spec]]]  # what for, method, its specs
 
 
-def planned(profile: Profile, full: bool) -> Iterator[Planned]:
+def planned(profile: Profile, full: bool, until: str | None = None) -> Iterator[Planned]:
     """What a reproduction asks for: tables, C1 and C2, Figure 4; with ``full`` also what ``notebooks.FULL`` and the
     claims do."""
-    yield from _of_tables(profile, planned_rows(full))
+    # Notebooks before the first table train some of its runs: its plan is theirs, at most.
+    last = max(notebook(until), notebook(FIRST)) if until else committed_notebooks()[-1]
+    shown = {table for path in committed_notebooks() if path <= last for table in about(path).get("trains", {})}
+    yield from _of_tables(profile, (row for row in planned_rows(full) if full or row[0] in shown))
     yield "C1 and C2", "spact", partial(_of_conditions, _planned_study(profile, KNOWN))
-    figure = declared_parameters(notebook("06"))
-    omegas = sorted({*profile.omegas, *(figure["OMEGAS"] if full else ())})
-    yield "Fig. 4", "spact", partial(_of_omegas, _planned_study(profile, figure["PROTOCOL"]), omegas)
+    if last >= notebook("06"):
+        figure = declared_parameters(notebook("06"))
+        omegas = sorted({*profile.omegas, *(figure["OMEGAS"] if full else ())})
+        yield "Fig. 4", "spact", partial(_of_omegas, _planned_study(profile, figure["PROTOCOL"]), omegas)
     if full:
         own = _planned_study(profile, KNOWN)
         other = own.read_by(profile.other_target_f_T, profile.other_target_f_B, ())
@@ -414,11 +425,13 @@ def missing(profile: Profile, runs: list[PlannedRun]) -> list[str]:
     return lines
 
 
-def write(profile: Profile, full: bool = False, *, tell: Callable[[str], None] = print) -> None:
+def write(
+    profile: Profile, full: bool = False, until: str | None = None, *, tell: Callable[[str], None] = print
+) -> None:
     """Tell the plan, and write its table as csv; the minutes of what only ``full`` makes are kept for the README."""
-    runs, unknown = plan(profile, full)
+    runs, unknown = plan(profile, full, until)
     table, found = as_table(runs), seconds_by_flop(runs)
-    tell(text(profile, runs, unknown, full))
+    tell(text(profile, runs, unknown, full, until))
     path = runs_root() / f"plan-{profile.name}.csv"
     tell(f"plan: {write_text(path, table.to_csv(index=False))}")
     if full and None not in found.values():
@@ -430,14 +443,15 @@ def write(profile: Profile, full: bool = False, *, tell: Callable[[str], None] =
         write_json(kept, {"runs": len(further), "finished": finished, "minutes": minutes})
 
 
-def text(profile: Profile, runs: list[PlannedRun], unknown: list[str], full: bool) -> str:
+def text(profile: Profile, runs: list[PlannedRun], unknown: list[str], full: bool, until: str | None = None) -> str:
     """A plan for readers."""
     table = as_table(runs)
     todo = [run for run in runs if not run.done]
     total = sum(run.flop or 0 for run in todo)
     uncounted = sum(run.flop is None for run in todo)
+    last = f" until notebook {until}" if until else ""
     lines = [
-        f"# Plan of profile {profile.name}: {len(runs)} runs, {len(runs) - len(todo)} of them done",
+        f"# Plan of profile {profile.name}{last}: {len(runs)} runs, {len(runs) - len(todo)} of them done",
         "",
         "Upper bound: omega is chosen by training, so the whole grid is listed, and the smallest omega stands for the "
         "chosen one. A run is listed once, for all that it serves: tables by number. "
@@ -445,7 +459,8 @@ def text(profile: Profile, runs: list[PlannedRun], unknown: list[str], full: boo
             ""
             if full
             else "One seed (and draw). With --full also further columns, rows, omegas; attackers; the claims."
-        ),
+        )
+        + (" Processes that work ahead may begin runs of later notebooks, too." if until else ""),
         "",
         *markdown([list(table.columns), *table.to_numpy().tolist()]),
         "",

@@ -162,7 +162,7 @@ def reproduce(args: argparse.Namespace) -> int:
     if args.plan:
         from spact_lib import plan
 
-        plan.write(profile, args.full, tell=say)
+        plan.write(profile, args.full, args.until, tell=say)
     else:
         run_all(profile, args.jobs, full=args.full, until=args.until, tell=say)
     return 0

@@ -136,6 +136,25 @@ def test_nothing_is_there(place: Path, capsys: pytest.CaptureFixture) -> None:
     assert of_known["spact omega 0.75"] == "Fig. 4" and of_known["spact omega 0.1, f_A's seed 5"] == "claims"
 
 
+def test_a_plan_ends_with_the_last_notebook(place: Path, capsys: pytest.CaptureFixture) -> None:
+    def told(*options: str) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as stop:
+            cli.main(["reproduce", "--profile", "smoke", *options])
+        return stop.value.code, *capsys.readouterr()
+
+    def items(until: str | None) -> set[str]:
+        return {item for run in plan.plan(TINY, until=until)[0] for item in run.items}
+
+    assert items("04") == items("00") == {"table1", "C1 and C2"} and items("05_table2") == items("04") | {"table2"}
+    assert items("06") == items("05") | {"Fig. 4"} and items("14") == items(None) > items("06")
+    code, out, _ = told("--plan", "--until", "04")
+    assert code == 0 and out.startswith("# Plan of profile smoke until notebook 04: ") and "Fig. 4" not in out
+    unknown = told("--plan", "--until", "99")
+    assert unknown == told("--until", "99") and unknown[0] == 2 and "no notebook '99'" in unknown[2]
+    code, _, said = told("--plan", "--until", "04", "--full")
+    assert code == 2 and "the runs of --full or those --until 04; leave out one of the two" in said
+
+
 def test_every_number_of_the_paper_is_reproduced_by_full() -> None:
     asked = set()
     for table, named, methods in plan.planned_rows(full=True):
