@@ -449,6 +449,7 @@ def text(profile: Profile, runs: list[PlannedRun], unknown: list[str], full: boo
     todo = [run for run in runs if not run.done]
     total = sum(run.flop or 0 for run in todo)
     uncounted = sum(run.flop is None for run in todo)
+    kept = sum(map(disk, todo))
     last = f" until notebook {until}" if until else ""
     lines = [
         f"# Plan of profile {profile.name}{last}: {len(runs)} runs, {len(runs) - len(todo)} of them done",
@@ -470,8 +471,12 @@ def text(profile: Profile, runs: list[PlannedRun], unknown: list[str], full: boo
         + (f" Not in it: {uncounted} runs (?) that pass over datasets that are not prepared." if uncounted else ""),
         "FLOP = 2 x multiply-adds; a network that learns costs 3 forward passes, a frozen one that passes a gradient "
         f"on 2, others 1. Videos of unknown length: {FRAMES_PER_VIDEO} frames. Decoding is not counted.",
-        f"Disk for released and decoded frames of these runs, about: {sum(map(disk, todo)) / 1e12:,.3g} TB."
-        + (f" Not in it: those {uncounted} runs." if uncounted else ""),
+        "Disk for released and decoded frames of these runs, about: "
+        + (
+            "unknown until the datasets are prepared."
+            if uncounted and not kept
+            else f"{kept / 1e12:,.3g} TB." + (f" Not in it: those {uncounted} runs." if uncounted else "")
+        ),
         *_told_minutes(runs),
         "",
     ]

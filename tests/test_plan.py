@@ -122,8 +122,10 @@ def test_nothing_is_there(place: Path, capsys: pytest.CaptureFixture) -> None:
         "spact omega 0.1",
         "pa_hmdb51_videos: not prepared; run `spact prepare pa_hmdb51 --root DIR`",
         "hmdb51_without_pa: not prepared; run `spact prepare hmdb51 --root DIR --without-pa DIR`",
+        "frames of these runs, about: unknown until the datasets are prepared.\n",
     ):
         assert part in out
+    assert "0 TB" not in out
     rows = pd.read_csv(place / "plan-paper.csv", dtype=str, keep_default_na=False)
     games = rows[(rows["run"] == "f_A*, minimax") & rows["method"].str.match("spact omega") & (rows["data"] != "phvu")]
     # The whole grid, once for each pair of datasets that f_A learns from, whatever tables share it; the omegas of
@@ -194,4 +196,4 @@ def test_annotations_without_media(shared_data: Path, place: Path) -> None:
     for run in releases:
         smaller = {"downsample_2x": 4, "downsample_4x": 16}.get(run.method, 1)
         assert plan.disk(run) == pytest.approx(13_320 * 200 * 3 * 128 * 171 / smaller, rel=0.01)
-    assert f"{sum(map(plan.disk, runs)) / 1e12:.3g} TB." in plan.text(paper, runs, [], full=False)
+    assert f"{sum(map(plan.disk, runs)) / 1e12:.3g} TB. Not in it: those " in plan.text(paper, runs, [], full=False)
