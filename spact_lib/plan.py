@@ -451,6 +451,8 @@ def text(profile: Profile, runs: list[PlannedRun], unknown: list[str], full: boo
     uncounted = sum(run.flop is None for run in todo)
     kept = sum(map(disk, todo))
     last = f" until notebook {until}" if until else ""
+    # Built-in data are drawn: the doctor has nothing to get for them.
+    doctor = f"- what to get, from where, and all else to do: `spact doctor --profile {profile.name}`"
     lines = [
         f"# Plan of profile {profile.name}{last}: {len(runs)} runs, {len(runs) - len(todo)} of them done",
         "",
@@ -462,6 +464,13 @@ def text(profile: Profile, runs: list[PlannedRun], unknown: list[str], full: boo
             else "One seed (and draw). With --full also further columns, rows, omegas; attackers; the claims."
         )
         + (" Processes that work ahead may begin runs of later notebooks, too." if until else ""),
+        "",
+        "## Inputs",
+        "",
+        *(f"- {line}" for line in missing(profile, runs)),
+        *([doctor] if profile.source != "mini" else []),
+        "",
+        "## Runs",
         "",
         *markdown([list(table.columns), *table.to_numpy().tolist()]),
         "",
@@ -488,7 +497,6 @@ def text(profile: Profile, runs: list[PlannedRun], unknown: list[str], full: boo
                 sums.setdefault(name, []).append(run.flop or 0)
         rows = [[n, str(len(v)), f"{100 * sum(v) / total:.1f}" if total else "?"] for n, v in sums.items()]
         lines += [*markdown([[heading, "runs", "share %"], *rows]), ""]
-    lines += ["## Inputs", "", *(f"- {line}" for line in missing(profile, runs)), ""]
     if unknown:
         lines += ["## Not planned: what these are is known only after training", "", *(f"- {u}" for u in unknown), ""]
     return "\n".join(lines)

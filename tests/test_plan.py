@@ -126,6 +126,8 @@ def test_nothing_is_there(place: Path, capsys: pytest.CaptureFixture) -> None:
     ):
         assert part in out
     assert "0 TB" not in out
+    inputs, rows = out.index("## Inputs"), out.index("## Runs")
+    assert inputs < out.index("`spact doctor --profile paper`") < rows < out.index("| f_A*, minimax")
     rows = pd.read_csv(place / "plan-paper.csv", dtype=str, keep_default_na=False)
     games = rows[(rows["run"] == "f_A*, minimax") & rows["method"].str.match("spact omega") & (rows["data"] != "phvu")]
     # The whole grid, once for each pair of datasets that f_A learns from, whatever tables share it; the omegas of
