@@ -85,7 +85,13 @@ def rows_of(manifest: Manifest, split: str) -> np.ndarray:
     """
     rows = np.flatnonzero(manifest.rows["split"] == split)
     if len(rows) == 0 and split != "val":
-        raise UserError(f"dataset {manifest.name!r} has no row of split {split!r}; add some to its manifest")
+        # Imported here: only data_prep knows the official files.
+        from data_prep.sources import how_to_get, how_to_prepare
+
+        name, what = manifest.name, "add some to its manifest"
+        if where := how_to_get(name):
+            what = f"get the official files that have some, and prepare again: `{how_to_prepare(name)}`; {where}"
+        raise UserError(f"dataset {name!r} has no row of split {split!r}; {what}")
     return rows
 
 

@@ -80,7 +80,7 @@ def _weights(boxes: str) -> None:
 
 def _dataset(folder: Path) -> str | None:
     """Print what is there of a prepared dataset; return what to do when it cannot be trained on."""
-    from data_prep.sources import how_to_prepare
+    from data_prep.sources import how_to_get, how_to_prepare
     from spact_lib.manifest import listed_splits, missing_files, read_manifest
 
     try:
@@ -95,14 +95,28 @@ def _dataset(folder: Path) -> str | None:
     aside = int((listed != manifest.rows["split"]).sum())
     if aside:  # P-HVU's, when it was prepared
         state += f"; {aside:,} of {int((listed != 'unused').sum()):,} selected clips are not on disk, and set aside"
-    print(f"  {folder.name}: {len(manifest):,} rows, {files:,} files in use, {state}")
+    name, steps = folder.name, []
+    if name in _learned_from() and not (manifest.rows["split"] == "train").any():  # P-HVU's, perhaps
+        state += "; no training rows"
+        lacks = "clips" if (listed == "train").any() else "csv"
+        again = f"get its training {lacks} and prepare again: `{how_to_prepare(name)}`"
+        steps += [f"{name} has no training rows; {again}", how_to_get(name)]
+    print(f"  {name}: {len(manifest):,} rows, {files:,} files in use, {state}")
     if gone:
         where = f"under {manifest.root.resolve()}"
         some = f"{gone:,} of {files:,} are missing {where}; spact report {folder} lists them"
-        return f"put the files of {folder.name} " + (
-            f"{where}: none is there" if gone == files else f"in place: {some}"
+        steps.append(
+            f"put the files of {name} " + (f"{where}: none is there" if gone == files else f"in place: {some}")
         )
-    return None
+    return "; ".join(steps) or None
+
+
+def _learned_from() -> set[str]:
+    """Datasets whose training rows a protocol asks for."""
+    from spact_lib.protocols import PROTOCOLS
+
+    roles = ((p.action, p.privacy, *(target.learns for target in p.targets.values())) for p in PROTOCOLS.values())
+    return {role.dataset for each in roles for role in each}
 
 
 def _packages() -> list[str]:

@@ -1,5 +1,6 @@
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -327,5 +328,9 @@ def test_a_split_without_rows_is_refused_except_val(tiny_csv: Path) -> None:
     assert rows_of(manifest, "val").tolist() == [6, 7]
     no_tests = manifest.select("train")
     assert rows_of(no_tests, "val").tolist() == []
-    with pytest.raises(UserError, match="'tiny' has no row of split 'test'"):
+    with pytest.raises(UserError, match="'tiny' has no row of split 'test'; add some to its manifest$"):
         rows_of(no_tests, "test")
+    official = replace(manifest.select("test"), name="phvu")
+    again = "get the official files that have some, and prepare again: `spact prepare phvu --root DIR`; to get P-HVU: "
+    with pytest.raises(UserError, match=f"'phvu' has no row of split 'train'; {again}HVU_Train"):
+        rows_of(official, "train")

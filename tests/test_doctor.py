@@ -83,6 +83,24 @@ def test_notebooks_that_can_run_and_what_to_do_for_the_others(page, tmp_path):
     ]
 
 
+def test_training_rows_that_are_not_there_are_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture):
+    """P-HVU without its training csv, and PA-HMDB51, from which nothing is learned."""
+    for name in ("phvu", "pa_hmdb51"):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "manifest.csv").write_text("path,split,t:multi\na,test,x\n")
+    said = doctor._dataset(tmp_path / "phvu")
+    again = f"get its training csv and prepare again: `spact prepare phvu --root DIR`; {how_to_get('phvu')}"
+    put = f"put the files of phvu under {tmp_path / 'phvu'}: none is there"
+    assert said == f"phvu has no training rows; {again}; {put}"
+    assert "  phvu: 1 rows, 1 files in use, 1 missing; no training rows\n" in capsys.readouterr().out
+    assert (
+        doctor._dataset(tmp_path / "pa_hmdb51")
+        == f"put the files of pa_hmdb51 under {tmp_path / 'pa_hmdb51'}: none is there"
+    )
+    assert "training" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("name", "command"),
     [
