@@ -80,7 +80,8 @@ def how_to_prepare(name: str) -> str:
 
 
 def _known(name: str) -> str | None:
-    return max((known for known in SOURCES if name == known or name.startswith(f"{known}_")), key=len, default=None)
+    variant = "(_split[23])?(_without_pa|_pa|_videos)?"
+    return next((known for known in SOURCES if re.fullmatch(known + variant, name)), None)
 
 
 def how_to_get(name: str) -> str:

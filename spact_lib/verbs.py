@@ -38,6 +38,8 @@ def say(text: str) -> None:
 
 def dataset(name: str) -> Path:
     """A prepared dataset: a CSV file, a folder with manifest.csv, or the name of an official one."""
+    from data_prep.sources import how_to_get, how_to_prepare
+
     path, official = Path(name), prepared(official_folder())
     if path.suffix == ".csv" or (path / "manifest.csv").exists():
         return path
@@ -45,6 +47,9 @@ def dataset(name: str) -> Path:
         return official_folder() / name
     if path.is_dir():
         raise UserError(f"{path} is a folder without manifest.csv; give a CSV table that lists its files, or one video")
+    if how_to_get(name):
+        where = f"{official_folder() / name} does not exist"
+        raise UserError(f"dataset {name!r} is not prepared ({where}); run `{how_to_prepare(name)}`")
     raise unknown_name("dataset", name, [*official, "a CSV file", "a folder with manifest.csv"])
 
 

@@ -219,6 +219,10 @@ def test_report_and_cache_of_ones_own_csv(tiny_csv, tmp_path, capsys):
     assert "tiny.csv is a dataset, no video file: leave out --output, --steady, --profile\n" in capsys.readouterr().err
     assert status("report", "ucf") == 2
     assert "unknown dataset 'ucf'; choose one of: a CSV file, a folder with manifest.csv" in capsys.readouterr().err
+    for verb in (["report"], ["cache", "--short-side", "16", "--out", str(out)]):
+        assert status(*verb, "hmdb51") == 2
+        said = capsys.readouterr().err
+        assert "dataset 'hmdb51' is not prepared" in said and "run `spact prepare hmdb51 --root DIR`" in said
     assert status("report", str(tiny_csv.parent / "clips")) == 2
     assert "clips is a folder without manifest.csv; give a CSV table" in capsys.readouterr().err
 

@@ -109,6 +109,7 @@ def test_training_rows_that_are_not_there_are_asked_for(tmp_path: Path, capsys: 
         ("hmdb51_split2_without_pa", "spact prepare hmdb51 --root DIR --split 2 --without-pa DIR"),
         ("pa_hmdb51_videos", "spact prepare pa_hmdb51 --root DIR"),
         ("mine", "spact prepare mine --root DIR"),
+        ("vispr_mine", "spact prepare vispr_mine --root DIR"),
     ],
 )
 def test_variants_are_prepared_by_the_command_of_their_dataset(name: str, command: str) -> None:
