@@ -85,17 +85,17 @@ def whatever_is_free(items: Iterable[Item], make: Callable[[Item], None] = train
 def work(
     profile: str, wanted: Sequence[tuple[str, str]] = (), seeds: Sequence[int] = (0,), draw: int | None = None
 ) -> list[str]:
-    """Train and score all targets of table rows; one that fails is left to its notebook, and the others are made.
+    """Train and score all targets of table rows; one that fails is told, and the others are made.
 
     Args:
-        wanted: (protocol, method) in the order of making; empty: ``rows``.
+        wanted: (protocol, method) in the order of making; empty: ``rows``, ahead of notebooks that meet what fails.
         seeds: of the replicates, one after the other.
         draw: of the built-in data; None: the profile's own.
 
     Returns:
-        A sentence for each target that failed.
+        A sentence for each reason why targets failed.
     """
-    wanted, items, failed = wanted or rows(), [], []
+    notebooks, wanted, items, failed = not wanted, wanted or rows(), [], {}
     for seed in seeds:
         names = dict.fromkeys(name for name, _ in wanted)
         studies = {name: open_study(profile, draw=draw, seed=seed, protocol=name) for name in names}
@@ -110,11 +110,13 @@ def work(
         except UserError as error:
             if distributed.which()[1] > 1:  # perhaps in this process alone, and the others wait for it
                 raise
-            log.info("ahead: target %s of %s failed, and will in its notebook: %s", item[2], item[1], error)
-            failed.append(f"target {item[2]} of {item[1]}, seed {item[0].seed}: {error}")
+            where = ", and will in its notebook" if notebooks else ""
+            why = " as before" if str(error) in failed else f": {error}"  # it may name many files
+            log.info("ahead: target %s of %s failed%s%s", item[2], item[1], where, why)
+            failed.setdefault(str(error), []).append(f"target {item[2]} of {item[1]}, seed {item[0].seed}")
 
     whatever_is_free(items, make)
-    return failed
+    return [f"{'; '.join(targets)}: {error}" for error, targets in failed.items()]
 
 
 def spread(jobs: int | None) -> tuple[int, int, list[str]]:

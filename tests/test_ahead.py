@@ -70,6 +70,24 @@ def test_a_row_that_fails_does_not_keep_the_others_from_being_made(
     assert "target action of identity failed, and will in its notebook: the loss became nan" in caplog.text
 
 
+def test_without_notebooks_what_many_targets_lack_is_told_once(
+    study: Study, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+
+    def failing(*_: object) -> list[dict]:
+        raise UserError("2 of the files are missing")
+
+    monkeypatch.setattr(Study, "scores", failing)
+    both = "target action of raw, seed 0; target privacy of raw, seed 0: 2 of the files are missing"
+    assert ahead.work("smoke", [("protocol", "raw")]) == [both]
+    told = [record.getMessage() for record in caplog.records if "failed" in record.getMessage()]
+    assert told == [
+        "ahead: target action of raw failed: 2 of the files are missing",
+        "ahead: target privacy of raw failed as before",
+    ]
+
+
 def test_processes_threads_and_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("SPACT_DEVICE", "OMP_NUM_THREADS"):
         monkeypatch.delenv(name, raising=False)
