@@ -20,8 +20,8 @@ _VP = Source(
     title="VP-UCF101, VP-HMDB51",
     content="STPrivacy, ICCV 2023; five attributes for each video of UCF101 and HMDB51",
     licence="MIT (the labels)",
-    files="vp_ucf101.csv, vp_hmdb51.csv of the repository of STPrivacy (ICCV 2023); lists and videos of UCF101, HMDB51",
-    url="",
+    files="lists and videos of UCF101, HMDB51; vp_ucf101.csv, vp_hmdb51.csv of the repository of STPrivacy (ICCV 2023)",
+    url="https://github.com/ming1993li/stprivacy",
     use="not in the paper: a protocol that needs one dataset only",
 )
 
@@ -90,13 +90,13 @@ def how_to_get(name: str) -> str:
     if known is None:
         return ""
     source = SOURCES[known]
-    return f"to get {source.title}: {source.files}" + (f", from {source.url}" if source.url else "")
+    return f"to get {source.title}: {source.files}, from {source.url}"
 
 
 def cards() -> str:
     """The cards as a Markdown table."""
     lines = ["| dataset | source | licence | how to get it | used for |", "|---|---|---|---|---|"]
     for card in dict.fromkeys(SOURCES.values()):
-        how = f"{card.files}: <{card.url}>" if card.url else card.files
+        how = f"{card.files}: <{card.url}>"
         lines.append(f"| **{card.title}** | {card.content} | {card.licence} | {how} | {card.use} |")
     return "\n".join(lines)

@@ -8,6 +8,7 @@ one dataset serves a whole protocol. STPrivacy's own split is not published; the
 from pathlib import Path
 
 from data_prep import hmdb51, ucf101
+from data_prep.archives import Absent, absent
 from data_prep.official import malformed, read_table
 from data_prep.pa_hmdb51 import ATTRIBUTES
 from spact_lib.errors import UserError
@@ -33,6 +34,8 @@ def prepare_hmdb51(
 def _with_bits(manifest: Manifest, path: Path) -> Manifest:
     videos = ["/".join(p.rpartition(".")[0].split("/")[-2:]) for p in manifest.rows["path"]]
     unlabelled, cells = set(videos), {}
+    if not path.exists():
+        raise Absent(f"{absent(path, path.stem)}, or name its folder: --annotations DIR")
     for number, row in read_table(path, ("video", *_BITS)):
         video, bits = row["video"].rpartition(".")[0], [row[bit] for bit in _BITS]
         if not set(bits) <= {"0", "1"}:

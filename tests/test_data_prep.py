@@ -180,6 +180,10 @@ def test_missing_official_files_say_where_to_unpack_them(tmp_path: Path) -> None
     assert how_to_get("vp_ucf101_split2") == how_to_get("vp_hmdb51") != how_to_get("ucf101_split2")
     assert how_to_get("hmdb51_without_pa") == how_to_get("hmdb51") and how_to_get("mine") == ""
     assert all(len(line.split("|")) == 7 for line in cards().splitlines()) and "(Code, Download ZIP)" in cards()
+    with pytest.raises(
+        UserError, match=r"no .*vp_ucf101\.csv; .*, or name its folder: --annotations DIR; to get .* https://"
+    ):
+        data_prep.prepare("vp_ucf101", ucf(tmp_path / "ucf101"), tmp_path / "out")
     with pytest.raises(UserError, match="unknown split of UCF101 '4'"):
         ucf101.prepare(tmp_path, split=4)
 
