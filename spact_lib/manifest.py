@@ -47,7 +47,7 @@ class Task:
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
-            raise unknown_name(f"kind of task {self.name!r}", self.kind, KINDS)
+            raise unknown_name(f"kind of task {self.name!r}:", self.kind, KINDS)
         if self.name in ("", *RESERVED):
             raise UserError(f"a task cannot be called {self.name!r}; choose a name that is no other column's")
         if not self.classes or len(set(self.classes)) < len(self.classes):
@@ -105,7 +105,7 @@ class Manifest:
             return self.tasks[name]
         parts = [self.tasks.get(part) for part in name.split("+")]
         if len(parts) < 2 or not all(part and part.kind == "multi" for part in parts):
-            raise unknown_name(f"task of dataset {self.name!r}", name, self.tasks)
+            raise unknown_name(f"task of dataset {self.name!r}:", name, self.tasks)
         return Task(name, "multi", tuple(c for part in parts for c in part.classes))
 
     def labels(self, task: str) -> np.ndarray:
@@ -137,7 +137,7 @@ class Manifest:
         A single-label task may lose all training rows of a class by this: ``refuse_unlearned`` tells.
         """
         if column not in self.rows:
-            raise unknown_name(f"column of dataset {self.name!r}", column, self.rows.columns)
+            raise unknown_name(f"column of dataset {self.name!r}:", column, self.rows.columns)
         used = self.rows["split"] != "unused"
         chosen = used & (self.rows[column].astype(str) == str(value))
         if not chosen.any():
@@ -362,8 +362,13 @@ def _read_csv(path: Path) -> tuple[list[str], list[list[str]]]:
         header, *lines = rows or [[]]
     except csv.Error as error:  # an open quote is noticed at the end of the file, and stands behind the last good row
         raise UserError(f"{path}, line {read + 1}: not a CSV table ({error}); correct it") from error
+    except FileNotFoundError as error:
+        raise UserError(f"there is no dataset at {path}; give a CSV file or a folder with manifest.csv") from error
     except OSError as error:
-        raise UserError(f"cannot read {path} as a CSV table: {error}") from error
+        raise UserError(f"cannot read {path} as a CSV table: {error}; name a file that can be read") from error
+    # As a spreadsheet in German or French writes it; one column is no dataset.
+    if len(header) == 1 and (mark := next((mark for mark in ";\t" if mark in header[0]), None)):
+        raise UserError(f"{path} is separated by {mark!r}; save it with commas between the columns")
     while lines and not lines[-1]:
         lines.pop()
     for n, line in enumerate(lines, start=2):

@@ -180,7 +180,7 @@ def test_unknown_names_and_data_are_refused_before_any_training(tiny_csv: Path, 
         build_action_loss(ActionLossSpec(loss="ce"))
     with pytest.raises(UserError, match="no dataset at .*none.csv; give a CSV file or a folder with manifest.csv"):
         study(tmp_path / "none.csv")
-    with pytest.raises(UserError, match="unknown task of dataset '.*' 'person'; choose one of: action, attributes"):
+    with pytest.raises(UserError, match="unknown task of dataset '.*': 'person'; choose one of: action, attributes"):
         Study(SMOKE, protocol(f"{tiny_csv}:action/person"), Store(tmp_path, read_only=False))
     with pytest.raises(UserError, match="unknown person to leave out 'c'; choose one of: a, b"):
         study(tiny_csv, leave_out=("person", "c"))

@@ -236,6 +236,11 @@ def test_bad_tables_are_refused_in_one_sentence(table: Path, fault: str) -> None
     [
         (b"", "no column 'path'"),
         (b"path,split,c:single\n", "no rows"),
+        (
+            b"path;split;c:single\n1,5.avi;train;x\n",
+            "a.csv is separated by ';'; save it with commas between the columns",
+        ),
+        (b"path\tsplit\tc:single\n1.avi\ttrain\tx\n", r"a.csv is separated by '\\t'; save it with commas"),
         (b"path,split,c\n1.avi,train,x\n", "no label column.*action:single"),
         (b"\xff\xfe\x00path", "a.csv, line 1: 0xff is no UTF-8"),
         (b"path,split,c:single\n1.avi,train,x\n2.avi,train,\xe9\n", "a.csv, line 3: 0xe9 is no UTF-8"),
@@ -250,7 +255,9 @@ def test_tables_without_content_are_refused(tmp_path: Path, content: bytes, mess
 
 def test_a_missing_table_is_refused(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "a.csv"):
-        with pytest.raises(UserError, match="cannot read .*csv.*No such file"):
+        with pytest.raises(
+            UserError, match="^there is no dataset at .*csv; give a CSV file or a folder with manifest.csv$"
+        ):
             read_manifest(path)
 
 
@@ -275,7 +282,7 @@ def test_labels_outside_the_task_are_refused(table: Path, task: str, line: int, 
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ('"kind": "single"', '"kind": "one"', "kind of task 'action' 'one'.*multi, single"),
+        ('"kind": "single"', '"kind": "one"', "kind of task 'action': 'one'.*multi, single"),
         ('"kind"', '"sort"', "must hold name, root and tasks"),
         ('"wave"', '"jump"', "task 'action' needs classes, each named once"),
         ('"name": "action"', '"name": "gesture"', "no column 'gesture:single'"),

@@ -252,7 +252,7 @@ def test_two_tasks_are_one_with_all_their_classes(world) -> None:
     expected = np.hstack([manifest.labels("object"), manifest.labels("scene")])
     assert np.array_equal(manifest.labels("object+scene"), expected) and expected.any(0).all()
     for wrong in ("object+colour", "objects", "action+"):
-        with pytest.raises(UserError, match="unknown task of dataset 'phvu' .*; choose one of: action, object, scene"):
+        with pytest.raises(UserError, match="unknown task of dataset 'phvu': .*; choose one of: action, object, scene"):
             manifest.labels(wrong)
 
 
