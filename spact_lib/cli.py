@@ -138,7 +138,8 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Run one verb. Exit status: 0; 1 doctor found something; 2 the user can mend it; 130 Ctrl-C."""
+    """Run one verb. Exit status: 0; 1 doctor found something, or nobody reads on; 2 the user can mend it;
+    130 Ctrl-C."""
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # a file name that cannot be shown ends no run
     args = parser().parse_args(argv)
@@ -153,6 +154,9 @@ def main(argv: list[str] | None = None) -> None:
     except UserError as error:
         print(f"spact: error: {error}", file=sys.stderr)
         status = 2
+    except BrokenPipeError:  # of `spact ... | head`; what is left in the buffer goes nowhere, and raises nothing
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 1
     except KeyboardInterrupt:
         kept = "videos that are finished are kept, and the same command does the others"
         continues = kept if args.function is verbs.anonymize else "the same command continues from here"

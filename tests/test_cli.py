@@ -1,6 +1,7 @@
 """The command line: its verbs on tiny notebooks and stand-in data, and its errors."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -299,3 +300,16 @@ def test_a_misspelt_row_is_refused_before_data_are_drawn(verb, tmp_path, monkeyp
     monkeypatch.setenv("SPACT_RUNS", str(tmp_path))
     assert status(*verb, "spct", "--profile", "smoke") == 2
     assert "unknown method 'spct'" in capsys.readouterr().err and not list(tmp_path.iterdir())
+
+
+def test_a_reader_who_goes_away_is_no_fault(tmp_path):
+    """``spact ... | head -1``."""
+    command = [sys.executable, "-c", "from spact_lib import cli; cli.main(['doctor'])"]
+    environment = os.environ | {"SPACT_RUNS": str(tmp_path), "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        process.stdout.readline()
+        process.stdout.close()
+        said = process.stderr.read()
+    assert process.returncode == 1 and said == ""
