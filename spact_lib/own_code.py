@@ -13,9 +13,8 @@ from spact_lib.networks.action import ACTION_NETWORKS
 from spact_lib.networks.privacy import ENCODERS
 
 TABLES = (BASELINES, BRANCHES, ACTION_LOSSES, ENCODERS, ACTION_NETWORKS)
-BUILT_IN = tuple(
-    dict(table) for table in TABLES
-)  # as they are imported: what a file of the library has is not seen here
+# As they are imported: what a file of the library has is not seen here.
+BUILT_IN = tuple(dict(table) for table in TABLES)
 
 
 def own_code(spec: Spec) -> dict[str, str]:
