@@ -165,9 +165,9 @@ def reproduce(args: argparse.Namespace) -> int:
 
     profile = config.profile(args.profile)
     if args.plan:
-        from spact_lib import plan
+        from spact_lib import plan_text
 
-        plan.write(profile, args.full, args.until, tell=say)
+        plan_text.write(profile, args.full, args.until, tell=say)
     else:
         run_all(profile, args.jobs, full=args.full, until=args.until, tell=say)
     return 0

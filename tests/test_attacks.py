@@ -206,7 +206,7 @@ def test_an_h264_release_of_any_quality_is_made_of_the_release_that_is_there(one
     for crf in (18, 23):
         sent = one.release(method, action).model_copy(update={"channel": "h264", "crf": crf})
         assert sent.key() != there and sent.in_8_bits.key() == there
-        assert there in [part.key() for part in plan._parts(sent)]
+        assert there in [part.key() for part in plan.parts_of(sent)]
 
 
 def test_labels_of_other_videos_are_refused(one: Study, tiny_csv: Path, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 import data_prep
-from spact_lib import cli, conditions, flop, paper, plan, tables
+from spact_lib import cli, conditions, flop, paper, plan, plan_text, tables
 from spact_lib.config import Schedule, View, profile
 from spact_lib.methods import CHOICES, extra_rows, paper_rows
 from spact_lib.protocols import PROTOCOLS, protocol
@@ -71,7 +71,7 @@ def test_the_plan_is_what_a_run_makes(tiny_csv: Path, place: Path, monkeypatch: 
     assert not place.exists()  # nothing was made
     assert all(run.flop is not None and not run.done for run in runs)
     planned = [run.spec.key() for run in runs]
-    told = set(plan.as_table(runs)[["run", "method"]].itertuples(index=False, name=None))
+    told = set(plan_text.as_table(runs)[["run", "method"]].itertuples(index=False, name=None))
     score, omega = (
         f"score f'_B attributes, {TINY.target_f_B}, seed 0, learned on",
         f"spact omega {TINY.omegas[0]:g}",
@@ -83,7 +83,7 @@ def test_the_plan_is_what_a_run_makes(tiny_csv: Path, place: Path, monkeypatch: 
     made = {path.parent.name for path in (place / "store").glob("*/*/record.json")}
     assert set(planned) == made and len(planned) == len(made)
     for k, run in enumerate(runs):  # in an order in which they can be made
-        needed = {part.key() for part in plan._parts(run.spec)} & made
+        needed = {part.key() for part in plan.parts_of(run.spec)} & made
         assert needed <= set(planned[: k + 1])
     assert all(run.done for run in of_table1())
     further = [run for run in of_table1(full=True) if not run.done]
@@ -91,7 +91,7 @@ def test_the_plan_is_what_a_run_makes(tiny_csv: Path, place: Path, monkeypatch: 
     free = {"frames", "init_f_A", "init_f_T", "baseline"}
     learned = [run for run in further if run.spec.kind not in ("release", *free)]
     assert all(run.flop > 0 for run in learned) and all(run.flop is not None for run in further)
-    assert "To be computed: 0 EFLOP" in plan.text(TINY, of_table1(), [], full=False)
+    assert "To be computed: 0 EFLOP" in plan_text.text(TINY, of_table1(), [], full=False)
 
 
 def test_what_is_not_run_takes_as_long_for_its_flop_as_its_like() -> None:
@@ -107,9 +107,9 @@ def test_what_is_not_run_takes_as_long_for_its_flop_as_its_like() -> None:
         plan.PlannedRun(spact.f_A.model_copy(update={"seed": 1}), "spact", 0.0, None),  # without FLOP: the median
     ]
     assert list(plan.seconds_by_flop(runs).values()) == [60, 120, None, 7, 7]
-    [said] = plan._told_minutes(runs)
+    [said] = plan_text._told_minutes(runs)
     assert "took 1; the others need about 2," in said and "Not in it: 1 runs" in said
-    assert plan._told_minutes(runs[1:3]) == []
+    assert plan_text._told_minutes(runs[1:3]) == []
 
 
 def test_nothing_is_there(place: Path, capsys: pytest.CaptureFixture) -> None:
@@ -172,7 +172,7 @@ def test_every_number_of_the_paper_is_reproduced_by_full() -> None:
 
 def test_the_draws_of_the_claims_are_among_the_inputs() -> None:
     runs, unknown = plan.plan(TINY, full=True)
-    lines = plan.missing(TINY, runs)
+    lines = plan_text.missing(TINY, runs)
     for draw in (TINY.draw, 105):
         assert (
             f"mini-smoke-draw{draw}/vispr: not prepared; run `spact prepare mini --draw {draw} --scale smoke`" in lines
@@ -183,12 +183,16 @@ def test_the_draws_of_the_claims_are_among_the_inputs() -> None:
 def test_annotations_without_media(shared_data: Path, place: Path) -> None:
     paper = profile("paper")
     before = {run.spec.key() for run in plan.plan(paper)[0]}
-    assert {data.name for run in plan.plan(paper)[0] for data in plan._data(run.spec)} == {"ucf101", "vispr", "hmdb51"}
+    assert {data.name for run in plan.plan(paper)[0] for data in plan_text._data(run.spec)} == {
+        "ucf101",
+        "vispr",
+        "hmdb51",
+    }
     folder = shared_data / "annotations" / "ucf101"
     data_prep.prepare("ucf101", place / "empty", place / "data" / "official", lists=folder)
     runs = plan.plan(paper)[0]
     assert len(runs) == len(before)
-    [line] = [line for line in plan.missing(paper, runs) if line.startswith("ucf101:")]
+    [line] = [line for line in plan_text.missing(paper, runs) if line.startswith("ucf101:")]
     assert "13,320 rows, 13,320 of 13,320 files missing under" in line
     releases = [run for run in runs if run.spec.kind == "release" and run.spec.frames.data.name == "ucf101"]
     learned = [run for run in releases if run.spec.method.kind == "anonymizer"]
@@ -197,5 +201,7 @@ def test_annotations_without_media(shared_data: Path, place: Path) -> None:
     assert learned and all(run.flop == pytest.approx(expected, rel=0.01) for run in learned)
     for run in releases:
         smaller = {"downsample_2x": 4, "downsample_4x": 16}.get(run.method, 1)
-        assert plan.disk(run) == pytest.approx(13_320 * 200 * 3 * 128 * 171 / smaller, rel=0.01)
-    assert f"{sum(map(plan.disk, runs)) / 1e12:.3g} TB. Not in it: those " in plan.text(paper, runs, [], full=False)
+        assert plan_text.disk(run) == pytest.approx(13_320 * 200 * 3 * 128 * 171 / smaller, rel=0.01)
+    assert f"{sum(map(plan_text.disk, runs)) / 1e12:.3g} TB. Not in it: those " in plan_text.text(
+        paper, runs, [], full=False
+    )
