@@ -51,6 +51,7 @@ def rows() -> list[tuple[str, str]]:
 
 
 Item = tuple[Study, str, str]  # study, row, target of its protocol; of whatever else is made, the study comes first
+Failed = dict[str, list[str]]  # why targets failed -> those that did
 
 
 def train(item: Item) -> None:
@@ -84,16 +85,13 @@ def whatever_is_free(items: Iterable[Item], make: Callable[[Item], None] = train
 
 def work(
     profile: str, wanted: Sequence[tuple[str, str]] = (), seeds: Sequence[int] = (0,), draw: int | None = None
-) -> list[str]:
+) -> Failed:
     """Train and score all targets of table rows; one that fails is told, and the others are made.
 
     Args:
         wanted: (protocol, method) in the order of making; empty: ``rows``, ahead of notebooks that meet what fails.
         seeds: of the replicates, one after the other.
         draw: of the built-in data; None: the profile's own.
-
-    Returns:
-        A sentence for each reason why targets failed.
     """
     notebooks, wanted, items, failed = not wanted, wanted or rows(), [], {}
     for seed in seeds:
@@ -116,7 +114,7 @@ def work(
             failed.setdefault(str(error), []).append(f"target {item[2]} of {item[1]}, seed {item[0].seed}")
 
     whatever_is_free(items, make)
-    return [f"{'; '.join(targets)}: {error}" for error, targets in failed.items()]
+    return failed
 
 
 def spread(jobs: int | None) -> tuple[int, int, list[str]]:

@@ -21,7 +21,7 @@ AGAIN = 1000  # times that a job out of time is queued again
 class Worker(Checkpointable):
     """``ahead.work``, run again with the same arguments when a job's time is up: the store knows what is left."""
 
-    def __call__(self, *asked: object) -> list[str]:
+    def __call__(self, *asked: object) -> ahead.Failed:
         logging.basicConfig(level=logging.INFO, format="%(message)s")
         return ahead.work(*asked)
 
@@ -46,7 +46,7 @@ def executor(cluster: str, folder: Path, parameters: Mapping[str, object]) -> su
     return found
 
 
-def submit(where: submitit.AutoExecutor, asked: Sequence[object], jobs: int) -> list[submitit.Job[list[str]]]:
+def submit(where: submitit.AutoExecutor, asked: Sequence[object], jobs: int) -> list[submitit.Job[ahead.Failed]]:
     """Start workers; ``asked`` are the arguments of ``ahead.work``."""
     with where.batch():  # on Slurm: one array
         return [where.submit(Worker(), *asked) for _ in range(jobs)]

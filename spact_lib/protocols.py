@@ -222,11 +222,13 @@ def protocol(name: str) -> Protocol:
     """A protocol by name, or ``DATASET:ACTION/PRIVACY`` for one's own dataset (a folder, or a CSV file) and two tasks.
 
     Raises:
-        UserError: an unknown name.
+        UserError: an unknown name, or one task that is to be both kept and hidden.
     """
     dataset, mark, tasks = name.rpartition(":")
     if mark and tasks.count("/") == 1:
         action, privacy = tasks.split("/")
+        if action == privacy:
+            raise UserError(f"{action!r} cannot be both the action to keep and the privacy to hide; name two tasks")
         return known(Role(dataset, action), Role(dataset, privacy))
     if name not in PROTOCOLS:
         raise unknown_name("protocol", name, [*PROTOCOLS, "DATASET:ACTION/PRIVACY"])

@@ -148,10 +148,10 @@ class Store:
         from spact_lib import experiments  # here, because what is made looks into the store for what it is made from
 
         folder.mkdir(exist_ok=True)
-        on_main(lambda: _refuse_other_code(spec, folder))
+        code = on_main(lambda: _refuse_other_code(spec, folder))
         on_main(lambda: remove_leftovers(folder))  # a checkpoint may be gigabytes
         on_main(lambda: write_json(folder / "spec.json", spec.model_dump(mode="json")))
-        if code := own_code(spec):
+        if code:
             on_main(lambda: write_json(folder / CODE, code))
         began = time.monotonic()
         metrics = experiments.BUILDERS[type(spec)](spec, folder, self)
@@ -237,13 +237,13 @@ def unfolded(data: DataSpec) -> DataSpec:
     return data.model_copy(update={"leave_out": None})
 
 
-def _refuse_other_code(spec: Spec, folder: Path) -> None:
+def _refuse_other_code(spec: Spec, folder: Path) -> dict[str, str]:
+    """Refuse a folder that other code of one's own has made, or begun; else return the code (``own_code``)."""
     code = own_code(spec)
-    if not code or not (folder / CODE).exists():
-        return
-    before = read_json(folder / CODE)
+    before = read_json(folder / CODE) if code and (folder / CODE).exists() else {}
     if other := [name for name in code if before.get(name, code[name]) != code[name]]:
         raise UserError(
             f"the code of {other[0]!r} is not the one that made, or began to make, {folder}: delete that folder, or "
             "give the new code another name"
         )
+    return code

@@ -12,6 +12,7 @@ import shutil
 import signal
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -343,6 +344,12 @@ def asked_of_work(args: argparse.Namespace) -> tuple[str, list[tuple[str, str]],
     return profile.name, wanted, args.seeds, draw
 
 
+def tell_failed(failed: Mapping[str, Sequence[str]]) -> None:
+    """A line for each reason why targets failed, of ``ahead.work``."""
+    for error, targets in failed.items():
+        print(f"spact: error: {'; '.join(targets)}: {error}", file=sys.stderr)
+
+
 def train(args: argparse.Namespace) -> int:
     """Rows of the tables without notebooks, networks to scores; without METHOD every row that the notebooks train.
 
@@ -354,8 +361,7 @@ def train(args: argparse.Namespace) -> int:
         logging.getLogger("spact_lib").setLevel(logging.WARNING)
     failed = ahead.work(*distributed.on_main(lambda: asked_of_work(args)))
     if distributed.is_main():
-        for sentence in failed:
-            print(f"spact: error: {sentence}", file=sys.stderr)
+        tell_failed(failed)
         say(f"train: {runs_root() / 'store'} has all that did not fail; the tables: spact reproduce")
     if processes := distributed.state():
         processes.destroy_process_group()
@@ -380,9 +386,13 @@ def submit(args: argparse.Namespace) -> int:
         say("submit: give the same command again to add jobs; when all have ended: spact reproduce")
         return 0
     ended = [job.exception() for job in jobs]
-    failed = [sentence for job, error in zip(jobs, ended, strict=True) if error is None for sentence in job.result()]
-    for sentence in (*failed, *(f"a job was ended: {error}" for error in ended if error is not None)):
-        print(f"spact: error: {sentence}", file=sys.stderr)
+    failed: dict[str, list[str]] = {}
+    for job in (job for job, error in zip(jobs, ended, strict=True) if error is None):
+        for error, targets in job.result().items():  # every job meets what none can make
+            failed[error] = [*dict.fromkeys([*failed.get(error, []), *targets])]
+    tell_failed(failed)
+    for error in filter(None, ended):
+        print(f"spact: error: a job was ended: {error}", file=sys.stderr)
     return 2 if failed or any(ended) else 0
 
 

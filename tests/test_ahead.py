@@ -65,7 +65,7 @@ def test_a_row_that_fails_does_not_keep_the_others_from_being_made(
         return scores(self, method, target, seed)
 
     monkeypatch.setattr(Study, "scores", failing)
-    assert ahead.work("smoke") == ["target action of identity, seed 0: the loss became nan"]
+    assert ahead.work("smoke") == {"the loss became nan": ["target action of identity, seed 0"]}
     assert finished(study) == {(row, role) for row in ROWS for role in ("action", "privacy")} - {("identity", "action")}
     assert "target action of identity failed, and will in its notebook: the loss became nan" in caplog.text
 
@@ -79,8 +79,8 @@ def test_without_notebooks_what_many_targets_lack_is_told_once(
         raise UserError("2 of the files are missing")
 
     monkeypatch.setattr(Study, "scores", failing)
-    both = "target action of raw, seed 0; target privacy of raw, seed 0: 2 of the files are missing"
-    assert ahead.work("smoke", [("protocol", "raw")]) == [both]
+    both = ["target action of raw, seed 0", "target privacy of raw, seed 0"]
+    assert ahead.work("smoke", [("protocol", "raw")]) == {"2 of the files are missing": both}
     told = [record.getMessage() for record in caplog.records if "failed" in record.getMessage()]
     assert told == [
         "ahead: target action of raw failed: 2 of the files are missing",

@@ -95,7 +95,8 @@ def test_only_what_learned_drawn_pictures_is_called_a_demonstration(
     start = config("anonymizer", "mini", "mini-mini-draw1/ucf101")["spec"]["f_T"]["f_A"]
     for settings, said in (
         (config("anonymizer", "mini", "mini-mini-draw1/ucf101"), "it learned from drawn pictures"),
-        ({"spec": start}, "it learned from drawn pictures"),  # f_A at its identity
+        ({"spec": start}, "it learned from drawn pictures"),
+        ({"spec": start, "method": "identity"}, "identity is f_A as it is before the game"),
         (config("anonymizer", "smoke", "mini-smoke-draw1/ucf101"), "it learned from drawn pictures"),
         (config("anonymizer", "smoke", "my"), "profile smoke only tries"),
         (config("anonymizer", "mini", "my"), ""),

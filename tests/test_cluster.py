@@ -32,6 +32,17 @@ def test_two_jobs_share_the_rows_and_make_nothing_twice(
     assert f"their logs are in {runs / 'jobs'}" in capsys.readouterr().out
 
 
+def test_what_no_job_can_make_is_told_once(tiny_csv: Path, runs: Path, capsys: pytest.CaptureFixture) -> None:
+    alone = runs / "data" / tiny_csv.name
+    alone.parent.mkdir()
+    alone.write_text(tiny_csv.read_text())
+    assert status(alone, "raw", "--cluster=local", "--jobs=2", "-p", "timeout_min", "30") == 2
+    [line] = capsys.readouterr().err.splitlines()
+    targets, why = line.removeprefix("spact: error: ").split(": ", 1)
+    assert set(targets.split("; ")) == {"target action of raw, seed 0", "target privacy of raw, seed 0"}
+    assert f"are not under {alone.parent}" in why
+
+
 def test_what_cannot_be_started_is_told_in_one_sentence(
     tiny_csv: Path, runs: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

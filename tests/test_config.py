@@ -167,6 +167,8 @@ def test_a_protocol_is_a_name_or_ones_own_dataset() -> None:
     for name in ("ucf", "mine:action", "mine:a/b/c"):
         with pytest.raises(UserError, match=f"unknown protocol '{name}'; choose one of: DATASET:.*{[*PROTOCOLS][0]}"):
             protocol(name)
+    with pytest.raises(UserError, match="'person' cannot be both the action to keep and the privacy to hide"):
+        protocol("mine.csv:person/person")
 
 
 def test_unknown_names_and_data_are_refused_before_any_training(tiny_csv: Path, tmp_path: Path) -> None:

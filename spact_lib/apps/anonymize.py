@@ -107,11 +107,13 @@ def load_method(name: str) -> VideoMethod:
 
 
 def warning(config: dict) -> str:
-    """Why what an exported f_A releases protects nobody; "" where its ``config.json`` tells no reason.
+    """Why what an exported f_A releases hides nobody; "" where its ``config.json`` tells no reason.
 
     Read from what every config holds, so that folders exported earlier are told apart too.
     """
     spec = config["spec"]
+    if config.get("method") == "identity":
+        return "identity is f_A as it is before the game: it gives every picture back, so it hides nobody"
     start = spec.get("f_T", {}).get("f_A", spec)
     match start:
         case {"action": {"name": str(name)}} if DRAWN.match(name):
