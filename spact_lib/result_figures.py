@@ -94,7 +94,8 @@ def trade_off(
         ax.spines[["top", "right"]].set_visible(False)
     axes[0].axvline(x["chance"].iloc[0], color=REFERENCE, linestyle=":", linewidth=1.4, label="chance")
     axes[0].axhline(y["chance"].iloc[0], color=REFERENCE, linestyle=":", linewidth=1.4)
-    axes[0].set_xlim(*np.clip(axes[0].get_xlim(), -2, 102))  # an interval of few replicates may be wider than the axis
+    # An interval of few replicates may be wider than the axis.
+    axes[0].set(xlim=np.clip(axes[0].get_xlim(), -2, 102), ylim=np.clip(axes[0].get_ylim(), -2, 102))
     axes[0].set_ylabel(f"{action} % (higher: more useful)")
     if curve is None:
         _enlarge_the_crowded(axes[0], panels["here"], x, y, bars="low" in table)

@@ -67,7 +67,7 @@ def test_trade_off_plots_the_table_and_the_papers_numbers(table, replicated, mon
     assert lines[r"SPAct by $\omega$"].get_xydata().tolist() == [[50.0, 88.0], [70.0, 89.5]]
     assert [text.get_text() for text in here.texts] == ["0.5", "0.25"]
     assert len(here.collections) == 6 * replicated  # two bars each
-    assert here.get_xlim()[1] <= 102
+    assert here.get_xlim()[1] <= 102 and here.get_ylim()[1] <= 102
     nothing = tables.of_paper("table1", known(Role("mine", "action"), Role("mine", "person")))
     assert len(nothing) == 0 and result_figures.trade_off_points(nothing["paper"]) == {}
     one_axis = tables.of_paper("table2", protocol("ucf101_to_pa_hmdb51"))
