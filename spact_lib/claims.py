@@ -82,15 +82,14 @@ def as_spact(text: str, method: str) -> dict[str, Condition]:
     )
 
 
-def trade_off(x: Scores, others: Iterable[str], setting: str = "known") -> float:
-    """How far SPAct is from being beaten on both axes by another row: positive when none does."""
-    return min(
-        max(
-            x.action("spact", setting) - x.action(other, setting),
-            x.cmap(other, setting) - x.cmap("spact", setting),
-        )
-        for other in others
-    )
+def lead(x: Scores, other: str, setting: str) -> float:
+    """How far SPAct is from being beaten on both axes by another row: negative where it is."""
+    return max(x.action("spact", setting) - x.action(other, setting), x.cmap(other, setting) - x.cmap("spact", setting))
+
+
+def trade_off(x: Scores, setting: str, others: Iterable[str]) -> float:
+    """SPAct's smallest ``lead``: positive when no other row is better on both axes."""
+    return min(lead(x, other, setting) for other in others)
 
 
 def order_kept(score: Callable[[str, str], float], methods: Sequence[str]) -> float:
@@ -128,6 +127,7 @@ LABEL_FREE = (
     "raw", "identity", "downsample_2x", "downsample_4x", "obf_blackening", "obf_strong_blur", "obf_weak_blur",
     "noise_features",
 )  # fmt: skip
+RIVALS = {"Fig. 4": ("novel", (*LABEL_FREE, "supervised")), "Table 1": ("known", LABEL_FREE)}  # of K6
 ORDERED = ("raw", "identity", "downsample_2x", "downsample_4x", "supervised", "spact")  # whose order K14 compares
 TIE = 2.0  # points
 
@@ -171,10 +171,8 @@ CLAIMS: dict[str, Claim] = {
     "K6": Claim(
         "best trade-off",
         {
-            "Fig. 4: no row is better on both axes": Condition(
-                lambda x: trade_off(x, (*LABEL_FREE, "supervised"), "novel")
-            ),
-            "Table 1: no label-free row is": Condition(lambda x: trade_off(x, LABEL_FREE)),
+            "Fig. 4: no row is better on both axes": Condition(lambda x: trade_off(x, *RIVALS["Fig. 4"])),
+            "Table 1: no label-free row is": Condition(lambda x: trade_off(x, *RIVALS["Table 1"])),
         },
         replicates=5,
     ),

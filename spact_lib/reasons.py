@@ -5,12 +5,12 @@ A paragraph holds no number: those stand below it, read from the records of the 
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 
-from spact_lib.claims import CLAIMS, Claim, Scores
+from spact_lib.claims import CLAIMS, RIVALS, Claim, Scores, lead
 from spact_lib.config import AnonymizerSpec
 from spact_lib.errors import UserError
 from spact_lib.replicates import cells
@@ -23,12 +23,14 @@ from spact_lib.tables import label
 @dataclass(frozen=True)
 class Reason:
     """``why`` a claim fails, or may stay open; ``rows`` of the known setting that show it; what further runs have
-    ``shown`` (``Claim.evidence``), told with their scores; a setting in which SPAct's omega ``chosen`` matters."""
+    ``shown`` (``Claim.evidence``), told with their scores; a setting in which SPAct's omega ``chosen`` matters;
+    ``rivals`` of which the nearest is told for each replicate."""
 
     rows: tuple[str, ...]
     why: str = ""
     shown: str = ""
     chosen: str = ""
+    rivals: Mapping[str, tuple[str, Sequence[str]]] = field(default_factory=dict)
 
 
 NO_REASON = "No reason has been looked for yet."
@@ -41,6 +43,7 @@ REASONS: dict[str, Reason] = {
         "why, is listed.",
         chosen="scene_object",
     ),
+    "K6": Reason((), rivals=RIVALS),
     "K7": Reason(
         ("identity", "no_f_B"),
         "Eq. 4 holds f_A to the picture before the game, and nothing does in it: at omega 0 f_A learns from L_T "
@@ -115,6 +118,7 @@ def explain(table: pd.DataFrame, found: Sequence[tuple[Mapping[str, Study], Scor
         lines += [_evidence(row, behind) for row in reason.rows]
         lines += [*filter(None, [reason.shown]), *further] if further else []
         lines += _chosen(reason.chosen, found)
+        lines += [_nearest(name, *each, *rivals) for name, rivals in reason.rivals.items() for each in behind]
         paragraphs.append("\n".join(lines))
     return "\n\n".join(paragraphs) or "No claim fails or is inconclusive so far."
 
@@ -151,6 +155,16 @@ def _chosen(setting: str, found: Sequence[tuple[Mapping[str, Study], Scores]]) -
             each = ", ".join(f"omega {omega:g} {value:.1f}" for omega, value in tried.items())
             lines.append(f"- draw {study.profile.draw}: omega {spec.omega:g}; validation action: raw {raw:.1f}, {each}")
     return lines
+
+
+def _nearest(name: str, studies: Mapping[str, Study], scores: Scores, setting: str, rivals: Sequence[str]) -> str:
+    """The row that comes nearest to beating SPAct on both axes, in one replicate."""
+    nearest = min(rivals, key=lambda rival: lead(scores, rival, setting))
+    told = (
+        f"{label(row)} a {scores.action(row, setting):.1f}, cMAP {scores.cmap(row, setting):.1f}"
+        for row in ("spact", nearest)
+    )
+    return f"- {name}, draw {studies[setting].profile.draw}: {'; nearest '.join(told)}"
 
 
 def _further_evidence(claim: Claim, found: Sequence[tuple[Mapping[str, Study], Scores]]) -> list[str]:

@@ -98,8 +98,8 @@ def test_order_is_kept_where_rows_are_apart() -> None:
 
 def test_trade_off_is_beaten_only_on_both_axes() -> None:
     rows = {"spact": (60, 57), "identity": (62, 60)}
-    assert trade_off(known(**rows), ["identity"]) == 3  # better action, worse privacy
-    assert trade_off(known(**rows, supervised=(61, 55)), ["identity", "supervised"]) == -1
+    assert trade_off(known(**rows), "known", ["identity"]) == 3  # better action, worse privacy
+    assert trade_off(known(**rows, supervised=(61, 55)), "known", ["identity", "supervised"]) == -1
 
 
 def test_trend_is_a_slope() -> None:

@@ -143,6 +143,18 @@ def test_a_claim_that_fails_is_explained_beside_its_verdict() -> None:
         assert not re.search(r"\d", named)
 
 
+def test_the_row_that_beats_spact_is_named() -> None:
+    study = SimpleNamespace(profile=SimpleNamespace(draw=101), method=lambda name: name)
+    study.choose_omega = lambda name: (SimpleNamespace(omega=0.25), {})
+    study.choice_spec, study.store = str, SimpleNamespace(run=lambda spec: SimpleNamespace(metrics={"val": 80.0}))
+    some = made_up(5, obf_blackening=99)  # in the paper its attributes are hidden a little better
+    found = [(dict.fromkeys(replicates.SETTINGS, study), scores) for scores in some]
+    text = reasons.explain(verdicts.verdicts(some), found)
+    (k6,) = [paragraph for paragraph in text.split("\n\n") if paragraph.startswith("K6 best trade-off: fails.")]
+    assert "- Table 1, draw 101: SPAct a 62.0, cMAP 57.4; nearest Obf-Blackening a 99.0, cMAP 56.4" in k6
+    assert k6.count("- Fig. 4, draw 101: SPAct a ") == 5
+
+
 def test_a_run_that_tells_why_stands_below_the_verdict() -> None:
     some = [replace(one, cells=one.cells | {("known", "no_f_B", "privacy"): 40.0}) for one in made_up(3)]
     some[0] = replace(some[0], cells=some[0].cells | dict.fromkeys(CLAIMS["K7"].evidence.values(), 71.0))
