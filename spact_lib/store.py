@@ -37,7 +37,7 @@ from spact_lib.errors import UserError
 from spact_lib.files import disk_errors, read_json, remove_leftovers, write_json
 from spact_lib.manifest import Manifest, read_manifest, refuse_missing
 from spact_lib.networks.anonymizer import Anonymizer
-from spact_lib.own_code import own_code
+from spact_lib.own_code import TABLES, own_code
 from spact_lib.packed import PackedFrames
 from spact_lib.results import find_committed
 
@@ -150,9 +150,9 @@ class Store:
         folder.mkdir(exist_ok=True)
         code = on_main(lambda: _refuse_other_code(spec, folder))
         on_main(lambda: remove_leftovers(folder))  # a checkpoint may be gigabytes
-        on_main(lambda: write_json(folder / "spec.json", spec.model_dump(mode="json")))
         if code:
             on_main(lambda: write_json(folder / CODE, code))
+        on_main(lambda: write_json(folder / "spec.json", spec.model_dump(mode="json")))
         began = time.monotonic()
         metrics = experiments.BUILDERS[type(spec)](spec, folder, self)
         seconds, waited = metrics.pop("seconds", time.monotonic() - began), metrics.pop("waited", None)
@@ -240,10 +240,13 @@ def unfolded(data: DataSpec) -> DataSpec:
 def _refuse_other_code(spec: Spec, folder: Path) -> dict[str, str]:
     """Refuse a folder that other code of one's own has made, or begun; else return the code (``own_code``)."""
     code = own_code(spec)
-    before = read_json(folder / CODE) if code and (folder / CODE).exists() else {}
-    if other := [name for name in code if before.get(name, code[name]) != code[name]]:
-        raise UserError(
-            f"the code of {other[0]!r} is not the one that made, or began to make, {folder}: delete that folder, or "
-            "give the new code another name"
-        )
+    before = read_json(folder / CODE) if (folder / CODE).exists() else {}
+    for name in sorted(before.keys() | code.keys()):
+        # A name without code here is the library's, or one that this process does not know and so cannot judge.
+        ours = name in code or any(name in table for table in TABLES)
+        if (folder / "spec.json").exists() and ours and before.get(name) != code.get(name):
+            raise UserError(
+                f"the code of {name!r} is not the one that made, or began to make, {folder}: delete that folder, or "
+                "give the new code another name"
+            )
     return code

@@ -37,7 +37,7 @@ from spact_lib.conditions import c1_c2
 from spact_lib.errors import UserError
 from spact_lib.experiments import anonymized, predictions, to_uint8
 from spact_lib.methods import METHODS
-from spact_lib.protocols import protocol
+from spact_lib.protocols import Role, known, protocol
 from spact_lib.store import Store, manifest_of
 from spact_lib.study import Study
 from spact_lib.tables import label, trained_parts
@@ -433,9 +433,9 @@ def test_pictures_of_reconstructions(one: Study, found: pd.DataFrame) -> None:
 
 
 def test_folds_together(tiny_csv: Path, tmp_path: Path) -> None:
-    own = f"{tiny_csv}:action/action"  # any single-label task
+    own = known(Role(str(tiny_csv), "action"), Role(str(tiny_csv), "action"))  # any single-label task
     tiny = TINY.model_copy(update={"target_seeds": (0,)})
-    studies = [Study(tiny, protocol(own), Store(tmp_path), 0, ("split", value)) for value in ("val", "test")]
+    studies = [Study(tiny, own, Store(tmp_path), 0, ("split", value)) for value in ("val", "test")]
     names = ["own", "unprepared", "frame", "video"]
     attacks.train(studies, ["raw"], names)
     found = attack_readings.fold_readings(studies, ["raw"], names)

@@ -1,6 +1,7 @@
 """Code of one's own behind a name: once it has changed, what it made is neither found nor gone on with."""
 
 import importlib.util
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -66,3 +67,24 @@ def test_the_librarys_own_code_and_what_names_no_other_is_not_looked_at(
     monkeypatch.setitem(BASELINES, "downsample_2x", method(tmp_path, "return frames"))
     assert list(own_code(release)) == ["downsample_2x"]
     assert own_code(replace(one, seed=1).init_f_A) == {}
+
+
+def test_own_code_under_a_name_of_the_librarys_is_told_apart_from_it(
+    tiny_csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = tiny.study(tiny_csv, tmp_path / "store")
+    release = one.release(BaselineSpec(name="downsample_2x"), one.protocol.action)
+    refused = f"^the code of 'downsample_2x' is not the one that made, or began to make, {one.store.folder(release)}"
+    made = one.store.run(release)
+    with monkeypatch.context() as mine:
+        mine.setitem(BASELINES, "downsample_2x", method(tmp_path, "return frames"))
+        with pytest.raises(UserError, match=refused):
+            one.store.run(release)
+    assert one.store.run(release).record == made.record
+
+    shutil.rmtree(made.folder)
+    with monkeypatch.context() as mine:
+        mine.setitem(BASELINES, "downsample_2x", method(tmp_path, "return frames"))
+        one.store.run(release)
+    with pytest.raises(UserError, match=refused):
+        one.store.run(release)
