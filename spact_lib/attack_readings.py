@@ -16,7 +16,7 @@ from spact_lib.attacks import ATTACKS, METHODS, RAW, asked, check, exists, inver
 from spact_lib.chance import chance_average_precision
 from spact_lib.claims import t_interval
 from spact_lib.config import Method, TestSpec
-from spact_lib.errors import DamagedError, DiskError, UserError, missing_left_out
+from spact_lib.errors import MissingError, missing_left_out
 from spact_lib.flop import learning
 from spact_lib.footnotes import FAULTS, distinct, faults
 from spact_lib.metrics import headline
@@ -241,9 +241,7 @@ def replicated(
                 with missing_left_out():
                     other.data(videos(other))  # known from here on, as are those of its protocol
                 found.setdefault(other.init_f_A.key(), tables.reading(other))
-            except (DamagedError, DiskError):
-                raise
-            except UserError as error:
+            except MissingError as error:
                 print(f"draw {draw}, seed {seed} is left out: {error}")
     return list(found.values())
 

@@ -1,7 +1,7 @@
 """The one exception that a user can cause and read."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 
 class UserError(Exception):
@@ -15,19 +15,19 @@ class DiskError(UserError):
     """A place that cannot be worked in: no fault of the file that was worked on, the next one meets it too."""
 
 
+class MissingError(UserError):
+    """Something is not there yet, or not on this machine: data, files, weights, a record."""
+
+
 class DamagedError(UserError):
     """A file of ours does not hold what we wrote: it is there, and never taken for one that is not."""
 
 
 @contextmanager
 def missing_left_out() -> Iterator[None]:
-    """Within: what is not there (data, records, weights) is left out; what is damaged or cannot be read is told."""
-    try:
+    """Within: what is not there (data, records, weights) is left out; what is damaged, wrong or unreadable is told."""
+    with suppress(MissingError):
         yield
-    except (DamagedError, DiskError):
-        raise
-    except UserError:
-        pass
 
 
 def unknown_name(what: str, given: str, legal) -> UserError:

@@ -27,7 +27,7 @@ import pandas as pd
 from filelock import FileLock
 from scipy.sparse import csr_array, hstack, issparse
 
-from spact_lib.errors import UserError, unknown_name
+from spact_lib.errors import MissingError, UserError, unknown_name
 from spact_lib.files import load_json, utf8_lines, write_json
 
 SPLITS = ("train", "val", "test", "unused")
@@ -262,11 +262,11 @@ def missing_files(manifest: Manifest) -> list[str]:
 
 
 def refuse_missing(manifest: Manifest) -> None:
-    """Raise UserError where files of rows in use are missing: once, before hours of training, with their number."""
+    """Raise MissingError where files of rows in use are missing: once, before hours of training, with their number."""
     missing = missing_files(manifest)
     if missing:
         shown = ", ".join(missing[:5]) + (" ..." if len(missing) > 5 else "")
-        raise UserError(
+        raise MissingError(
             f"{len(missing)} of the files in manifest {manifest.name!r} are not under {manifest.root}: {shown}; "
             "put them there or remove their rows"
         )
@@ -363,7 +363,7 @@ def _read_csv(path: Path) -> tuple[list[str], list[list[str]]]:
     except csv.Error as error:  # an open quote is noticed at the end of the file, and stands behind the last good row
         raise UserError(f"{path}, line {read + 1}: not a CSV table ({error}); correct it") from error
     except FileNotFoundError as error:
-        raise UserError(f"there is no dataset at {path}; give a CSV file or a folder with manifest.csv") from error
+        raise MissingError(f"there is no dataset at {path}; give a CSV file or a folder with manifest.csv") from error
     except OSError as error:
         raise UserError(f"cannot read {path} as a CSV table: {error}; name a file that can be read") from error
     # As a spreadsheet in German or French writes it; one column is no dataset.

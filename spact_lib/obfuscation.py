@@ -22,7 +22,7 @@ from torchvision.models.detection import fasterrcnn_mobilenet_v3_large_320_fpn
 from torchvision.transforms.v2 import functional as TF
 
 from spact_lib.device import pick_device
-from spact_lib.errors import UserError, unknown_name
+from spact_lib.errors import MissingError, UserError, unknown_name
 from spact_lib.manifest import PERSONS, Manifest
 from spact_lib.video import probe
 
@@ -154,7 +154,8 @@ def _coco_network() -> nn.Module:
             return fasterrcnn_mobilenet_v3_large_320_fpn(weights=Weights.DEFAULT).eval()
     except Exception as error:  # no network, a damaged file, or one that holds something else
         where = f"put {Weights.DEFAULT.url} at {detector_weights()}"
-        raise UserError(f"the person detector's weights cannot be downloaded ({error}); {where}") from error
+        kind = UserError if detector_weights().exists() else MissingError
+        raise kind(f"the person detector's weights cannot be downloaded ({error}); {where}") from error
 
 
 def coco() -> Detector:

@@ -25,7 +25,7 @@ from spact_lib.config import (
     TargetSpec,
     TestSpec,
 )
-from spact_lib.errors import UserError
+from spact_lib.errors import MissingError, UserError
 from spact_lib.files import read_json
 from spact_lib.flop import NOT_PREPARED, cost
 from spact_lib.methods import CHOICES, METHODS, TABLES, chooses, extra_rows, further_of_paper
@@ -72,7 +72,7 @@ def _planned_study(profile: Profile, protocol: str, seed: int = 0, further: Iter
     for name in dict.fromkeys(role.dataset for role in (*named.roles, *further)):
         try:
             data[name] = data_spec(profile, name)
-        except UserError:
+        except MissingError:
             folder = dataset_folder(profile, name)
             data[name] = DataSpec(name=data_label(profile, name), folder=folder, fingerprint=NOT_PREPARED)
     return Study(profile, named, _store(profile), seed, _data=data)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from spact_lib.config import DataSpec, Profile
-from spact_lib.errors import UserError, unknown_name
+from spact_lib.errors import MissingError, UserError, unknown_name
 from spact_lib.files import read_json
 from spact_lib.manifest import read_manifest
 from spact_lib.paths import NOTEBOOKS, data_folder
@@ -269,7 +269,7 @@ def data_spec(profile: Profile, name: str, leave_out: tuple[str, str] | None = N
     may have encoded them otherwise, and then committed numbers are none of theirs.
 
     Raises:
-        UserError: not prepared.
+        MissingError: not prepared.
     """
     folder, label = dataset_folder(profile, name), data_label(profile, name)
     if os.environ.get("SPACT_READ_ONLY") == "1" and not _is_here(profile, name, folder):
@@ -279,9 +279,9 @@ def data_spec(profile: Profile, name: str, leave_out: tuple[str, str] | None = N
             return DataSpec(name=label, folder=folder, fingerprint=listed[label], leave_out=leave_out)
     if not folder.exists():
         if folder == Path(name).resolve():
-            raise UserError(f"there is no dataset at {folder}; give a CSV file or a folder with manifest.csv")
+            raise MissingError(f"there is no dataset at {folder}; give a CSV file or a folder with manifest.csv")
         how = how_to_prepare(profile, name)
-        raise UserError(f"dataset {name!r} is not prepared ({folder} does not exist); run `{how}`")
+        raise MissingError(f"dataset {name!r} is not prepared ({folder} does not exist); run `{how}`")
     return DataSpec(name=label, folder=folder, fingerprint=fingerprint(folder, own=is_own(name)), leave_out=leave_out)
 
 

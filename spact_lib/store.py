@@ -33,7 +33,7 @@ from spact_lib.config import (
 from spact_lib.data import FrameSource, VideoFrames, loader_workers
 from spact_lib.device import environment, pick_device
 from spact_lib.distributed import on_main
-from spact_lib.errors import UserError
+from spact_lib.errors import MissingError, UserError
 from spact_lib.files import disk_errors, read_json, remove_leftovers, write_json
 from spact_lib.manifest import Manifest, read_manifest, refuse_missing
 from spact_lib.networks.anonymizer import Anonymizer
@@ -44,7 +44,7 @@ from spact_lib.results import find_committed
 CODE = "code.json"  # in the folder of what code of one's own has made, or begins to make: ``own_code``
 
 
-class NotTrainedError(UserError):
+class NotTrainedError(MissingError):
     """Read-only and there is no record of this spec."""
 
 

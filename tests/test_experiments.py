@@ -16,7 +16,7 @@ from spact_lib.experiments import anonymize_uint8, to_uint8
 from spact_lib.losses import nt_xent_uninformative
 from spact_lib.manifest import Manifest
 from spact_lib.methods import LearnedMethod
-from spact_lib.protocols import protocol
+from spact_lib.protocols import data_spec, protocol
 from spact_lib.results import find_committed, keep_records
 from spact_lib.store import Artifact, NotTrainedError, Store, manifest_of
 from spact_lib.study import Study
@@ -201,6 +201,12 @@ def test_what_is_damaged_is_told_and_not_taken_for_untrained(finished: tuple[Stu
     record.write_text("{")
     with pytest.raises(DamagedError, match="record.json is damaged"), missing_left_out():
         store.run(spec)
+    table = tmp_path / "mine.csv"
+    with missing_left_out():
+        data_spec(TINY, str(table))
+    table.write_text("path;split;action:single\n")
+    with pytest.raises(UserError, match="is separated by ';'"), missing_left_out():
+        data_spec(TINY, str(table))
 
 
 def test_a_table_comes_from_committed_records_without_data_or_training(
