@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
+from itertools import product
 
 import pandas as pd
 
@@ -161,23 +162,40 @@ def other_targets(name: str, study: Study, *, train: bool) -> pd.DataFrame | Non
     return None
 
 
-def show_omegas(study: Study, omegas: Iterable[float], name: str, *, train: bool) -> pd.DataFrame:
-    """SPAct's curve over omega (``tables.omega_curve``), printed, written and kept; what is missing is named with the
-    minutes of training that it would take."""
-    curve = tables.omega_curve(study, omegas, train=train)
-    if missing := [omega for omega in omegas if omega not in curve.index]:
-        specs = [study.anonymizer("spact", omega) for omega in missing]
-        targets = [(role, seed) for role in ("action", "privacy") for seed in study.profile.target_seeds]
-        asked = [study.target_spec(spec, *target) for spec in specs for target in targets]
-        _tell_not_run(study, study, asked, [f"omega {omega:g}" for omega in missing])
+def show_omegas(
+    study: Study, omegas: Mapping[str, Iterable[float]], name: str, *, train: bool
+) -> dict[str, pd.DataFrame]:
+    """Curves over omega (``tables.omega_curve``), printed, written and kept; what is missing is named with the minutes
+    of training that it would take. SPAct's always has the profile's grid.
+
+    Args:
+        omegas: method -> further omegas.
+
+    Returns:
+        Method -> its curve; one without a point is left out.
+    """
+    curves: dict[str, pd.DataFrame] = {}
+    missing: list[str] = []
+    asked: list[Spec] = []
+    for method, more in omegas.items():
+        always = study.profile.omegas if method == "spact" else ()
+        curves[method] = tables.omega_curve(study, more, always=always, train=train, method=method)
+        for omega in (omega for omega in more if omega not in curves[method].index):
+            missing.append(f"{tables.label(method)} omega {omega:g}")
+            pairs = product(study.protocol.axes, study.profile.target_seeds)
+            asked += [study.score_spec(study.anonymizer(method, omega), *pair) for pair in pairs]
+    if missing:
+        _tell_not_run(study, study, asked, missing)
+    curves = {method: curve for method, curve in curves.items() if len(curve)}
     records = tables.trained_records([study]).values()
     minutes, hardware = f"{tables.minutes_of(records):.1f}", tables.hardware_of(records)
-    text = curve.drop(columns=list(FAULTS)).map("{:.1f}".format).assign(minutes=minutes, hardware=hardware)
+    table = pd.concat({tables.label(method): curve for method, curve in curves.items()}, names=["method"])
+    text = table.drop(columns=list(FAULTS)).map("{:.1f}".format).assign(minutes=minutes, hardware=hardware)
     note = f"One replicate; minutes of training of all omegas together: {minutes}. Hardware: {hardware}."
-    table_text.save_text(text, study.profile.name, name, note, left_out=left_out(curve))
+    table_text.save_text(text, study.profile.name, name, note, left_out=left_out(table))
     tables.keep_used(name, study)
-    print("\n".join([text.drop(columns=["minutes", "hardware"]).to_string(), *left_out(curve)]))
-    return curve
+    print("\n".join([text.drop(columns=["minutes", "hardware"]).to_string(), *left_out(table)]))
+    return curves
 
 
 def games(study: Study, specs: Mapping[str, AnonymizerSpec]) -> pd.DataFrame:

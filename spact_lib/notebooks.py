@@ -65,7 +65,10 @@ FITTING: dict[str, tuple[Callable[[Any], bool], str]] = {
         "a column of the clips' table and its values, as text",
     ),
     "ATTACKS": (lambda names: all(isinstance(name, str) for name in names), "names of attackers"),
-    "OMEGAS": (lambda omegas: all(0 <= omega < math.inf for omega in omegas), "finite numbers from 0 up"),
+    **dict.fromkeys(
+        ("OMEGAS", "SUPERVISED_OMEGAS"),
+        (lambda omegas: all(0 <= omega < math.inf for omega in omegas), "finite numbers from 0 up"),
+    ),
 }
 
 log = logging.getLogger(__name__)

@@ -155,8 +155,11 @@ def planned(profile: Profile, full: bool, until: str | None = None) -> Iterator[
     yield "C1 and C2", "spact", partial(_of_conditions, _planned_study(profile, KNOWN))
     if last >= notebook("06"):
         figure = declared_parameters(notebook("06"))
+        study = _planned_study(profile, figure["PROTOCOL"])
         omegas = sorted({*profile.omegas, *(figure["OMEGAS"] if full else ())})
-        yield "Fig. 4", "spact", partial(_of_omegas, _planned_study(profile, figure["PROTOCOL"]), omegas)
+        yield "Fig. 4", "spact", partial(_of_omegas, study, "spact", omegas)
+        if full:
+            yield "Fig. 4", "supervised", partial(_of_omegas, study, "supervised", figure["SUPERVISED_OMEGAS"])
     if full:
         own = _planned_study(profile, KNOWN)
         other = own.read_by(profile.other_target_f_T, profile.other_target_f_B, ())
@@ -200,9 +203,9 @@ def _of_conditions(study: Study) -> Iterator[Spec]:
         yield from conditions.passes(study, target, learned, tested)
 
 
-def _of_omegas(study: Study, omegas: Iterable[float]) -> Iterator[Spec]:
-    for omega, role, seed in product(omegas, ("action", "privacy"), study.profile.target_seeds):
-        yield study.target_spec(study.anonymizer("spact", omega), role, seed)
+def _of_omegas(study: Study, method: str, omegas: Iterable[float]) -> Iterator[Spec]:
+    for omega, target, seed in product(omegas, study.protocol.axes, study.profile.target_seeds):
+        yield study.score_spec(study.anonymizer(method, omega), target, seed)
 
 
 def _of_attack(study: Study, method: str, attack: str) -> Iterator[Spec]:

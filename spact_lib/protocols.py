@@ -79,6 +79,18 @@ class Protocol:
         targets = (role for target in self.targets.values() for role in (target.learns, *target.tested_on))
         return tuple(dict.fromkeys((self.action, self.privacy, *targets)))
 
+    @property
+    def axes(self) -> tuple[str, str]:
+        """The two targets of a trade-off: "action" and the first f'_B.
+
+        Raises:
+            UserError: one of them is not there.
+        """
+        privacy = next((name for name in self.targets if name != "action"), None)
+        if privacy is None or "action" not in self.targets:
+            raise UserError(f"a trade-off needs an action and a privacy target, not {', '.join(self.targets)} alone")
+        return "action", privacy
+
 
 def known(action: Role, privacy: Role, paper: tuple[str, str] = ("", "")) -> Protocol:
     """Known actions and attributes: the targets learn what f_A was learned with (Sec. 4.1, 4.2)."""

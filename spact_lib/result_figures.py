@@ -63,13 +63,13 @@ def _axes_of(numbers: pd.Series | pd.DataFrame) -> tuple[str, str]:
 
 @READABLE
 def trade_off(
-    table: pd.DataFrame, *, curve: pd.DataFrame | None = None, paper: pd.DataFrame | None = None
+    table: pd.DataFrame, *, curves: Mapping[str, pd.DataFrame] | None = None, paper: pd.DataFrame | None = None
 ) -> tuple[Figure, np.ndarray]:
     """Privacy leaked against action kept (Fig. 4): the upper left corner is what one wants. Bars: 95 % t-intervals.
 
     Args:
         table: of ``tables.table``; the first metric of each role is shown.
-        curve: of ``tables.omega_curve``; drawn as a line.
+        curves: method -> ``tables.omega_curve``, drawn as a line.
         paper: of ``tables.of_paper``; drawn beside it where the paper has these metrics.
     """
     privacy, action = _axes_of(table)
@@ -83,8 +83,8 @@ def trade_off(
         front = np.array([points[method] for method in pareto_front(points)])
         # Between two rows of the front, what keeps less action than the more private one is beaten.
         ax.step(*front.T, where="post", color=REFERENCE, linewidth=1.4, label="Pareto front", zorder=1)
-        if title == "here" and curve is not None:
-            _omegas(ax, curve)
+        for method, curve in (curves or {}).items() if title == "here" else ():
+            _omegas(ax, method, curve)
         # Ours alone: the paper's persons were found by a detector.
         boxes = {x["boxes"].get(method) for method in points if title == "here"} & {"oracle", "marked"}
         if len(panels) > 1 or boxes:
@@ -97,7 +97,7 @@ def trade_off(
     # An interval of few replicates may be wider than the axis.
     axes[0].set(xlim=np.clip(axes[0].get_xlim(), -2, 102), ylim=np.clip(axes[0].get_ylim(), -2, 102))
     axes[0].set_ylabel(f"{action} % (higher: more useful)")
-    if curve is None:
+    if not curves:
         _enlarge_the_crowded(axes[0], panels["here"], x, y, bars="low" in table)
     known = {text: line for ax in axes for line, text in zip(*ax.get_legend_handles_labels(), strict=True)}
     marks_first = sorted(known, key=lambda text: known[text].get_linestyle() != "None")
@@ -141,9 +141,10 @@ def _enlarge_the_crowded(
     ax.indicate_inset_zoom(inset, edgecolor=REFERENCE)
 
 
-def _omegas(ax: Axes, curve: pd.DataFrame) -> None:
-    style = {"color": colour("spact"), "zorder": 3}
-    ax.plot(curve["privacy"], curve["action"], ".-", linewidth=1.6, label=r"SPAct by $\omega$", **style)
+def _omegas(ax: Axes, method: str, curve: pd.DataFrame) -> None:
+    style = {"color": colour(method), "zorder": 3}
+    text = rf"{label(method)} by $\omega$"
+    ax.plot(curve["privacy"], curve["action"], ".-", linewidth=1.6, label=text, **style)
     for k, (omega, point) in enumerate(curve.iterrows()):
         offset = (0, 12 if k % 2 else -20)
         text = ax.annotate(

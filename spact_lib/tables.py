@@ -4,8 +4,9 @@ A table is tidy: one row per (metric, method). ``table_text`` has what makes tex
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -288,42 +289,44 @@ def at_hand(
         return [study for study in found if is_at_hand(name, study, methods=methods)]
 
 
-def omega_curve(study: Study, omegas: Iterable[float], *, train: bool = False, method: str = "spact") -> pd.DataFrame:
-    """What a learned method keeps and leaks for each omega (Fig. 4's curve), mean over the study's target seeds.
+def omega_curve(
+    study: Study, omegas: Iterable[float], *, always: Iterable[float] = (), train: bool = False, method: str = "spact"
+) -> pd.DataFrame:
+    """What a learned method keeps and leaks for each omega (Fig. 4's curve): the first column of each of the protocol's
+    ``axes``, mean over the study's target seeds.
 
     Args:
-        omegas: weights of L_B; those of the profile's grid are always among them.
-        train: train what is missing; else only the grid's are trained, and of the others those at hand are shown.
+        omegas: weights of L_B.
+        always: further ones, which are trained in any case.
+        train: train what is missing; else of ``omegas`` those at hand are shown.
 
     Returns:
         Index ``omega``, from small to large. Columns ``action`` and ``privacy``: top-1 or cMAP in percent;
         ``action chance`` and ``privacy chance``; those of ``footnotes.faults``.
 
     Raises:
-        NotTrainedError: a record of the grid is missing where training is forbidden.
+        NotTrainedError: a record of ``always`` is missing where training is forbidden.
+        UserError: the protocol has one axis alone.
     """
-    other, grid, found = reading(study), study.profile.omegas, {}
-    for omega in sorted({*omegas, *grid}):
-        from_store = study if train or omega in grid else other
+    axes, always = dict(zip(("action", "privacy"), study.protocol.axes, strict=True)), {*always}
+    other, found = reading(study), {}
+    for omega in sorted({*omegas, *always}):
+        from_store = study if train or omega in always else other
         spec = study.anonymizer(method, omega)
-        try:
-            asked = {
-                role: [from_store.target_spec(spec, role, seed) for seed in study.profile.target_seeds]
-                for role in ("action", "privacy")
+        with nullcontext() if from_store is study else suppress(NotTrainedError):
+            scores = {
+                axis: [from_store.scores(spec, target, seed)[0] for seed in study.profile.target_seeds]
+                for axis, target in axes.items()
             }
-            scores = {role: [from_store.store.run(each).metrics for each in targets] for role, targets in asked.items()}
-            parts = {key: part for each in sum(asked.values(), []) for key, part in trained_parts(each).items()}
+            parts: dict[str, Spec] = {}
+            for target, seed in product(axes.values(), study.profile.target_seeds):
+                parts |= trained_parts(study.score_spec(spec, target, seed))
             made = [(part, from_store.store.run(part).metrics) for part in parts.values()]  # kept, for their minutes
-        except NotTrainedError:
-            if from_store is study:
-                raise
-            continue
-        means = {role: np.mean([headline(metrics) for metrics in of_seeds]) for role, of_seeds in scores.items()}
-        found[omega] = means | {
-            f"{role} chance": np.mean([metrics[f"{headline_name(metrics)}_chance"] for metrics in of_seeds])
-            for role, of_seeds in scores.items()
-        }
-        found[omega] |= faults(made, f"{label(method)}, omega {omega:g}")
+            found[omega] = {axis: np.mean([headline(metrics) for metrics in of]) for axis, of in scores.items()} | {
+                f"{axis} chance": np.mean([metrics[f"{headline_name(metrics)}_chance"] for metrics in of])
+                for axis, of in scores.items()
+            }
+            found[omega] |= faults(made, f"{label(method)}, omega {omega:g}")
     study.store.used |= other.store.used
     return pd.DataFrame.from_dict(found, orient="index").rename_axis("omega")
 

@@ -120,7 +120,7 @@ def test_a_notebooks_parameter_fits_or_is_named(declared: tuple[Path, str], valu
         assert value >= 0
     if name in ("SHOWN", "ITEMS", "BY_HAND"):
         assert value > 0
-    if name == "OMEGAS":
+    if name in ("OMEGAS", "SUPERVISED_OMEGAS"):
         assert all(math.isfinite(omega) and omega >= 0 for omega in value)
     if name == "TARGET_SEEDS":
         assert sorted(set(value)) == sorted(value) and all(type(seed) is int and seed >= 0 for seed in value)

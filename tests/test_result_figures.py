@@ -55,7 +55,7 @@ def test_trade_off_plots_the_table_and_the_papers_numbers(table, replicated, mon
         table["low"], table["high"] = table["here"] - 1, table["here"] + 60
     curve = pd.DataFrame({"action": [88.0, 89.5], "privacy": [50.0, 70.0]}, index=pd.Index([0.5, 0.25], name="omega"))
     fig, (here, paper) = result_figures.trade_off(
-        table, curve=curve, paper=tables.of_paper("table1", protocol("ucf101_vispr1"))
+        table, curves={"spact": curve}, paper=tables.of_paper("table1", protocol("ucf101_vispr1"))
     )
     assert points(here) == {"Raw data": [80.0, 90.0], "Identity (Eq. 4 only)": [85.0, 89.0], "SPAct": [50.0, 88.0]}
     theirs = points(paper)  # all rows of the paper's table, which has none for identity

@@ -371,12 +371,32 @@ def test_the_gap_of_an_ablation_is_taken_from_spact():
 
 
 def test_an_omega_curve_needs_the_grid_and_shows_what_is_at_hand(committed):
-    curve = tables.omega_curve(committed[0], [0.1, 0.5])  # nobody has trained 0.1
+    curve = tables.omega_curve(committed[0], [0.1, 0.5], always=[0.25])  # nobody has trained 0.1
     assert curve.index.tolist() == [0.25, 0.5] and curve["privacy"].tolist() == [60.0, 60.0]
     assert curve["action"].tolist() == [89.0, 89.0]
-    for train, omegas, method in ((True, [0.1], "spact"), (False, [], "supervised")):
+    for options in ({"train": True}, {"always": [0.1]}):
         with pytest.raises(NotTrainedError):
-            tables.omega_curve(committed[0], omegas, train=train, method=method)
+            tables.omega_curve(committed[0], [0.1], **options)
+
+
+def test_an_omega_curve_shows_the_first_column_of_both_axes(committed, monkeypatch):
+    """As the table's points do: on another dataset's test rows, or of another target than "privacy"."""
+    asked = []
+
+    def scores(self, method, target, seed):
+        asked.append(target)
+        column = {"cmap": 50.0, "cmap_chance": 20.0}
+        return [column, {"cmap": 0.0, "cmap_chance": 0.0}]
+
+    monkeypatch.setattr(Study, "scores", scores)
+    monkeypatch.setattr(Study, "score_spec", lambda *_: committed[0].init_f_A)
+    monkeypatch.setattr(tables, "trained_parts", lambda spec: {})
+    one = replace(committed[0], protocol=protocol("phvu"), _data={"phvu": committed[0].init_f_A.action})
+    curve = tables.omega_curve(one, [0.5])
+    assert set(asked) == {"action", "object"}
+    assert curve.loc[0.5, ["action", "privacy", "privacy chance"]].tolist() == [50, 50, 20]
+    with pytest.raises(UserError, match="a trade-off needs an action and a privacy target, not action alone"):
+        tables.omega_curve(replace(one, protocol=protocol("ucf101_to_pa_hmdb51")), [0.5])
 
 
 def test_kept_records_give_the_table_again(committed, tmp_path, monkeypatch):
@@ -484,10 +504,10 @@ def test_rows_that_were_left_out_and_a_collapsed_f_A_are_said_wherever_the_table
 def test_figure_4_says_which_omega_collapsed(committed, tmp_path: Path, monkeypatch, capsys) -> None:
     monkeypatch.setenv("SPACT_RUNS", str(tmp_path))
     study, saved = committed[0], tmp_path / "tables" / "mini" / "figure4.csv"
-    notebook_tables.show_omegas(study, [], "figure4", train=False)
+    notebook_tables.show_omegas(study, {"spact": []}, "figure4", train=False)
     plain = (capsys.readouterr().out, saved.read_text())
     change(tmp_path / "records", {study.anonymizer("spact", 0.5).key(): {"collapsed": True}})
-    notebook_tables.show_omegas(study, [], "figure4", train=False)
+    notebook_tables.show_omegas(study, {"spact": []}, "figure4", train=False)
     said = (capsys.readouterr().out, saved.read_text(), saved.with_suffix(".tex").read_text())
     assert not any("collapsed" in text for text in plain) and said[0] == f"{plain[0]}{COLLAPSED}, omega 0.5.\n"
     assert all(f"{COLLAPSED}, omega 0.5." in text.replace("\\_", "_") for text in said)
