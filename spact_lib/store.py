@@ -96,6 +96,10 @@ class Store:
         self.wait = True  # for what another process is making; else BusyError
         self.used: dict[str, dict] = {}  # records of every spec asked for, for the notebook to keep
 
+    def reading(self, root: Path | None = None) -> "Store":
+        """The same store (or that in ``root``), which trains nothing and has been asked for nothing yet."""
+        return Store(root or self.root, decode_once=self.decode_once, read_only=True)
+
     def folder(self, spec: Spec) -> Path:
         return self.root / spec.kind / spec.key()
 

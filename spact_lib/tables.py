@@ -22,7 +22,7 @@ from spact_lib.paper import relative_drop, reported, reported_drop
 from spact_lib.paths import runs_root
 from spact_lib.protocols import Column, Protocol, Target, is_own
 from spact_lib.results import keep_records, training_forbidden
-from spact_lib.store import NotTrainedError, Store
+from spact_lib.store import NotTrainedError
 from spact_lib.study import Study, each_once, open_study
 
 LABELS = {  # of rows that are not called by their name
@@ -259,7 +259,7 @@ def parts_at_hand(study: Study, specs: Iterable[Spec]) -> list[tuple[Spec, dict]
 
 def reading(study: Study, root: Path | None = None) -> Study:
     """The same study, which trains nothing: its records are in the store (or in ``root``), else committed."""
-    return replace(study, store=Store(root or study.store.root, read_only=True))
+    return replace(study, store=study.store.reading(root))
 
 
 def is_at_hand(name: str, study: Study, **shown: Iterable[str]) -> bool:

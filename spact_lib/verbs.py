@@ -220,7 +220,7 @@ def evaluate(args: argparse.Namespace) -> int:
     from spact_lib.table_text import csv_as_markdown
 
     profile = config.profile(args.profile)
-    store = Store(runs_root() / "store", decode_once=True, workers=profile.workers)
+    store = Store(runs_root() / "store", decode_once=not plain(), workers=profile.workers)
     source = args.manifest.resolve()
     if args.bad_files:
         given = read_manifest(source)

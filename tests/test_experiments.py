@@ -192,6 +192,12 @@ def test_read_only_never_trains(finished: tuple[Study, dict], tmp_path: Path, mo
     assert not (tmp_path / "empty").exists()
 
 
+def test_a_reading_store_decodes_as_its_own_does(tmp_path: Path) -> None:
+    for decode_once in (True, False):
+        reading = Store(tmp_path, decode_once=decode_once).reading()
+        assert reading.read_only and reading.decode_once == decode_once and reading.root == tmp_path
+
+
 def test_what_is_damaged_is_told_and_not_taken_for_untrained(finished: tuple[Study, dict], tmp_path: Path) -> None:
     spec, store = specs(finished[0])["f_A"], Store(tmp_path, read_only=True)
     with missing_left_out():

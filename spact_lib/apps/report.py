@@ -37,7 +37,7 @@ from spact_lib.networks.anonymizer import FORMAT, read_config
 from spact_lib.notebooks import read_notebook, run_notebook
 from spact_lib.paths import NOTEBOOKS, runs_root
 from spact_lib.protocols import Target, absolute
-from spact_lib.store import NotTrainedError, Store, manifest_of
+from spact_lib.store import NotTrainedError, manifest_of
 from spact_lib.study import Study, test_items
 from spact_lib.table_text import in_markdown
 from spact_lib.tables import label
@@ -142,7 +142,7 @@ def demonstration(study: Study) -> Path:
 
 
 def _reading(study: Study) -> Study:
-    return replace(study, store=Store(study.store.root, decode_once=study.store.decode_once, read_only=True))
+    return replace(study, store=study.store.reading())
 
 
 def _spec_of(study: Study, folder: str) -> Method | None:
