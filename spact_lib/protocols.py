@@ -92,10 +92,14 @@ class Protocol:
         return "action", privacy
 
 
-def known(action: Role, privacy: Role, paper: tuple[str, str] = ("", "")) -> Protocol:
-    """Known actions and attributes: the targets learn what f_A was learned with (Sec. 4.1, 4.2)."""
+def known(action: Role, privacy: Role, paper: tuple[str, str] = ("", ""), of: str = "") -> Protocol:
+    """Known actions and attributes: the targets learn what f_A was learned with (Sec. 4.1, 4.2).
+
+    Args:
+        of: how the columns' names begin, in a table that has others.
+    """
     targets = {
-        name: Target(role, (Column(name, column),))
+        name: Target(role, (Column(of + name, column),))
         for name, role, column in zip(("action", "privacy"), (action, privacy), paper, strict=True)
     }
     return Protocol(action, privacy, targets)
@@ -209,13 +213,13 @@ PROTOCOLS: dict[str, Protocol] = {
         },
     ),
     # STPrivacy's bits: privacy of the very videos whose action is known, no second dataset.
-    "vp_ucf101": known(Role("vp_ucf101", "action"), Role("vp_ucf101", "vp_attributes")),
-    "vp_hmdb51": known(Role("vp_hmdb51", "action"), Role("vp_hmdb51", "vp_attributes")),
+    "vp_ucf101": known(Role("vp_ucf101", "action"), Role("vp_ucf101", "vp_attributes"), of="VP-UCF101 "),
+    "vp_hmdb51": known(Role("vp_hmdb51", "action"), Role("vp_hmdb51", "vp_attributes"), of="VP-HMDB51 "),
 }
 
 # The protocols of a table's groups of columns; a table that is not named has those of Table 3 to 6: UCF101 and VISPR1.
 TABLE_PROTOCOLS: dict[str, tuple[str, ...]] = {
-    "table1": ("ucf101_vispr1", "hmdb51_vispr1", "phvu"),
+    "table1": ("ucf101_vispr1", "hmdb51_vispr1", "phvu", "vp_ucf101"),
     "table2": ("novel", "ucf101_to_pa_hmdb51", "phvu_scene_to_object", "phvu_object_to_scene"),
 }
 
