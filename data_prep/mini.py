@@ -8,8 +8,8 @@ a shuffle of its own. So all labels are independent of each other, and small spl
 sixteen the critter rests, whatever the label says, as untrimmed clips of real datasets do: no action column can reach
 100, and what a method loses shows.
 
-A drawing is fixed by its draw number and by ``VERSION``. Draw 0 is for development and tuning, 1 to 3 are the committed
-replicates of Table 1, 101 and up are kept for the claims: nobody has looked at them.
+A drawing is fixed by its draw number and by ``VERSION``. Draw 0 is for development and tuning, 1 is what notebooks
+show by default, 101 and up are the claims' replicates, over which the tables average, too: nothing was tuned on them.
 """
 
 import json

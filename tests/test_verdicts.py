@@ -9,8 +9,11 @@ import pytest
 
 from spact_lib import reasons, replicates, verdicts
 from spact_lib.claims import CLAIMS, HOLM, Scores
-from spact_lib.config import profile
+from spact_lib.config import DataSpec, profile
 from spact_lib.methods import METHODS
+from spact_lib.protocols import protocol
+from spact_lib.store import Store
+from spact_lib.study import Study
 
 
 def made_up(n: int, shift: float = 0.01, **actions: float) -> list[Scores]:
@@ -141,6 +144,29 @@ def test_a_claim_that_fails_is_explained_beside_its_verdict() -> None:
     for reason in reasons.REASONS.values():  # numbers come from records; these name things
         named = re.sub(r"Eq\. 4|UCF101|K7|omega 0|step 1|64 frames|[23]-D", "", reason.why + reason.shown)
         assert not re.search(r"\d", named)
+
+
+def test_a_rival_that_was_not_pushed_is_told_whatever_the_verdict() -> None:
+    mini = profile("mini")
+    data = {name: DataSpec(name=name, folder=Path("/nowhere"), fingerprint=name) for name in ("ucf101", "vispr")}
+    known = Study(mini, protocol("ucf101_vispr1"), Store(Path("/nowhere"), read_only=True), _data=data)
+    games = {"supervised": known.anonymizer("supervised", 0.5), "spact": known.anonymizer("spact", 0.5)}
+    recorded = {
+        games["supervised"].f_B: {"L_B": 0.39}, games["supervised"]: {"L_B": 0.34, "L_B_uninformative": None},
+        games["spact"].f_B: {"L_B": 0.2}, games["spact"]: {"L_B": 1.5, "L_B_uninformative": 3.43},
+    }  # fmt: skip
+    metrics = {spec.key(): each for spec, each in recorded.items()}
+    store = SimpleNamespace(run=lambda spec: SimpleNamespace(metrics=metrics[spec.key()]))
+    study = SimpleNamespace(profile=SimpleNamespace(draw=101), method=games.get, store=store)
+    some = [Scores({cell: v for cell, v in each.cells.items() if cell[0] == "known"}) for each in made_up(5)]
+    text = reasons.explain(verdicts.verdicts(some), [({"known": study}, scores) for scores in some])
+    (k3,) = [paragraph for paragraph in text.split("\n\n") if paragraph.startswith("K3 ")]
+    assert (
+        "K3 comparable to supervised on known attributes: holds." in k3
+        and f"To be kept in mind: {reasons.WEAK_SUPERVISED}" in k3
+    )
+    assert "- Supervised [41]: a 61.9, cMAP 56.9, L_B 0.34 (before the game 0.39); draws 101" in k3
+    assert "- SPAct: a 62.0, cMAP 57.4, L_B 1.50 (uninformative 3.43); draws 101" in k3
 
 
 def test_the_row_that_beats_spact_is_named() -> None:
