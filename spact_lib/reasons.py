@@ -42,7 +42,7 @@ WEAK_SUPERVISED = (
 )
 REASONS: dict[str, Reason] = {
     "K3": Reason(("supervised", "spact"), mind=WEAK_SUPERVISED),
-    "K4": Reason(("supervised", "spact"), mind=WEAK_SUPERVISED),
+    "K4": Reason((), mind="As for K3: supervised's f_B wins its game, and the row could be stronger."),
     "K5": Reason(
         (),
         shown="The condition looks at objects alone; on one draw the action was scored, too. Where no omega of the "
@@ -50,8 +50,9 @@ REASONS: dict[str, Reason] = {
         "is lost with the objects. So the replicates differ in what was played for: which omega each one has, and "
         "why, is listed.",
         chosen="scene_object",
-        mind=WEAK_SUPERVISED + " On P-HVU L_T, too, is a mean over classes and small, while NT-Xent is what it is on "
-        "UCF101: there every omega of the grid pushes SPAct harder, which may be why it costs action.",
+        mind="As for K3: supervised is not pushed as SPAct is. On P-HVU L_T, too, is a mean over classes and small, "
+        "while NT-Xent is what it is on UCF101: there every omega of the grid pushes SPAct harder, which may be why it "
+        "costs action.",
     ),
     "K6": Reason((), rivals=RIVALS),
     "K7": Reason(
