@@ -52,3 +52,25 @@ def reported_drop(table: str, row: str, dataset: str, metric: str) -> float | No
 def relative_drop(value: float, raw: float) -> float:
     """How much of ``raw`` is gone, in percent: 100 (raw - value) / raw; NaN where raw is 0 and nothing can be lost."""
     return 100 * (raw - value) / raw if raw else math.nan
+
+
+def elsewhere() -> pd.DataFrame:
+    """What later works report under these protocols (``reported_elsewhere.csv``), each with its own raw line: their
+    networks and splits are others.
+
+    Returns:
+        Index ``data``, ``source``, ``row``; a column per metric: the number, and its relative drop from that raw line.
+    """
+    table = pd.read_csv(CSV.with_name("reported_elsewhere.csv"))
+    values = table.pivot_table(index=["data", "source", "row"], columns="metric", values="value", sort=False)
+    raws = values.groupby(level=["data", "source"]).transform("first")  # of each the first line
+
+    def told(value: float, raw: float) -> str:
+        if math.isnan(value):
+            return "–"
+        number = f"{value:.3f}" if raw < 1 else f"{value:.2f}"
+        drop = f"{-relative_drop(value, raw):+.1f} %".replace("-", "−")
+        return number if value == raw else f"{number} ({drop})"
+
+    pairs = {name: zip(values[name], raws[name], strict=True) for name in values}
+    return pd.DataFrame({name: [told(*pair) for pair in each] for name, each in pairs.items()}, index=values.index)

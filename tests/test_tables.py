@@ -17,7 +17,7 @@ from spact_lib import figures, notebook_tables, plan, readme, result_figures, re
 from spact_lib.config import DataSpec, profile
 from spact_lib.errors import UserError
 from spact_lib.methods import METHODS, TABLES, LearnedMethod, extra_rows, paper_rows
-from spact_lib.paper import CSV, relative_drop, reported, reported_drop
+from spact_lib.paper import CSV, elsewhere, relative_drop, reported, reported_drop
 from spact_lib.protocols import protocol
 from spact_lib.store import NotTrainedError, Store
 from spact_lib.study import Study
@@ -368,6 +368,16 @@ def test_the_gap_of_an_ablation_is_taken_from_spact():
     expected = "action top-1 −4.0 points (paper −4.0); privacy cMAP +10.0 points (paper +2.8)"
     assert f"RotNet, less SPAct: {expected}; privacy F1 +0.150 (paper +0.031).\n" in text
     assert "SPAct: action top-1 −1.0 points from raw (paper −1.3);" in text  # its drop tells its raw: 62.1 / 0.98
+
+
+def test_what_later_works_report_stands_beside_their_own_raw_lines():
+    table = elsewhere()
+    for _, lines in table.groupby(level=["data", "source"]):
+        assert lines.index.get_level_values("row")[0] == "raw" and len(lines) > 1
+        assert not lines.iloc[0].str.contains("%").any() and (lines.iloc[0] == "–").equals(lines.iloc[1] == "–")
+    of_spact = table.xs("SPAct", level="row").set_index(table.xs("SPAct", level="row").index.get_level_values("data"))
+    assert of_spact.loc["P-HVU", "objects cMAP"] == "14.02 (−10.8 %)"  # 100 (14.02 - 15.72) / 15.72
+    assert of_spact.loc["PA-HMDB51", "privacy F1"] == "0.543 (−5.1 %)"
 
 
 def test_an_omega_curve_needs_the_grid_and_shows_what_is_at_hand(committed):
