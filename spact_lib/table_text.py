@@ -229,8 +229,8 @@ def largest_taken(counts: Mapping[str, tuple[int, int]]) -> str:
     """A sentence: in how many replicates, of how many, rows took the largest omega or sigma of their grid."""
     told = [f"{label(row)} in {k} of {n}" for row, (k, n) in counts.items()]
     return (
-        f"{', '.join(told)} replicates: the largest omega or sigma of the grid was taken; a larger one, which might "
-        "hide more, was not tried."
+        f"{', '.join(told)} replicates: the largest omega or sigma of the grid was taken; a larger one might hide "
+        "more (Figure 4's curves)."
     ) * bool(told)
 
 
