@@ -12,16 +12,17 @@ from spact_lib import distributed
 from spact_lib.config import BranchSpec
 from spact_lib.errors import unknown_name
 from spact_lib.losses import classification_loss, info_nce, nt_xent, nt_xent_uninformative
-from spact_lib.networks.privacy import VIDEO_ENCODERS, PrivacyNetwork
+from spact_lib.networks.privacy import PrivacyNetwork, encoder_dims
 
 
 class Branch(Protocol):
-    """What the game asks of a privacy branch."""
+    """What the game asks of a privacy branch; a base class, with what most have."""
 
-    needs_images: bool  # of the privacy dataset; else pairs of frames of the action videos
-    needs_labels: bool  # of the privacy task
-    further: tuple[str, ...]  # further views of each image (``data.ClipDataset``), in ``batch["image_further"]``
-    dims: int  # of f_B's convolutions
+    needs_images: bool = False  # of the privacy dataset; else pairs of frames of the action videos
+    needs_labels: bool = False  # of the privacy task
+    further: tuple[str, ...] = ()  # further views of each image (``data.ClipDataset``), in ``batch["image_further"]``
+    f_B_dims: tuple[int, ...] = (2, 3)  # of the f_B that it can ask: 2 of frames, 3 of clips
+    dims: int  # of its own f_B's convolutions
 
     def build(self) -> nn.Module:
         """f_B with its head, randomly initialised with torch's global generator."""
@@ -35,19 +36,22 @@ class Branch(Protocol):
     def uninformative(self, batch: int) -> float | None:
         """L_B of an f_B that sees nothing, with so many videos or images; above it L_B says no more about privacy."""
 
+    @classmethod
+    def passes(cls) -> tuple[int, int, int]:
+        """For each video or image (``flop``): frames, or clips, that f_A makes for f_B; passes of f_B with a gradient,
+        and without one."""
+        views = 1 + len(cls.further) if cls.needs_images else 2
+        return views, views, 0
 
-class ContrastiveBranch:
+
+class ContrastiveBranch(Branch):
     """Self-supervised (Sec. 3.2.2): two frames of each video of the action batch, NT-Xent (Eq. 5).
 
     With a 3-D f_B (Table 3, spatio-temporal) two clips of each video take the place of the two frames.
     """
 
-    needs_images = needs_labels = False
-    further: tuple[str, ...] = ()
-
     def __init__(self, spec: BranchSpec, n_attributes: int):
-        self.spec = spec
-        self.dims = 3 if spec.network in VIDEO_ENCODERS else 2
+        self.spec, self.dims = spec, encoder_dims(spec.network)
 
     def build(self) -> nn.Module:
         return PrivacyNetwork(self.spec.network)
@@ -79,6 +83,7 @@ class StillsBranch(ContrastiveBranch):
 
     needs_images = True
     further = ("same",)
+    f_B_dims = (2,)
 
     def frames(self, batch: dict[str, Tensor]) -> Tensor:
         return torch.cat([batch["image"], batch["image_further"]], dim=1)  # (N, 2, C, H, W)
@@ -134,9 +139,15 @@ class MomentumBranch(ContrastiveBranch):
     def uninformative(self, batch: int) -> float | None:
         return math.log(1 + self.spec.queue)
 
+    @classmethod
+    def passes(cls) -> tuple[int, int, int]:
+        return 2, 1, 1  # the key network has no gradient
+
 
 class RotationBranch(ContrastiveBranch):
     """RotNet (Table 5; Gidaris et al. 2018): by which of four quarter turns was the anonymized frame rotated?"""
+
+    f_B_dims = (2,)
 
     def build(self) -> nn.Module:
         return PrivacyNetwork(self.spec.network, 4)
@@ -152,13 +163,16 @@ class RotationBranch(ContrastiveBranch):
     def uninformative(self, batch: int) -> float | None:
         return math.log(4)
 
+    @classmethod
+    def passes(cls) -> tuple[int, int, int]:
+        return 1, 4, 0
 
-class SupervisedBranch:
+
+class SupervisedBranch(Branch):
     """Supervised [41]: attribute classification of the privacy dataset's images, BCE (or cross entropy) as L_B."""
 
     needs_images = needs_labels = True
-    further = ()
-    dims = 2
+    f_B_dims, dims = (2,), 2
 
     def __init__(self, spec: BranchSpec, n_attributes: int):
         self.spec, self.n_attributes = spec, n_attributes
@@ -178,7 +192,7 @@ class SupervisedBranch:
         return None
 
 
-BRANCHES: dict[str, type] = {
+BRANCHES: dict[str, type[Branch]] = {
     "nt_xent": ContrastiveBranch,
     "nt_xent_stills": StillsBranch,
     "moco": MomentumBranch,

@@ -60,16 +60,13 @@ def _f_T(spec: InitActionSpec) -> float:
     return forward_flop("target", spec.network, spec.f_A.view.n_frames, spec.f_A.view.size)
 
 
-def _privacy_branch(spec: InitPrivacySpec, videos: int) -> tuple[float, float]:
-    """Frames for f_A, and FLOP of one forward pass of f_B, in a step."""
-    branch = spec.branch
+def _privacy_branch(spec: InitPrivacySpec, videos: int) -> tuple[float, float, float]:
+    """Frames for f_A in a step, and FLOP of the forward passes of f_B: of those with a gradient, and of the others."""
+    branch, kind = spec.branch, BRANCHES[spec.branch.loss]
     once = forward_flop("f_B", branch.network, branch.n_frames, spec.f_A.view.size)
-    if BRANCHES[branch.loss].needs_images:
-        images = branch.batch * (1 + len(BRANCHES[branch.loss].further))
-        return images, images * once
-    if branch.loss == "rotnet":  # one frame of a pair, in four directions
-        return videos, 4 * videos * once
-    return 2 * branch.n_frames * videos, 2 * videos * once
+    views, learned, others = kind.passes()
+    n = branch.batch if kind.needs_images else videos
+    return n * views * branch.n_frames, n * learned * once, n * others * once
 
 
 def learning(spec: TargetSpec) -> float:
@@ -91,17 +88,17 @@ def cost(spec: Spec) -> float | None:
         through_f_A = 0 if spec.on_raw else spec.f_A.view.n_frames * _f_A(spec.f_A)
         return clips * (through_f_A + 3 * _f_T(spec))
     if isinstance(spec, InitPrivacySpec):
-        frames, f_B = _privacy_branch(spec, spec.schedule.batch)
-        return spec.schedule.steps * ((0 if spec.on_raw else frames * _f_A(spec.f_A)) + 3 * f_B)
+        frames, f_B, keys = _privacy_branch(spec, spec.schedule.batch)
+        return spec.schedule.steps * ((0 if spec.on_raw else frames * _f_A(spec.f_A)) + 3 * f_B + keys)
     if isinstance(spec, AnonymizerSpec):
         videos = spec.schedule.batch
-        frames, f_B = _privacy_branch(spec.f_B, videos)
+        frames, f_B, keys = _privacy_branch(spec.f_B, videos)
         clips = videos * (1 + len(ACTION_LOSSES[spec.action_loss.loss].further))
         of_frames, f_T = frames * _f_A(spec.f_A), clips * _f_T(spec.f_T)
         f_A = clips * spec.f_A.view.n_frames * _f_A(spec.f_A) + of_frames
-        step1 = 3 * f_A + 2 * (f_T + f_B)
-        step2 = f_A + 3 * f_T + (3 if spec.update_f_B else 1) * f_B
-        return spec.schedule.steps * (step1 + step2 + (spec.f_B_steps - 1) * (of_frames + 3 * f_B))
+        step1 = 3 * f_A + 2 * (f_T + f_B) + keys
+        step2 = f_A + 3 * f_T + (3 if spec.update_f_B else 1) * f_B + keys
+        return spec.schedule.steps * (step1 + step2 + (spec.f_B_steps - 1) * (of_frames + 3 * f_B + keys))
     if isinstance(spec, NoiseFeaturesSpec):
         once = spec.f_A.view.n_frames * _f_A(spec.f_A) + _f_T(spec.f_T)
         return 3 * spec.schedule.steps * spec.schedule.batch * once

@@ -4,11 +4,14 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 
 import data_prep
 from spact_lib import cli, conditions, flop, paper, plan, plan_text, tables
+from spact_lib.branches import build_branch
 from spact_lib.config import Schedule, View, profile
 from spact_lib.methods import CHOICES, extra_rows, paper_rows
+from spact_lib.networks.privacy import PrivacyNetwork
 from spact_lib.protocols import PROTOCOLS, protocol
 from spact_lib.store import Store
 from spact_lib.study import Study
@@ -53,6 +56,34 @@ def test_the_game_costs_what_its_steps_do() -> None:
     assert flop.cost(spec) == pytest.approx(150 * 397 * once, rel=0.01)
     assert flop.cost(spec.f_A) == pytest.approx(3 * 20 * 625 * 32 * u, rel=0.01)
     assert flop.cost(spec.f_T) == pytest.approx(50 * 397 * 24 * (16 * u + 3 * r), rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("method", "frames", "learned", "others"),  # of each video or image: for f_A, and passes of f_B
+    [("spact", 2, 2, 0), ("moco", 2, 1, 1), ("rotnet", 1, 4, 0), ("spact_stills", 2, 2, 0), ("supervised", 1, 1, 0)],
+)
+def test_each_loss_costs_the_passes_that_it_makes(method: str, frames: int, learned: int, others: int) -> None:
+    mini = profile("mini")
+    spec = plan._planned_study(mini, "ucf101_vispr1").anonymizer(method, 0.5)
+    n = 64 if method in ("spact_stills", "supervised") else 16
+    branch = build_branch(spec.f_B.branch, 5)
+    kinds = {"image": 1, "image_further": 1, "pair": 2}
+    batch = {kind: torch.rand(n, k, 3, 32, 32) for kind, k in kinds.items()} | {"image_label": torch.zeros(n, 5)}
+    assert branch.frames(batch).shape[:2] == (n, frames)
+    f_B, passes = branch.build().eval(), {True: 0, False: 0}
+
+    def count(network: PrivacyNetwork, given: object, seen: torch.Tensor) -> None:
+        passes[seen.requires_grad] += seen.shape[1]
+
+    for network in (module for module in f_B.modules() if isinstance(module, PrivacyNetwork)):
+        network.register_forward_hook(count)
+    branch.loss(f_B, branch.frames(batch), batch)
+    assert passes == {True: n * learned, False: n * others}
+    u, b = flop.forward_flop("f_A", "", 1, 32, mini.width), flop.forward_flop("f_B", mini.f_B, 1, 32)
+    t = flop.forward_flop("target", mini.f_T, 8, 32)
+    step1 = 3 * (16 * 8 + n * frames) * u + 2 * 16 * t + n * (2 * learned + others) * b
+    step2 = (16 * 8 + n * frames) * u + 3 * 16 * t + n * (3 * learned + others) * b
+    assert flop.cost(spec) == pytest.approx(mini.minimax.steps * (step1 + step2))
 
 
 def test_the_plan_is_what_a_run_makes(tiny_csv: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from torchvision.models import resnet50
 from torchvision.models.resnet import BasicBlock
 
 from spact_lib.device import layout
-from spact_lib.errors import unknown_name
+from spact_lib.errors import UserError, unknown_name
 from spact_lib.networks.action import ACTION_NETWORKS, build_action_network
 
 PROJECTION_SIZE = 128
@@ -92,6 +92,14 @@ def encoder_names(name: str) -> list[str]:
         if part not in ENCODERS:
             raise unknown_name("privacy network", part, ENCODERS)
     return parts
+
+
+def encoder_dims(name: str) -> int:
+    """Of the convolutions of a privacy network: 2 if it sees frames, 3 if clips; UserError where it joins both."""
+    dims = {3 if part in VIDEO_ENCODERS else 2 for part in encoder_names(name)}
+    if len(dims) > 1:
+        raise UserError(f"privacy network {name!r} joins encoders of frames and of clips; join those of one kind")
+    return dims.pop()
 
 
 class PrivacyNetwork(nn.Module):
