@@ -18,13 +18,14 @@ from spact_lib.config import BaselineSpec, DataSpec, Method, ReconstructionSpec,
 from spact_lib.device import pick_device
 from spact_lib.errors import UserError, unknown_name
 from spact_lib.filework import cores
+from spact_lib.methods import F_B, architecture
 from spact_lib.networks.privacy import ENCODERS
 from spact_lib.protocols import Role
 from spact_lib.store import manifest_of
 from spact_lib.study import Study
 
 RAW = BaselineSpec(name="raw")
-NETWORKS = {"own": "target_f_B", "smaller": "smaller_f_B", "larger": "larger_f_B", "video": "video_f_B"}  # of a profile
+NETWORKS = F_B | {"own": "target_f_B"}  # his own is the targets', not the game's
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,8 @@ class Attack:
 
     Args:
         text: for readers.
-        network: which of the profile's architectures, "smaller", "own", "larger" or "video" (the 3-D one, on clips); or
-            a name of ``networks.privacy.ENCODERS``.
+        network: which of the profile's architectures (``NETWORKS``; "video", the 3-D one, on clips); or a name of
+            ``networks.privacy.ENCODERS``.
         length: steps, as a multiple of the profile's.
         channel: how the frames reach him; he learns on the same.
         crf: of H.264.
@@ -172,10 +173,10 @@ def spec_of(study: Study, name: str, method: Method, seed: int) -> TargetSpec | 
     of_frames = study.protocol.action if attack.of_videos else role
     if attack.of_videos and not study.store.read_only:
         _refuse_other_rows(study.data(role), study.data(of_frames))
-    network = getattr(p, NETWORKS[attack.network]) if attack.network in NETWORKS else attack.network
     on_clips = attack.network == "video"
     seen = inverse(study, method, role) if attack.inverts else _enlarged(method) if attack.enlarges else method
     learned = seen if attack.prepared else RAW
+    network = architecture(p, NETWORKS, attack.network)
     target = study.fresh(learned, role, "action" if on_clips else "privacy", seed, network)
     sent = {"channel": attack.channel, "crf": attack.crf}
     release = study.release(learned, of_frames).model_copy(update=sent)

@@ -4,6 +4,8 @@ A method is a line of ``METHODS``: what learns nothing (``baselines.py``, ``obfu
 of its own. ``Study`` makes specs of them.
 """
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -13,10 +15,21 @@ from spact_lib.config import ActionLossSpec, BranchSpec, Profile
 from spact_lib.errors import UserError, unknown_name
 from spact_lib.frame_sampling import FRAME_SAMPLERS
 from spact_lib.networks.action import refuse_unknown
-from spact_lib.networks.privacy import encoder_names
+from spact_lib.networks.privacy import encoder_dims
 
 if TYPE_CHECKING:
     from spact_lib.study import Study
+
+
+# Architectures by what they are to a game -> the field of a profile that names them.
+F_T = {"own": "f_T", "r2plus1d": "r2plus1d_f_T", "mc3": "mc3_f_T", "other_stage": "other_stage_f_T"}
+F_B = {"own": "f_B", "smaller": "smaller_f_B", "larger": "larger_f_B", "video": "video_f_B"}  # "video": the 3-D one
+SEEN = {2: "frames", 3: "clips"}  # by an f_B, by the dimensions of its convolutions
+
+
+def architecture(profile: Profile, fields: Mapping[str, str], name: str) -> str:
+    """The network that ``name`` stands for (``F_T``, ``F_B``); any other is a network's own name."""
+    return getattr(profile, fields[name]) if name in fields else name
 
 
 @dataclass(frozen=True)
@@ -25,16 +38,14 @@ class LearnedMethod:
 
     Args:
         loss: L_B, a name of ``branches.BRANCHES``.
-        f_B: which of the profile's architectures, "own", "smaller", "larger" or "video" (the 3-D one); or an encoder's
-            name (``networks.privacy.ENCODERS``).
+        f_B: which of the profile's architectures (``F_B``), or an encoder's name (``networks.privacy.ENCODERS``).
         sampler: S_F (Table 4).
         omega: fixed; None: chosen by ``Study.choose_omega``; "spact": the one chosen for SPAct, so that an ablation
             changes one thing only.
         update_f_B: whether step 2 trains f_B (Table 3).
         action_loss: L_T.
         f_B_steps: of f_B for each of f_A; the paper has one.
-        f_T: which of the profile's architectures, "own", "r2plus1d", "mc3" or "other_stage"; or a name of
-            ``ACTION_NETWORKS``.
+        f_T: which of the profile's architectures (``F_T``), or a name of ``ACTION_NETWORKS``.
         both_directions: of NT-Xent; False: Z alone as anchor, as Eq. 5 is printed.
         on_raw: f_T and f_B are initialised on raw data, as Fig. 2 draws it, and not on f_A's output (Eq. 7, 8).
     """
@@ -50,31 +61,39 @@ class LearnedMethod:
     both_directions: bool = True
     on_raw: bool = False
 
-    def check(self, study: "Study") -> None:
-        """UserError for a name that is none, or an f_B that the loss cannot take."""
-        for what, name, known in (
+    def check(self, name: str, study: "Study") -> None:
+        """UserError for a name or number that is none, or what cannot be had together. ``name``: its own."""
+        for what, given, known in (
             ("L_B", self.loss, BRANCHES),
             ("L_T", self.action_loss.loss, ACTION_LOSSES),
             ("frame sampler", self.sampler, FRAME_SAMPLERS),
         ):
-            if name not in known:
-                raise unknown_name(what, name, known)
-        if isinstance(self.omega, str) and self.omega != "spact":
+            if given not in known:
+                raise unknown_name(what, given, known)
+        omega, steps = self.omega, self.f_B_steps
+        if omega not in (None, "spact") and not (isinstance(omega, int | float) and 0 <= omega < math.inf):
             raise UserError(
-                f"omega {self.omega!r} of a learned method: give a number, None (chosen) or 'spact' (SPAct's)"
+                f"omega {omega!r} of method {name!r}: give a number from 0 up, None (chosen) or 'spact' (SPAct's)"
             )
-        encoder_names(self.branch(study).network)
-        if self.f_T != "own" and f"{self.f_T}_f_T" not in Profile.model_fields:
-            refuse_unknown(self.f_T)
+        if type(steps) is not int or steps < 1:
+            raise UserError(f"f_B_steps {steps!r} of method {name!r}: give an integer from 1 up")
+        if steps > 1 and not self.update_f_B:
+            raise UserError(
+                f"method {name!r} freezes its f_B (update_f_B=False) and trains it in {steps} steps (f_B_steps); "
+                "leave out one of the two"
+            )
+        branch = self.branch(study)
+        dims = max(encoder_dims(branch.network), 3 if branch.n_frames > 1 else 2)
+        if dims not in (can := BRANCHES[self.loss].f_B_dims):
+            others = [loss for loss, kind in BRANCHES.items() if dims in kind.f_B_dims]
+            raise UserError(
+                f"L_B {self.loss!r} of method {name!r} asks an f_B of {' or '.join(SEEN[d] for d in can)}, but f_B "
+                f"{self.f_B!r} sees {SEEN[dims]}; choose another f_B, or one of the L_B {', '.join(sorted(others))}"
+            )
+        refuse_unknown(architecture(study.profile, F_T, self.f_T))
 
     def branch(self, study: "Study") -> BranchSpec:
         profile = study.profile
-        networks = {
-            "own": profile.f_B,
-            "smaller": profile.smaller_f_B,
-            "larger": profile.larger_f_B,
-            "video": profile.video_f_B,
-        }
         kind = BRANCHES[self.loss]
         settings: dict[str, object] = {}
         if issubclass(kind, ContrastiveBranch) and not issubclass(kind, RotationBranch):
@@ -84,7 +103,7 @@ class LearnedMethod:
             settings |= {"both_directions": True, "queue": profile.moco_queue, "momentum": profile.moco_momentum}
         return BranchSpec(
             loss=self.loss,
-            network=networks.get(self.f_B, self.f_B),
+            network=architecture(profile, F_B, self.f_B),
             sampler=self.sampler,
             task=study.protocol.privacy.task if BRANCHES[self.loss].needs_labels else None,
             batch=profile.privacy_batch,

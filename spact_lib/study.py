@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from spact_lib.baselines import SHRINKS
+from spact_lib.baselines import SHRINKS, baseline
 from spact_lib.config import (
     AnonymizerSpec,
     BaselineSpec,
@@ -28,10 +28,10 @@ from spact_lib.config import (
 from spact_lib.config import profile as named_profile
 from spact_lib.data import rows_of
 from spact_lib.errors import UserError, unknown_name
-from spact_lib.methods import KINDS, METHODS, LearnedMethod, chooses
+from spact_lib.methods import F_T, KINDS, METHODS, LearnedMethod, architecture, chooses
 from spact_lib.networks.action import refuse_unknown
 from spact_lib.networks.privacy import encoder_names
-from spact_lib.obfuscation import marked_persons, refuse_without_weights
+from spact_lib.obfuscation import marked_persons, obfuscation, refuse_without_weights
 from spact_lib.paths import runs_root
 from spact_lib.plain import plain
 from spact_lib.protocols import MARKED, Protocol, Role, data_spec, is_own
@@ -115,16 +115,20 @@ class Study:
         """Refuse now what would else end hours of training.
 
         Raises:
-            UserError: an unknown method; an f_B that its loss cannot take; persons to be found without the detector's
-                weights; persons marked by what is no box.
+            UserError: an unknown method; one whose settings cannot be (``LearnedMethod.check``), or whose function is
+                missing; persons to be found without the detector's weights; persons marked by what is no box.
         """
         for name in methods:
             if name not in METHODS:
                 raise unknown_name("method", name, METHODS)
             if isinstance(METHODS[name], LearnedMethod):
-                METHODS[name].check(self)
+                METHODS[name].check(name, self)
             elif METHODS[name] not in KINDS:
                 raise unknown_name(f"kind of method {name!r}:", METHODS[name], [*KINDS, "a LearnedMethod"])
+            elif METHODS[name] == "baseline":
+                baseline(name)
+            elif METHODS[name] == "obfuscation":
+                obfuscation(name)
             if METHODS[name] == "obfuscation" and not self.store.read_only:
                 if self.boxes == "coco":
                     refuse_without_weights()
@@ -141,14 +145,8 @@ class Study:
 
     def init_f_T(self, f_T: str = "own", on_raw: bool = False) -> InitActionSpec:
         p = self.profile
-        networks = {
-            "own": p.f_T,
-            "r2plus1d": p.r2plus1d_f_T,
-            "mc3": p.mc3_f_T,
-            "other_stage": p.other_stage_f_T,
-        }
         return InitActionSpec(
-            f_A=self.init_f_A, task=self.protocol.action.task, network=networks.get(f_T, f_T), schedule=p.init_f_T,
+            f_A=self.init_f_A, task=self.protocol.action.task, network=architecture(p, F_T, f_T), schedule=p.init_f_T,
             threshold=p.th_T0, seed=self.seed, on_raw=on_raw,
         )  # fmt: skip
 

@@ -2,17 +2,20 @@
 before anything is drawn, trained or written."""
 
 import math
+import re
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from data_prep import mini
 from spact_lib import cli, notebooks
+from spact_lib.branches import BRANCHES, build_branch
 from spact_lib.config import Profile, profile
 from spact_lib.errors import UserError
-from spact_lib.methods import METHODS, LearnedMethod
+from spact_lib.methods import F_B, METHODS, LearnedMethod
 from spact_lib.paths import NOTEBOOKS, committed_notebooks
 from spact_lib.protocols import protocol
 from spact_lib.store import Store
@@ -279,14 +282,64 @@ def test_a_misspelt_row_of_ones_own_is_refused_before_anything_is_trained(
         monkeypatch.setitem(METHODS, "mine", LearnedMethod(*row))
         with pytest.raises(UserError, match=f"^{sentence}; choose one of"):
             study.check(["mine"])
-    monkeypatch.setitem(METHODS, "mine", LearnedMethod("nt_xent", f_T="r3d_slimx"))
-    with pytest.raises(UserError, match="^unknown action network 'r3d_slimx'"):
+    for f_T in ("r3d_slimx", "target"):  # "target_f_T" is a field of a profile, but no f_T of a game
+        monkeypatch.setitem(METHODS, "mine", LearnedMethod("nt_xent", f_T=f_T))
+        with pytest.raises(UserError, match=f"^unknown action network '{f_T}'"):
+            study.check(["mine"])
+    for kind, sentence in {
+        "basline": "unknown kind of method 'mine': 'basline'; choose one of: a LearnedMethod, ba",
+        "baseline": "unknown baseline 'mine'; choose one of",
+        "obfuscation": "unknown obfuscation 'mine'; choose one of",
+    }.items():
+        monkeypatch.setitem(METHODS, "mine", kind)
+        with pytest.raises(UserError, match=f"^{sentence}"):
+            study.check(["mine"])
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"omega": "sact"}, "omega 'sact' of method 'mine': give a number from 0 up, None"),
+        ({"omega": -0.5}, "omega -0.5 of method 'mine': give a number from 0 up, None"),
+        ({"omega": math.nan}, "omega nan of method 'mine': give a number from 0 up, None"),
+        ({"f_B_steps": 0}, "f_B_steps 0 of method 'mine': give an integer from 1 up$"),
+        ({"f_B_steps": 1.5}, "f_B_steps 1.5 of method 'mine': give an integer from 1 up$"),
+        ({"f_B_steps": 3, "update_f_B": False}, "method 'mine' freezes its f_B .*; leave out one of the two$"),
+    ],
+)
+def test_a_setting_of_a_row_that_cannot_be_is_refused_before_anything_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict, sentence: str
+) -> None:
+    study = Study(profile("smoke"), protocol("my.csv:a/b"), Store(tmp_path, read_only=True))
+    monkeypatch.setitem(METHODS, "mine", LearnedMethod("nt_xent", **settings))
+    with pytest.raises(UserError, match=f"^{sentence}"):
         study.check(["mine"])
-    monkeypatch.setitem(METHODS, "mine", LearnedMethod("nt_xent", omega="sact"))
-    with pytest.raises(UserError, match="^omega 'sact' of a learned method: give a number, None"):
-        study.check(["mine"])
-    monkeypatch.setitem(METHODS, "mine", "basline")
-    with pytest.raises(
-        UserError, match="^unknown kind of method 'mine': 'basline'; choose one of: a LearnedMethod, ba"
-    ):
-        study.check(["mine"])
+
+
+@pytest.mark.parametrize("loss", BRANCHES)
+def test_an_f_B_is_refused_before_anything_is_trained_or_can_be_asked_by_its_loss(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loss: str
+) -> None:
+    study = Study(profile("smoke"), protocol("my.csv:a/b"), Store(tmp_path, read_only=True))
+    batch = {"image": torch.rand(3, 1, 3, 8, 8), "image_further": torch.rand(3, 1, 3, 8, 8)}
+    batch["image_label"] = torch.tensor([0, 1, 1])
+    refused = {}
+    for f_B in (*F_B, "slim4+slim8", "r3d_slim", "slim4+r3d_slim"):
+        monkeypatch.setitem(METHODS, "mine", LearnedMethod(loss, f_B=f_B))
+        try:
+            study.check(["mine"])
+        except UserError as error:
+            refused[f_B] = str(error)
+            continue
+        branch = build_branch(METHODS["mine"].branch(study), 2)
+        batch["pair"] = torch.rand(3, 2 * branch.spec.n_frames, 3, 8, 8)
+        assert torch.isfinite(branch.loss(branch.build(), branch.frames(batch), batch))
+    clips = {"video", "r3d_slim"} if loss in ("supervised", "rotnet", "nt_xent_stills") else set()
+    ensembles = {"slim4+r3d_slim"} | ({"slim4+slim8"} if loss == "moco" else set())
+    assert set(refused) == clips | ensembles
+    for f_B in clips:
+        assert re.fullmatch(
+            f"L_B '{loss}' of method 'mine' asks an f_B of frames, but f_B '{f_B}' sees clips; "
+            "choose another f_B, or one of the L_B moco, nt_xent",
+            refused[f_B],
+        )
