@@ -1,6 +1,5 @@
 """How each kind of spec is made: a builder takes a spec, its folder and the store, writes files, returns metrics."""
 
-import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
@@ -48,7 +47,7 @@ from spact_lib.errors import UserError
 from spact_lib.files import atomic_path
 from spact_lib.initialize import initialize_action, initialize_anonymizer, initialize_privacy, part
 from spact_lib.manifest import Manifest, rows_set_aside
-from spact_lib.minimax import Game, play
+from spact_lib.minimax import Game, collapsed, play
 from spact_lib.networks.action import build_action_network
 from spact_lib.noise_features import RELEASE, generator, train_noise_features, with_noise
 from spact_lib.obfuscation import detector, mask, obfuscation
@@ -63,9 +62,6 @@ from spact_lib.video import letterbox
 SNAPSHOTS = 6  # strips of anonymized frames kept over a minimax run
 SNAPSHOT_FRAMES = 8
 RELEASED_AT_ONCE = 256  # frames, so that stills do not pass one by one
-COLLAPSED = 0.01  # mean standard deviation of a pixel over the frames of a batch: below it, f_A shows all the same
-
-log = logging.getLogger(__name__)
 
 
 def _make_frames(spec: FramesSpec, folder: Path, store: Store) -> dict:
@@ -95,7 +91,7 @@ def _make_init_action(spec: InitActionSpec, folder: Path, store: Store) -> dict:
     _require_identity(spec.f_A, store)
     action = store.raw(spec.f_A.action, spec.f_A.view.stored_side)
     f_A = store.load_anonymizer(spec.f_A)
-    f_T, metrics = initialize_action(spec, f_A, action, spec.task, folder, pick_device(), store.workers)
+    f_T, metrics = initialize_action(spec, f_A, action, folder, pick_device(), store.workers)
     save_weights(f_T, folder / "f_T.safetensors")
     return metrics
 
@@ -182,17 +178,11 @@ def _make_anonymizer(spec: AnonymizerSpec, folder: Path, store: Store) -> dict:
     for name, network in networks.items():
         save_weights(network, folder / f"{name}.safetensors")
     means = {name: running_mean(run.rows, name) for name in run.rows[-1] if name != "step"}
-    if collapsed := means["spread"] < COLLAPSED:
-        log.warning(
-            "f_A of %s has collapsed: it gives all frames nearly the same pixels (spread %.4f), and hides everything, "
-            "the action too; lower omega or the learning rate",
-            *(run.label, means["spread"]),
-        )
     return {
         **means,
         "steps": run.step,
         "L_B_uninformative": uninformative_loss(spec.f_B, spec.schedule.batch),
-        "collapsed": collapsed,
+        "collapsed": collapsed(means["spread"], run.label),
         **run.course,
     }
 

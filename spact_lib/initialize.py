@@ -113,17 +113,16 @@ def initialize_action(
     spec: InitActionSpec,
     f_A: nn.Module,
     action: tuple[FrameSource, Manifest],
-    task: str,
     folder: Path,
     device: torch.device,
     workers: int = 0,
 ) -> tuple[nn.Module, dict[str, float]]:
     """Eq. 7: f_T minimises L_T on f_A's output, until L_T (mean of 50 steps) is below th_T0 or the budget ends."""
     seed_weights(spec.seed, 1)
-    f_T = build_action_network(spec.network, action[1].tasks[task].n_classes).to(device)
+    f_T = build_action_network(spec.network, action[1].tasks[spec.task].n_classes).to(device)
     optimizer = adam(f_T, spec.schedule)
     run = Run(folder, {"f_T": f_T}, {"f_T": optimizer}, "initialise f_T")
-    dataset = part(*action, "train", task, spec.f_A.view, seed=spec.seed)
+    dataset = part(*action, "train", spec.task, spec.f_A.view, seed=spec.seed)
     total = spec.schedule.steps
     batches = iter(training_batches(dataset, spec.schedule.batch, run.step, total, workers))
     for step in run.steps(total):

@@ -1,5 +1,6 @@
 """The minimax game (Sec. 3.3): one iteration is step 1 (Eq. 9) on a batch, then step 2 (Eq. 7, 8) on the next one."""
 
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -12,6 +13,10 @@ from spact_lib.branches import Branch
 from spact_lib.config import ActionLossSpec, Schedule
 from spact_lib.device import autocast
 from spact_lib.training import Run, frozen, set_learning_rate, settled_mean, without_graph
+
+COLLAPSED = 0.01  # mean standard deviation of a pixel over the frames of a batch: below it, f_A shows all the same
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -75,7 +80,7 @@ def anonymizer_step(game: Game, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         game.optimizer_A.zero_grad(set_to_none=True)
         (loss_T - game.omega * loss_B).backward()
     game.optimizer_A.step()
-    # Collapse shows here: 0 when f_A gives every frame of the batch the same pixels.
+    # Collapse shows here (``collapsed``): 0 when f_A gives every frame of the batch the same pixels.
     spread = clip.detach().flatten(0, 1).std(0).mean()
     return {"L_T_step1": loss_T.detach(), "L_B_step1": loss_B.detach(), "spread": spread}
 
@@ -140,3 +145,19 @@ def play(
         on_step(step)
         if threshold is not None and settled_mean(run.rows, "L_B") >= threshold:
             run.stop()
+
+
+def collapsed(spread: float, label: str) -> bool:
+    """Whether f_A ended with one picture for everything; if so, it is logged.
+
+    Args:
+        spread: as ``anonymizer_step`` logs it, a mean over the last steps.
+        label: of the run.
+    """
+    if found := spread < COLLAPSED:
+        log.warning(
+            "f_A of %s has collapsed: it gives all frames nearly the same pixels (spread %.4f), and hides everything, "
+            "the action too; lower omega (of noise features: sigma) or the learning rate",
+            *(label, spread),
+        )
+    return found

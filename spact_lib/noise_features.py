@@ -5,7 +5,6 @@ and f_T learn together to minimise L_T + L1. The noise has sigma times the stand
 that larger features do not drown it. It stays at release, and is a function of seed, row and frame.
 """
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,10 +19,9 @@ from spact_lib.device import autocast
 from spact_lib.initialize import part
 from spact_lib.losses import classification_loss, l1_reconstruction
 from spact_lib.manifest import Manifest
+from spact_lib.minimax import collapsed
 from spact_lib.networks.anonymizer import Anonymizer
 from spact_lib.training import Run, adam, running_mean, set_learning_rate
-
-log = logging.getLogger(__name__)
 
 TRAINING, RELEASE = 0, 1  # so that a release repeats no noise of training
 
@@ -63,9 +61,6 @@ def train_noise_features(
         ``L_T``, ``L1`` and ``spread`` (of pixels over a batch, as ``minimax.anonymizer_step``), means of the last
         steps; ``collapsed``; ``seconds``.
     """
-    # Imported here: experiments imports this module.
-    from spact_lib.experiments import COLLAPSED
-
     networks = {"f_A": f_A, "f_T": f_T}
     optimizers = {name: adam(network, spec.schedule) for name, network in networks.items()}
     run = Run(folder, networks, optimizers, f"noise features, sigma {spec.sigma:g}")
@@ -90,6 +85,4 @@ def train_noise_features(
             optimizer.step()
         run.log(step, L_T=loss_T.detach(), L1=loss_1.detach(), spread=out.detach().std(0).mean())
     means = {name: running_mean(run.rows, name) for name in ("L_T", "L1", "spread")}
-    if collapsed := means["spread"] < COLLAPSED:
-        log.warning("f_A of %s has collapsed to one picture (spread %.4f), as in the game", run.label, means["spread"])
-    return means | {"collapsed": collapsed} | run.course
+    return means | {"collapsed": collapsed(means["spread"], run.label)} | run.course

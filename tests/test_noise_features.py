@@ -96,7 +96,7 @@ def test_a_collapse_is_said_and_recorded_as_of_the_game(
     decode = Anonymizer.decode
     monkeypatch.setattr(Anonymizer, "decode", lambda self, features: 0.5 + 1e-4 * decode(self, features))
     assert one.store.run(one.noise_features(0.6)).metrics["collapsed"] is True
-    assert "f_A of noise features, sigma 0.6 has collapsed" in caplog.text
+    assert "f_A of noise features, sigma 0.6 has collapsed: it gives all frames nearly the same" in caplog.text
 
 
 @pytest.mark.parametrize(
