@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from spact_lib import distributed
 from spact_lib.action_losses import build_action_loss
 from spact_lib.baselines import baseline
-from spact_lib.branches import BRANCHES
+from spact_lib.branches import BRANCHES, build_branch
 from spact_lib.channel import through_h264
 from spact_lib.config import (
     AnonymizerSpec,
@@ -43,7 +43,7 @@ from spact_lib.data import (
 )
 from spact_lib.device import autocast, pick_device
 from spact_lib.distributed import on_main
-from spact_lib.errors import UserError
+from spact_lib.errors import UserError, missing_left_out
 from spact_lib.files import atomic_path
 from spact_lib.initialize import initialize_action, initialize_anonymizer, initialize_privacy, part
 from spact_lib.manifest import Manifest, rows_set_aside
@@ -199,11 +199,15 @@ def _make_noise_features(spec: NoiseFeaturesSpec, folder: Path, store: Store) ->
 
 
 def uninformative_loss(f_B: InitPrivacySpec, batch: int) -> float | None:
-    """L_B of an f_B that sees nothing, at ``batch`` videos; None where it is not known."""
+    """L_B of an f_B that sees nothing, at ``batch`` videos; None where it is not known.
+
+    A batch is never larger than the data; where they are not here (of committed records) it is taken to be smaller.
+    """
     images = BRANCHES[f_B.branch.loss].needs_images
     seen, data = (f_B.branch.batch, f_B.f_A.privacy) if images else (batch, f_B.f_A.action)
-    batch = min(seen, len(rows_of(manifest_of(data), "train")))  # a batch is never larger than the data
-    return branch_of(f_B).uninformative(batch)
+    with missing_left_out():
+        return branch_of(f_B).uninformative(min(seen, len(rows_of(manifest_of(data), "train"))))
+    return build_branch(f_B.branch, 0).uninformative(seen)
 
 
 def snapshot_frames(spec: AnonymizerSpec, store: Store) -> list[np.ndarray]:

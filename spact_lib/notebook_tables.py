@@ -9,9 +9,9 @@ import pandas as pd
 
 from spact_lib import plan, table_text, tables
 from spact_lib.ahead import whatever_is_free
-from spact_lib.branches import BRANCHES, build_branch
 from spact_lib.config import AnonymizerSpec, Spec
 from spact_lib.errors import missing_left_out
+from spact_lib.experiments import uninformative_loss
 from spact_lib.footnotes import FAULTS, left_out
 from spact_lib.methods import TABLES, further_of_paper
 from spact_lib.notebook_setup import suffix
@@ -208,9 +208,8 @@ def games(study: Study, specs: Mapping[str, AnonymizerSpec]) -> pd.DataFrame:
     found = {}
     for method, spec in specs.items():
         start, end = (study.store.run(each).metrics for each in (spec.f_B, spec))
-        branch = spec.f_B.branch
-        batch = branch.batch if BRANCHES[branch.loss].needs_images else spec.f_B.schedule.batch
-        nothing = build_branch(branch, 0).uninformative(batch), end["L_B_uninformative"]  # batches may differ
+        # Batches may differ.
+        nothing = uninformative_loss(spec.f_B, spec.f_B.schedule.batch), end["L_B_uninformative"]
         share = [f"{100 * each['L_B'] / of:.0f}" if of else "–" for each, of in zip((start, end), nothing, strict=True)]
         found[tables.label(method)] = [*share, f"{end['L_T']:.2f}"]
     columns = ["L_B before the game, %", "L_B at its end, %", "L_T at its end"]

@@ -1,15 +1,17 @@
 import json
+import math
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, load_model
-from tiny import HERE, TINY, outcome, specs, study, targets, without
+from tiny import HERE, TINY, outcome, specs, steps, study, targets, without
 
-from spact_lib import data, experiments, protocols, target, training
+from spact_lib import data, experiments, notebook_tables, plan, protocols, target, training
 from spact_lib.config import Profile, TargetSpec
 from spact_lib.errors import DamagedError, UserError, missing_left_out
 from spact_lib.experiments import anonymize_uint8, to_uint8
@@ -64,6 +66,27 @@ def test_a_record_says_what_was_made_and_where(finished: tuple[Study, dict]) -> 
     strips = sorted(artifact.folder.glob("frames-*.npy"))
     assert [path.stem for path in strips] == [f"frames-{k:06d}" for k in (1, 2, 3)]
     assert np.load(strips[-1]).shape[1:] == (16, 19, 3) and np.load(strips[-1]).dtype == np.uint8
+
+
+@pytest.mark.parametrize(
+    ("row", "here", "away"),
+    [
+        ("spact", nt_xent_uninformative(6), nt_xent_uninformative(24)),
+        ("spact_stills", nt_xent_uninformative(5), nt_xent_uninformative(5)),
+        ("moco", math.log(257), math.log(257)),
+    ],
+)
+def test_f_B_before_the_game_is_measured_at_the_batch_that_it_had(
+    tiny_csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, row: str, here: float, away: float
+) -> None:
+    """Of six training clips a batch of 24 has six; where there are records but no data, as many as it may have."""
+    settings = TINY.model_copy(update={"init_f_B": steps(3, batch=24), "privacy_batch": 5})
+    metrics = {"L_B": 1.2, "L_B_uninformative": 2.4, "L_T": 0.5}
+    monkeypatch.setattr(Store, "run", lambda self, spec: SimpleNamespace(metrics=metrics))
+    recorded = plan._planned_study(settings, "ucf101_vispr1")
+    for one, start in ((study(tiny_csv, tmp_path, settings), here), (recorded, away)):
+        (shares,) = notebook_tables.games(one, {row: one.anonymizer(row, 0.5)}).to_numpy().tolist()
+        assert shares == [f"{100 * 1.2 / start:.0f}", "50", "0.50"]
 
 
 def test_the_game_begins_with_what_the_spec_says(finished: tuple[Study, dict]) -> None:
