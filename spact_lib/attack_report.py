@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from html import escape
 from itertools import pairwise, permutations
 from pathlib import Path
 
@@ -10,16 +9,15 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from pandas.io.formats.style import Styler
 
 from spact_lib.attack_readings import fair, strongest, table, values
 from spact_lib.attacks import ATTACKS, CHANNELS, PANELS, exists
 from spact_lib.claims import t_interval
 from spact_lib.figures import DPI, READABLE, REFERENCE, SMALL, colour, marker
-from spact_lib.files import atomic_path, write_text
 from spact_lib.footnotes import left_out
-from spact_lib.paths import runs_root
 from spact_lib.reconstruction import QUALITIES
-from spact_lib.table_text import latex_note, with_note
+from spact_lib.table_text import ShownText, save_text
 from spact_lib.tables import label
 
 TICKS = {  # below a marker; an attacker that is not here is shown by its name
@@ -178,40 +176,36 @@ def _label(found: pd.DataFrame, method: str) -> str:
     return label(method, next(iter(found.loc[found["method"] == method, "boxes"]), ""))
 
 
-class Shown:
-    """A table of attackers as a notebook shows it."""
+class Shown(ShownText):
+    """A table of attackers as a notebook shows it, SPAct's column marked."""
 
-    def __init__(self, found: pd.DataFrame, methods: Iterable[str], names: Iterable[str]):
-        self.text, names = printable(found, methods, names), list(names)
-        counts = table(found)["replicates"]
-        most = counts.max() if len(counts) else 0
-        fewer = "" if (counts == most).all() else "; of a cell with fewer, their number is in brackets"
-        nowhere = [ATTACKS[name].text for name in names if ATTACKS[name].text not in self.text.index]
-        unused = [f"Not run on anything: {'; '.join(nowhere)}."] if nowhere else []
-        head = [f"Replicates: {most:g}{fewer}.", NOTE]
-        if "n" in found:  # of ``attack_readings.fold_readings``
-            head = [f"Videos: {found['n'].max():g}." if len(found) else "", OF_FOLDS]
-        self.note = " ".join([*filter(None, head), *unused, *left_out(found)])
-
-    def __repr__(self) -> str:
-        return f"{self.note}\n{self.text.to_string()}"
-
-    def _repr_html_(self) -> str:
-        ours = [column for column in self.text if column == label("spact")]
-        styler = self.text.style.format(escape="html").set_uuid("attacks")
-        styler = styler.set_properties(subset=ours, **{"font-weight": "bold"})
-        return f"{styler.to_html()}<p>{escape(self.note)}</p>"
+    def __init__(self, found: pd.DataFrame, methods: Iterable[str], names: Sequence[str]):
+        text = printable(found, methods, names)
+        super().__init__(text, " ".join([_note(found, text, names), *left_out(found)]), "attacks", _in_html)
 
 
-def save(found: pd.DataFrame, methods: Iterable[str], names: Iterable[str], profile: str, name: str) -> Path:
-    """Write the printable table to ``tables/<profile>/<name>.csv`` of the store, and as LaTeX beside it."""
-    path, text = runs_root() / "tables" / profile / f"{name}.csv", printable(found, methods, names)
-    said = left_out(found)
-    with atomic_path(path) as temporary:
-        with_note(text, said).to_csv(temporary)
-    body = text.reset_index().to_latex(index=False, escape=True)
-    write_text(path.with_suffix(".tex"), body + latex_note(" ".join(said)) * bool(said))
-    return path
+def _in_html(styler: Styler) -> Styler:
+    ours = [column for column in styler.columns if column == label("spact")]
+    return styler.set_properties(subset=ours, **{"font-weight": "bold"})
+
+
+def _note(found: pd.DataFrame, text: pd.DataFrame, names: Sequence[str]) -> str:
+    """What the columns of the printable table are, and who is not in it."""
+    counts = table(found)["replicates"]
+    most = counts.max() if len(counts) else 0
+    fewer = "" if (counts == most).all() else "; of a cell with fewer, their number is in brackets"
+    nowhere = [ATTACKS[name].text for name in names if ATTACKS[name].text not in text.index]
+    unused = [f"Not run on anything: {'; '.join(nowhere)}."] if nowhere else []
+    head = [f"Replicates: {most:g}{fewer}.", NOTE]
+    if "n" in found:  # of ``attack_readings.fold_readings``
+        head = [f"Videos: {found['n'].max():g}." if len(found) else "", OF_FOLDS]
+    return " ".join([*filter(None, head), *unused])
+
+
+def save(found: pd.DataFrame, methods: Iterable[str], names: Sequence[str], profile: str, name: str) -> Path:
+    """Write the printable table as csv and LaTeX (``table_text.save_text``); the path of the csv."""
+    text = printable(found, methods, names)
+    return save_text(text, profile, name, _note(found, text, names), said=(), left_out=left_out(found))
 
 
 def _of_full_size(found: pd.DataFrame) -> pd.DataFrame:

@@ -1,11 +1,12 @@
 """Tables as they are read: text, HTML, csv, LaTeX and Markdown; and in sentences, what their numbers say."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 
 import pandas as pd
+from pandas.io.formats.style import Styler
 
 from spact_lib.files import atomic_path, write_text
 from spact_lib.footnotes import distinct, left_out
@@ -87,14 +88,9 @@ def save_text(
     """
     path = runs_root() / "tables" / profile / f"{name}.csv"
     with atomic_path(path) as temporary:
-        with_note(text, left_out).to_csv(temporary)
+        (text.assign(note=" ".join(left_out)) if left_out else text).to_csv(temporary)
     write_text(path.with_suffix(".tex"), latex(text.drop(columns=list(said)), " ".join([note, *left_out])))
     return path
-
-
-def with_note(text: pd.DataFrame, left_out: Sequence[str]) -> pd.DataFrame:
-    """The table as a csv has it: with a column ``note`` where there is anything to be said (``footnotes.left_out``)."""
-    return text.assign(note=" ".join(left_out)) if left_out else text
 
 
 def latex(text: pd.DataFrame, note: str) -> str:
@@ -104,13 +100,8 @@ def latex(text: pd.DataFrame, note: str) -> str:
         hrules=True, clines="skip-last;data", column_format="l" * text.index.nlevels + "r" * text.shape[1],
         convert_css=True,
     )  # fmt: skip
-    return f"% needs \\usepackage{{booktabs, multirow}}\n{body}{latex_note(note)}"
-
-
-def latex_note(note: str) -> str:
-    """A note below a LaTeX table."""
     escaped = "".join(LATEX.get(letter, letter) for letter in note)
-    return f"\n\\par\\footnotesize {escaped}\n"
+    return f"% needs \\usepackage{{booktabs, multirow}}\n{body}\n\\par\\footnotesize {escaped}\n"
 
 
 def _mark_spact(row: pd.Series) -> list[str]:
@@ -118,22 +109,36 @@ def _mark_spact(row: pd.Series) -> list[str]:
     return ["font-weight: bold;" if LABELS["spact"] in names else ""] * len(row)
 
 
-class Shown:
-    """A table as a notebook shows it: HTML with SPAct's rows marked; as plain text where there is no HTML."""
+class ShownText:
+    """A table of texts as a notebook shows it: HTML with a note below; as plain text where there is no HTML.
 
-    def __init__(self, table: pd.DataFrame):
-        self.text = printable(table).drop(columns=["hardware"])
-        self.note = " ".join([f"Hardware: {distinct(table['hardware'])}.", units(table), *left_out(table)])
+    Args:
+        name: of the table in the HTML; without one every run has another id, and other bytes.
+        style: what the HTML marks.
+    """
+
+    def __init__(self, text: pd.DataFrame, note: str, name: str, style: Callable[[Styler], Styler]):
+        self.text, self.note, self.name, self.style = text, note, name, style
 
     def __repr__(self) -> str:
         return f"{self.note}\n{self.text.to_string()}"
 
     def _repr_html_(self) -> str:
-        styler = self.text.style.format(escape="html").format_index(escape="html", axis=0)
-        styler = styler.format_index(escape="html", axis=1)
-        styler = styler.set_uuid("table")  # else every run has another id, and other bytes
-        styler = styler.apply(_mark_spact, axis=1).set_table_styles(CSS)
+        styler = self.style(self.text.style.format(escape="html").set_uuid(self.name))
         return f"{styler.to_html()}<p>{escape(self.note)}</p>"
+
+
+class Shown(ShownText):
+    """A table as a notebook shows it, SPAct's rows marked."""
+
+    def __init__(self, table: pd.DataFrame):
+        note = " ".join([f"Hardware: {distinct(table['hardware'])}.", units(table), *left_out(table)])
+        super().__init__(printable(table).drop(columns=["hardware"]), note, "table", _in_html)
+
+
+def _in_html(styler: Styler) -> Styler:
+    styler = styler.format_index(escape="html", axis=0).format_index(escape="html", axis=1)
+    return styler.apply(_mark_spact, axis=1).set_table_styles(CSS)
 
 
 CSS = [

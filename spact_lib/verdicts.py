@@ -2,17 +2,17 @@
 
 import math
 from collections.abc import Sequence
-from html import escape
 
 import numpy as np
 import pandas as pd
+from pandas.io.formats.style import Styler
 
 from spact_lib.claims import CLAIMS, HOLM, LEVEL, Cell, Scores, claim_verdict, holm, measure, t_interval
 from spact_lib.footnotes import FAULTS, distinct, left_out
 from spact_lib.methods import TABLES, paper_rows
 from spact_lib.paper import reported
 from spact_lib.replicates import cells
-from spact_lib.table_text import save_text
+from spact_lib.table_text import ShownText, save_text
 from spact_lib.tables import hardware_of, minutes_of
 
 NOT_RUN, TOO_FEW = "not run", "too few replicates"  # no replicate has what it needs; some have
@@ -162,17 +162,12 @@ NOTE = (
 )
 
 
-class Shown:
-    """The verdicts as a notebook shows them: HTML with a colour for each verdict; plain text where there is no HTML."""
+class Shown(ShownText):
+    """The verdicts as a notebook shows them, a colour for each."""
 
     def __init__(self, table: pd.DataFrame):
-        self.text = printable(table)
-        self.note = " ".join([NOTE, *left_out(table)])
+        super().__init__(printable(table), " ".join([NOTE, *left_out(table)]), "claims", _in_html)
 
-    def __repr__(self) -> str:
-        return f"{self.note}\n{self.text.to_string()}"
 
-    def _repr_html_(self) -> str:
-        styler = self.text.style.format(escape="html").set_uuid("claims")
-        styler = styler.map(lambda verdict: f"border-left: 6px solid {VERDICT_LOOKS[verdict][0]};", subset=["claim is"])
-        return f"{styler.to_html()}<p>{escape(self.note)}</p>"
+def _in_html(styler: Styler) -> Styler:
+    return styler.map(lambda verdict: f"border-left: 6px solid {VERDICT_LOOKS[verdict][0]};", subset=["claim is"])

@@ -301,6 +301,7 @@ def test_what_was_left_out_or_collapsed_stands_below_the_attackers(
 
     said = ("Not a result", "Rows left out", ",note")
     assert not any(part in text for text in everywhere(found) for part in said)
+    assert ["Chance: of a random ranking" in text for text in everywhere(found)] == [True, True, False, True]
     start, game = (one.store.files(spec) / "record.json" for spec in (one.init_f_A, one.method("spact")))
     records = {path: path.read_text() for path in (start, game)}
     for path, further in ((start, {"set_aside_of": {"tiny": {"train": 2}}}), (game, {"collapsed": True})):
