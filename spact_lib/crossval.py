@@ -88,12 +88,15 @@ def cross_validate(studies: dict[str, Study], methods: Sequence[str]) -> pd.Data
     return table if table["collapsed"].any() else table.drop(columns="collapsed")
 
 
-def released_frames(studies: dict[str, Study], methods: Sequence[str], per_fold: int = 3) -> dict[str, np.ndarray]:
+SHOWN_PER_FOLD = 3
+
+
+def released_frames(studies: dict[str, Study], methods: Sequence[str]) -> dict[str, np.ndarray]:
     """Middle frames of test videos, spread over each fold, as released: method -> uint8 (n, h, w, 3)."""
     shown: dict[str, list[np.ndarray]] = {method: [] for method in methods}  # (h, w, 3); shapes may differ
     for study in studies.values():
         role = study.protocol.targets["action"].learns
         specs = {method: study.method(method) for method in methods}
-        for method, frames in released(study, specs, role, test_items(study, role, per_fold)).items():
+        for method, frames in released(study, specs, role, test_items(study, role, SHOWN_PER_FOLD)).items():
             shown[method].extend(frames)
     return {method: letterbox(frames) for method, frames in shown.items()}

@@ -170,9 +170,12 @@ def frame_grid(
     return fig, ax
 
 
+SHEET_COLUMNS = 6
+
+
 @READABLE
 def contact_sheet(
-    frames: Sequence[np.ndarray], captions: Sequence[str], *, columns: int = 6, title: str = ""
+    frames: Sequence[np.ndarray], captions: Sequence[str], *, title: str = ""
 ) -> tuple[Figure, np.ndarray]:
     """One frame per item with its labels beneath.
 
@@ -181,9 +184,9 @@ def contact_sheet(
         captions: text for each, a line break where one is wanted.
     """
     lines = max((caption.count("\n") + 1 for caption in captions), default=0)
-    height = -(-len(frames) // columns)
-    size = (1.75 * columns, height * (1.4 + 0.2 * lines) + 0.4 * bool(title))
-    fig, axes = plt.subplots(height, columns, figsize=size, dpi=DPI, layout="constrained", squeeze=False)
+    height = -(-len(frames) // SHEET_COLUMNS)
+    size = (1.75 * SHEET_COLUMNS, height * (1.4 + 0.2 * lines) + 0.4 * bool(title))
+    fig, axes = plt.subplots(height, SHEET_COLUMNS, figsize=size, dpi=DPI, layout="constrained", squeeze=False)
     for ax in axes.flat:
         ax.axis("off")
     for ax, frame, caption in zip(axes.flat, frames, captions, strict=False):
@@ -202,16 +205,17 @@ def smoothed(values: Sequence[float], window: int) -> np.ndarray:
     return (sums[ends] - sums[starts]) / (ends - starts)
 
 
-def loss_curve(
-    ax: Axes, rows: Sequence[Mapping[str, float]], name: str, text: str, *, colour: str = "#000000", window: int = 25
-) -> None:
+LOSS_WINDOW = 25  # steps that a loss is averaged over
+
+
+def loss_curve(ax: Axes, rows: Sequence[Mapping[str, float]], name: str, text: str, *, colour: str = "#000000") -> None:
     """One logged value over the steps: thin as logged, thick as its running mean."""
     logged = [(row["step"] + 1, row[name]) for row in rows if name in row]
     if not logged:
         raise UserError(f"nothing is logged under {name!r}; there are: {', '.join(sorted(set().union(*rows)))}")
     steps, values = zip(*logged, strict=True)
     ax.plot(steps, values, color=colour, alpha=0.25, linewidth=0.8)
-    ax.plot(steps, smoothed(values, window), color=colour, linewidth=1.8, label=text)
+    ax.plot(steps, smoothed(values, LOSS_WINDOW), color=colour, linewidth=1.8, label=text)
     ax.set_xlabel("step")
     ax.spines[["top", "right"]].set_visible(False)
 
@@ -233,9 +237,7 @@ def initialisation_curves(runs: Mapping[str, LoggedValue]) -> tuple[Figure, np.n
 
 
 @READABLE
-def training_curves(
-    rows: Sequence[Mapping[str, float]], *, uninformative: float | None, method: str = "spact"
-) -> tuple[Figure, np.ndarray]:
+def training_curves(rows: Sequence[Mapping[str, float]], *, uninformative: float | None) -> tuple[Figure, np.ndarray]:
     """The minimax game: L_T, L_B beside its uninformative value, and the spread that shows a collapse.
 
     Args:
@@ -245,7 +247,7 @@ def training_curves(
     fig, (left, middle, right) = new_axes(11.5, 4, 3)
     for ax, name in ((left, "L_T"), (middle, "L_B")):
         loss_curve(ax, rows, f"{name}_step1", "step 1 ($f_A$ learns)", colour=REFERENCE)
-        loss_curve(ax, rows, name, "step 2 ($f_T$ and $f_B$ learn)", colour=colour(method))
+        loss_curve(ax, rows, name, "step 2 ($f_T$ and $f_B$ learn)", colour=colour("spact"))
         ax.set_title(f"${name}$")
     if uninformative is not None:
         middle.axhline(uninformative, color="#000000", linestyle="--", linewidth=1, label="uninformative")
@@ -285,21 +287,20 @@ def class_bars(
 
 
 NAMED_CLASSES = 14  # the classes of a larger task are drawn by rank, without their names
+TASK_COLUMNS = 3
 
 
 @READABLE
-def label_frequency(report: Mapping, *, columns: int = 3) -> tuple[Figure, np.ndarray]:
+def label_frequency(report: Mapping) -> tuple[Figure, np.ndarray]:
     """How frequent the classes of a dataset's tasks are, in each split: by name, or by rank where they are many.
 
     Args:
         report: of ``dataset_report.write_report``.
     """
     tasks = report["tasks"]
-    height = -(-len(tasks) // columns)
-    size = (4 * min(columns, len(tasks)), 3.7 * height)
-    fig, axes = plt.subplots(
-        height, min(columns, len(tasks)), figsize=size, dpi=DPI, layout="constrained", squeeze=False
-    )
+    height, width = -(-len(tasks) // TASK_COLUMNS), min(TASK_COLUMNS, len(tasks))
+    size = (4 * width, 3.7 * height)
+    fig, axes = plt.subplots(height, width, figsize=size, dpi=DPI, layout="constrained", squeeze=False)
     for ax in axes.flat[len(tasks) :]:
         ax.axis("off")
     for ax, (name, task) in zip(axes.flat, tasks.items(), strict=False):

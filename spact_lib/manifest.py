@@ -160,11 +160,11 @@ class Manifest:
         return digest.hexdigest()
 
 
-def read_manifest(folder_or_csv: str | Path, root: str | Path | None = None) -> Manifest:
+def read_manifest(folder_or_csv: str | Path) -> Manifest:
     """Read and check a dataset: a folder with ``manifest.csv`` (and ``tasks.json``), or a CSV of one's own.
 
-    ``root`` is the folder that ``path`` is relative to; default: as tasks.json says, else the CSV's folder.
-    Without tasks.json the classes of a task are its sorted labels. UserError for any fault ``check`` knows.
+    ``path`` is relative to the root that tasks.json names, else to the CSV's folder. Without tasks.json the classes of
+    a task are its sorted labels. UserError for any fault ``check`` knows.
     """
     path = Path(folder_or_csv)
     path = path / "manifest.csv" if path.is_dir() else path
@@ -196,8 +196,7 @@ def read_manifest(folder_or_csv: str | Path, root: str | Path | None = None) -> 
     # The name of a bare manifest.csv is its folder's: "manifest" would say nothing.
     name = path.resolve().parent.name if path.name == "manifest.csv" else path.stem
     name, stored, tasks, facts = described or (name, ".", [_infer(*item, rows) for item in kinds.items()], {})
-    root = path.parent / stored if root is None else Path(root)
-    manifest = Manifest(name, root, {task.name: task for task in tasks}, rows, facts)
+    manifest = Manifest(name, path.parent / stored, {task.name: task for task in tasks}, rows, facts)
     check(manifest, str(path))
     return manifest
 

@@ -80,7 +80,7 @@ def anonymizer_step(game: Game, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         game.optimizer_A.zero_grad(set_to_none=True)
         (loss_T - game.omega * loss_B).backward()
     game.optimizer_A.step()
-    # Collapse shows here (``collapsed``): 0 when f_A gives every frame of the batch the same pixels.
+    # Collapse shows here: 0 when f_A gives every frame of the batch the same pixels.
     spread = clip.detach().flatten(0, 1).std(0).mean()
     return {"L_T_step1": loss_T.detach(), "L_B_step1": loss_B.detach(), "spread": spread}
 

@@ -255,18 +255,15 @@ class Run(NamedTuple):
     first: bool
 
 
-def run_notebook(
-    path: Path, output: Path, parameters: dict[str, object], *, timeout: int | None = None, echo: bool = False
-) -> Run:
+def run_notebook(path: Path, output: Path, parameters: dict[str, object], *, echo: bool = False) -> Run:
     """Execute the notebook at ``path`` in its own folder and write the executed copy.
 
-    ``timeout`` is in seconds per cell; ``echo`` prints what the cells print. ``output`` appears only when
-    every cell succeeded; otherwise the executed part is kept beside it as ``*.failed.ipynb`` and a UserError
-    names the cell and the error.
+    ``echo`` prints what the cells print. ``output`` appears only when every cell succeeded; otherwise the executed part
+    is kept beside it as ``*.failed.ipynb`` and a UserError names the cell and the error.
     """
     # Imported here: papermill takes a second to import, and only this function needs it.
     import papermill
-    from nbclient.exceptions import CellTimeoutError, DeadKernelError
+    from nbclient.exceptions import DeadKernelError
 
     changed = check_parameters(path, parameters)
     output = output.resolve()
@@ -282,8 +279,7 @@ def run_notebook(
             try:
                 executed = papermill.execute_notebook(
                     path.resolve(), failed, changed, cwd=path.resolve().parent, kernel_name="python3",
-                    language="python", progress_bar=False, execution_timeout=timeout,
-                    stdout_file=sys.stdout if echo else None,
+                    language="python", progress_bar=False, stdout_file=sys.stdout if echo else None,
                     shutdown_kernel="immediate",  # else Ctrl-C waits five seconds for the cell
                     extra_arguments=["--log-level=ERROR"],  # else each kernel warns that it is reached over TCP
                 )  # fmt: skip
@@ -291,8 +287,6 @@ def run_notebook(
             except papermill.PapermillExecutionError as caught:
                 last = (str(caught.evalue).strip().splitlines() or [""])[-1]
                 error = f"cell [{caught.exec_count}] failed with {caught.ename}: {last}"
-            except CellTimeoutError:
-                error = f"a cell took longer than {timeout} s"
             except DeadKernelError:
                 error = "the Python process died (out of memory?)"
         if error:

@@ -12,7 +12,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
 from spact_lib.errors import UserError
-from spact_lib.figures import READABLE, REFERENCE, SMALL, colour, marker, new_axes, smoothed
+from spact_lib.figures import LOSS_WINDOW, READABLE, REFERENCE, SMALL, colour, marker, new_axes, smoothed
 from spact_lib.tables import is_action, label
 
 
@@ -178,7 +178,7 @@ def game_curves(runs: Mapping[str, tuple[Sequence[Mapping[str, float]], float | 
         style |= {"marker": marker(name), "markevery": (0.1, 0.15)}
         for ax, value, unit in zip(axes, ("L_T", "L_B"), (1.0, uninformative), strict=True):
             if unit is not None:
-                ax.plot(steps, smoothed([row[value] for row in rows], 25) / unit, **style, label=label(name))
+                ax.plot(steps, smoothed([row[value] for row in rows], LOSS_WINDOW) / unit, **style, label=label(name))
     axes[1].axhline(1, color=REFERENCE, linestyle="--", linewidth=1)
     for ax, title in zip(axes, ("$L_T$", "$L_B$ / its uninformative value"), strict=True):
         ax.set(title=title, xlabel="step")

@@ -30,9 +30,9 @@ def _committed(folder: Path) -> dict[str, dict]:
     return records
 
 
-def find_committed(spec: Spec, folder: Path = RECORDS) -> dict | None:
+def find_committed(spec: Spec) -> dict | None:
     """The committed record of a spec, or None."""
-    return _committed(folder).get(spec.key())
+    return _committed(RECORDS).get(spec.key())
 
 
 def keep_records(records: dict[str, dict], folder: Path, name: str) -> Path:

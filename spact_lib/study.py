@@ -281,9 +281,9 @@ class Study:
             seed=p.target_seeds[0] if seed is None else seed,
         )
 
-    def target(self, method: Method, target: str, seed: int | None = None) -> Artifact:
-        """The trained target, scored on its own test rows."""
-        return self.store.run(self.target_spec(method, target, seed))
+    def target(self, method: Method, target: str) -> Artifact:
+        """The trained target of the first seed, scored on its own test rows."""
+        return self.store.run(self.target_spec(method, target))
 
     def score_spec(
         self, method: Method, target: str, seed: int | None = None, *, tested: Method | None = None

@@ -1,7 +1,6 @@
 import json
 import math
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,7 +10,7 @@ import torch
 from safetensors.torch import load_file, load_model
 from tiny import HERE, TINY, outcome, specs, steps, study, targets, without
 
-from spact_lib import data, experiments, notebook_tables, plan, protocols, target, training
+from spact_lib import data, experiments, notebook_tables, plan, protocols, results, target, training
 from spact_lib.config import Profile, TargetSpec
 from spact_lib.errors import DamagedError, UserError, missing_left_out
 from spact_lib.experiments import anonymize_uint8, to_uint8
@@ -19,7 +18,7 @@ from spact_lib.losses import nt_xent_uninformative
 from spact_lib.manifest import Manifest
 from spact_lib.methods import LearnedMethod
 from spact_lib.protocols import data_spec, protocol
-from spact_lib.results import find_committed, keep_records
+from spact_lib.results import keep_records
 from spact_lib.store import Artifact, NotTrainedError, Store, manifest_of
 from spact_lib.study import Study
 
@@ -250,7 +249,7 @@ def test_a_table_comes_from_committed_records_without_data_or_training(
 
     monkeypatch.setenv("SPACT_READ_ONLY", "1")
     monkeypatch.setattr(protocols, "NOTEBOOKS", tmp_path / "notebooks")
-    monkeypatch.setattr("spact_lib.store.find_committed", partial(find_committed, folder=records))
+    monkeypatch.setattr(results, "RECORDS", records)
     elsewhere = Study(TINY, protocol(f"{tmp_path}/gone/tiny.csv:action/attributes"), Store(tmp_path / "empty"))
     assert json.dumps({name: targets(elsewhere, name) for name in HERE}) == json.dumps(rows)
     assert not (tmp_path / "empty").exists()

@@ -108,7 +108,7 @@ def test_training_curves_draw_the_uninformative_value():
 def test_other_figures_are_drawn_and_saved(tmp_path, monkeypatch):
     monkeypatch.setenv("SPACT_RUNS", str(tmp_path))
     frames = [np.zeros((6, 6, 3), np.uint8)] * 7
-    figures.contact_sheet(frames, ["one\ntwo"] * 6 + [r"a$\foo$"], columns=3, title=r"$\seven$")
+    figures.contact_sheet(frames, ["one\ntwo"] * 6 + [r"a$\foo$"], title=r"$\seven$")
     rows = [{"step": step, "L1": 0.1} for step in range(3)]
     _, axes = figures.initialisation_curves({"f_A": (rows, "L1", 0.5), "again": (rows, "L1", None)})
     assert axes[0].get_ylim()[1] > 0.5

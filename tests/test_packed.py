@@ -3,6 +3,7 @@
 import pickle
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
@@ -30,7 +31,7 @@ def with_ranges(tiny_csv: Path, folder: Path) -> Manifest:
         "clips/00.avi,train,,,x\nclips/01.avi,train,3,,x\nclips/01.avi,val,,4,x\nclips/02.avi,test,2,5,x\n"
         "clips/still.png,test,,,x\nclips/gone.avi,unused,,,x\n"
     )
-    return read_manifest(folder / "ranges.csv", root=tiny_csv.parent)
+    return replace(read_manifest(folder / "ranges.csv"), root=tiny_csv.parent)
 
 
 def test_packed_frames_equal_decoded_frames_and_honour_ranges(tiny_csv: Path, tmp_path: Path) -> None:
@@ -72,7 +73,7 @@ def test_images_and_videos_come_through_one_interface(tiny_csv: Path, tmp_path: 
 def test_missing_files_are_named_before_anything_is_decoded(tiny_csv: Path, tmp_path: Path) -> None:
     (tmp_path / "bad.csv").write_text("path,split,a:single\nclips/00.avi,train,x\nno.avi,train,x\n")
     with pytest.raises(UserError, match="1 of the files in manifest 'bad' are not under .*: no.avi; put them there"):
-        pack(read_manifest(tmp_path / "bad.csv", root=tiny_csv.parent), 16, tmp_path / "out")
+        pack(replace(read_manifest(tmp_path / "bad.csv"), root=tiny_csv.parent), 16, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -80,7 +81,7 @@ def test_missing_files_are_named_before_anything_is_decoded(tiny_csv: Path, tmp_
 def test_a_range_beyond_the_end_is_refused(tiny_csv: Path, tmp_path: Path, span: str, message: str) -> None:
     (tmp_path / "bad.csv").write_text(f"path,split,start,end,a:single\nclips/00.avi,train,{span},x\n")
     with pytest.raises(UserError, match=f"00.avi ends before {message} of its row in 'bad'"):
-        pack(read_manifest(tmp_path / "bad.csv", root=tiny_csv.parent), 16, tmp_path / "out")
+        pack(replace(read_manifest(tmp_path / "bad.csv"), root=tiny_csv.parent), 16, tmp_path / "out")
     assert not (tmp_path / "out" / "index.npy").exists()
 
 
@@ -88,7 +89,7 @@ def test_all_files_are_looked_at_before_bad_ones_stop_the_run(tiny_csv: Path, tm
     shutil.copytree(tiny_csv.parent / "clips", tmp_path / "clips")
     for name in ("02", "04"):
         (tmp_path / "clips" / f"{name}.avi").write_bytes(b"no video")
-    manifest = read_manifest(tiny_csv, root=tmp_path)
+    manifest = replace(read_manifest(tiny_csv), root=tmp_path)
     with pytest.raises(UserError, match=r"2 of the files in .*'tiny' .*first: cannot read .*02\.avi.*--bad-files skip"):
         pack(manifest, 16, tmp_path / "out")
     assert not (tmp_path / "out" / "frames.bin").exists()

@@ -122,7 +122,7 @@ def test_one_draw_is_made_alone_and_its_records_are_a_file(
     kept = replicates.keep(studies)
     assert kept == tmp_path / "records" / "smoke" / "claims_draw103.jsonl"
     # From the records alone, without the store.
-    monkeypatch.setattr("spact_lib.store.find_committed", lambda spec: results.find_committed(spec, kept.parent))
+    monkeypatch.setattr(results, "RECORDS", kept.parent)
     elsewhere = {name: replace(s, store=Store(tmp_path / "none", read_only=True)) for name, s in studies.items()}
     assert replicates.collect(elsewhere, replicates.wanted(profile("mini"), [103, 3])).cells == scores.cells
     shown = table("table3", elsewhere["table3"])  # which counts the game of the other omega, too

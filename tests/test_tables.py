@@ -39,7 +39,7 @@ SCORES = {
 def committed(tmp_path: Path, monkeypatch):
     """Two studies whose records are committed and nothing else is there: no data, no store."""
     folder = tmp_path / "records"
-    monkeypatch.setattr("spact_lib.store.find_committed", lambda spec: results.find_committed(spec, folder))
+    monkeypatch.setattr(results, "RECORDS", folder)
     records, studies = {}, []
     for draw in (1, 2):
         names = {name: f"{name}-{draw}" for name in ("ucf101", "vispr")}
@@ -414,7 +414,7 @@ def test_kept_records_give_the_table_again(committed, tmp_path, monkeypatch):
     expected = table_text.printable(tables.table("table1", committed[0]))
     kept = tables.keep_used("table1-draw1", committed[0])
     assert kept == tmp_path / "records" / "mini" / "table1-draw1.jsonl"
-    monkeypatch.setattr("spact_lib.store.find_committed", lambda spec: results.find_committed(spec, kept.parent))
+    monkeypatch.setattr(results, "RECORDS", kept.parent)
     assert table_text.printable(tables.table("table1", committed[0])).equals(expected)
     altered = kept.read_text().replace('"cmap": 60.5', '"cmap": 70.5')
     kept.write_text(altered)

@@ -142,12 +142,14 @@ class SlimMotionMC3(SlimMotionR3D):
     convolutions = (Conv3DSimple, Conv3DNoTemporal, Conv3DNoTemporal)
 
 
-def normal_flow(x: Tensor, noise: float = 0.002) -> Tensor:
+UNSEEN = 0.002  # squared gradient of brightness below which motion counts as unseen
+
+
+def normal_flow(x: Tensor) -> Tensor:
     """Motion along the brightness gradient, from one frame to the next (Horn and Schunck's constraint, no smoothing).
 
     Args:
         x: (B, 3, T, H, W) in [0, 1].
-        noise: squared gradient below which motion counts as unseen.
 
     Returns:
         (B, 2, T, H, W): pixels per frame to the right and down, within [-2, 2]; 0 at the first frame.
@@ -157,7 +159,7 @@ def normal_flow(x: Tensor, noise: float = 0.002) -> Tensor:
     between, change = F.pad((gray + before) / 2, (1, 1, 1, 1, 0, 0), mode="replicate"), gray - before
     right = (between[..., 1:-1, 2:] - between[..., 1:-1, :-2]) / 2
     down = (between[..., 2:, 1:-1] - between[..., :-2, 1:-1]) / 2
-    speed = -change / (right**2 + down**2 + noise)
+    speed = -change / (right**2 + down**2 + UNSEEN)
     return torch.cat([speed * right, speed * down], dim=1).clamp(-2, 2)
 
 
