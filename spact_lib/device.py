@@ -51,6 +51,11 @@ def layout(dims: int) -> torch.memory_format:
     return torch.channels_last if dims == 2 else torch.channels_last_3d
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, of this machine or of its GPU; of a CPU torch says so in words alone."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(error)
+
+
 @cache
 def _commit() -> str | None:
     """The commit of this checkout, "-dirty" behind it where files differ; None outside of a repository."""

@@ -1,5 +1,6 @@
 """What every training loop needs and none should repeat: checkpoints, the log, the finite check, who learns."""
 
+import errno
 import json
 import math
 import time
@@ -16,7 +17,7 @@ from tqdm import tqdm
 from spact_lib import distributed
 from spact_lib.config import Schedule
 from spact_lib.data import waited
-from spact_lib.device import environment
+from spact_lib.device import environment, out_of_memory
 from spact_lib.errors import UserError
 from spact_lib.files import atomic_path
 from spact_lib.plain import plain
@@ -66,6 +67,10 @@ class Run:
             try:
                 self._continue()
             except Exception as error:  # of many kinds, the unpickler's among them
+                # EINVAL: torch looks for the end of a file that was cut before its beginning.
+                unread = isinstance(error, OSError) and error.errno != errno.EINVAL
+                if unread or out_of_memory(error):  # no fault of what it holds
+                    raise
                 raise UserError(
                     f"{self._checkpoint} cannot be continued from ({type(error).__name__}: it is damaged or of other "
                     "networks); remove it, and the same command starts this training again"

@@ -227,6 +227,17 @@ def test_of_a_report_only_the_page_stays(tmp_path: Path, monkeypatch: pytest.Mon
     assert not [path for path in (tmp_path / "runs").rglob("*") if path.is_file() and path.suffix != ".lock"]
 
 
+def test_of_a_report_that_fails_no_frame_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cells = [new_code_cell("CLIP = ''"), new_code_cell("print('frames'); raise ValueError('no frame')")]
+    cells[0].metadata["tags"] = ["parameters"]
+    nbformat.write(new_notebook(cells=cells), notebook := tmp_path / "13_tiny.ipynb")
+    monkeypatch.setattr(report, "NOTEBOOK", notebook)
+    clip = write_video(tmp_path / "a.mp4", np.zeros((3, 20, 20, 3), np.uint8), 25)
+    with pytest.raises(UserError, match=r"^13_tiny.ipynb: cell \[3\] failed with ValueError: no frame$"):
+        report.report_clip(clip, tmp_path / "a.html")
+    assert not list((tmp_path / "runs").rglob("*.ipynb"))
+
+
 def test_two_reports_at_once_export_one_demonstration(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
     study.method("spact")
     exports = []

@@ -1,3 +1,4 @@
+import errno
 import json
 import math
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from spact_lib import training
 from spact_lib.config import Schedule
+from spact_lib.errors import UserError
 from spact_lib.training import (
     NonFiniteError,
     Run,
@@ -69,6 +71,34 @@ def test_a_run_continued_elsewhere_says_where_it_was_before(
             run, _ = descend(tmp_path, kill_at={"first": 1, "second": 3}.get(commit))
     assert run.course["elsewhere"] == [{"commit": "second"}, {"commit": "first"}]
     assert "elsewhere" not in descend(tmp_path / "undisturbed")[0].course
+
+
+def test_a_damaged_checkpoint_is_to_be_removed_and_a_sound_one_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    descend(tmp_path)
+    path = tmp_path / "checkpoint.pt"
+    whole = path.read_bytes()
+    for damaged in (b"", b"no checkpoint", whole[:100], whole[:-30], whole[:-1], bytes(len(whole))):
+        path.write_bytes(damaged)
+        with pytest.raises(UserError, match="checkpoint.pt cannot be continued from .*; remove it, and the same"):
+            descend(tmp_path)
+    path.write_bytes(whole)
+    for error in (
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+        MemoryError(),
+        OSError(errno.EIO, "Input/output error"),
+        PermissionError(errno.EACCES, "Permission denied"),
+    ):
+
+        def met(*_: object, error: Exception = error, **how: object) -> None:
+            raise error
+
+        with monkeypatch.context() as patch, pytest.raises(type(error)):
+            patch.setattr(torch, "load", met)
+            descend(tmp_path)
+    assert descend(tmp_path)[0].step == 6
 
 
 def test_what_takes_long_to_save_is_saved_less_often(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

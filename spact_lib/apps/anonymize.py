@@ -22,13 +22,13 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from spact_lib.apps.transcode import Result, transcode
 from spact_lib.baselines import BASELINES
-from spact_lib.device import pick_device
+from spact_lib.device import out_of_memory, pick_device
 from spact_lib.errors import DiskError, UserError, unknown_name
 from spact_lib.experiments import anonymize_uint8, to_tensor, to_uint8
 from spact_lib.files import atomic_path, disk_errors
 from spact_lib.filework import cores
 from spact_lib.methods import METHODS
-from spact_lib.networks.anonymizer import SMALLEST, WEIGHTS, Anonymizer, read_config
+from spact_lib.networks.anonymizer import SMALLEST, Anonymizer, read_config
 from spact_lib.obfuscation import OBFUSCATIONS, coco, mask, obfuscation
 from spact_lib.paths import runs_root
 from spact_lib.video import open_video
@@ -96,10 +96,9 @@ def load_method(name: str) -> VideoMethod:
         legal = [*(BASELINES.keys() | OBFUSCATIONS.keys()) - NOT_OFFERED.keys(), "a folder that `spact export` made"]
         raise unknown_name("anonymizer", name, legal)
     config, f_A = read_config(name), Anonymizer.from_pretrained(name).to(pick_device())
-    key = hashlib.sha256((Path(name) / WEIGHTS).read_bytes()).hexdigest()[:16]
     return VideoMethod(
         f"{config.get('method')} ({name})",
-        key,
+        config["sha256"][:16],
         config["short_side"],
         lambda frames: anonymize_uint8(f_A, frames, config["precision"]),
         warning(config),
@@ -263,7 +262,7 @@ def anonymize(
                 on_frames=advance, check=check,
             )  # fmt: skip
         except (MemoryError, RuntimeError) as error:
-            if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "allocate memory" not in str(error):
+            if not out_of_memory(error):
                 raise
             raise UserError(
                 f"{source} has frames too large for this machine's memory; give a --short-side, or fewer --jobs"

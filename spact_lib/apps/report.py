@@ -34,7 +34,7 @@ from spact_lib.experiments import to_tensor
 from spact_lib.files import write_text
 from spact_lib.manifest import Manifest, Task
 from spact_lib.networks.anonymizer import FORMAT, read_config
-from spact_lib.notebooks import read_notebook, run_notebook
+from spact_lib.notebooks import read_notebook, run_notebook, unfinished
 from spact_lib.paths import NOTEBOOKS, runs_root
 from spact_lib.protocols import Target, absolute
 from spact_lib.store import NotTrainedError, manifest_of
@@ -361,7 +361,7 @@ def report_clip(clip: Path, output: Path, *, overwrite: bool = False, **paramete
 
     Raises:
         UserError: the clip cannot be read or the page not be there, before anything is trained; a wrong parameter; the
-            notebook fails.
+            notebook fails, of which then nothing stays.
     """
     survey(clip)
     if output.is_dir() or (output.exists() and output.samefile(clip)):
@@ -380,11 +380,14 @@ def report_clip(clip: Path, output: Path, *, overwrite: bool = False, **paramete
     executed = runs_root() / "notebooks" / "run" / f"{NOTEBOOK.stem}-{digest}.ipynb"
     executed.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(executed.with_name(f".{executed.stem}.report.lock")):
-        run_notebook(NOTEBOOK, executed, given, echo=True)
         try:
+            run_notebook(NOTEBOOK, executed, given, echo=True)
             page = html_page(executed, f"{clip.name}: before and after")
+        except UserError as error:  # of a failed run it names the copy, which goes, too
+            raise UserError(str(error).removesuffix(f" (the executed part: {unfinished(executed)})")) from error
         finally:
-            executed.unlink()  # with raw frames, where nobody looks for them
+            for copy in (executed, unfinished(executed)):  # with raw frames, where nobody looks for them
+                copy.unlink(missing_ok=True)
     return write_text(output, page)
 
 
