@@ -20,6 +20,7 @@ from spact_lib.footnotes import FAULTS, distinct, faults
 from spact_lib.methods import METHODS, TABLES
 from spact_lib.metrics import headline
 from spact_lib.notebooks import REPLICATES, digest
+from spact_lib.protocols import protocol as named_protocol
 from spact_lib.results import training_forbidden
 from spact_lib.store import BusyError, NotTrainedError
 from spact_lib.study import Study, open_study
@@ -40,6 +41,12 @@ ABLATIONS = 3  # of these run the ablations, too
 TARGET_SEEDS = (0, 1)  # averaged
 # The order in which verdicts are reached: first what costs least and serves the most; K6 costs more than any three.
 ORDER = ("K1", "K2", "K8", "K7", "K3", "K4", "K9", "K12", "K10", "K11", "K13", "K14", "K5", "K6")
+
+
+def datasets() -> list[set[str]]:
+    """Names of the datasets of each protocol that ``make`` trains under."""
+    names = {name for name, _ in SETTINGS.values()} | {name for _, name in tables()}
+    return [{role.dataset for role in named_protocol(name).roles} for name in names]
 
 
 def cells(condition: Effect) -> list[Cell]:

@@ -19,6 +19,7 @@ from spact_lib.notebook_setup import draw_data
 from spact_lib.notebooks import FULL, named_copy, needs, notebook, run_notebook
 from spact_lib.paths import REPOSITORY, committed_notebooks, data_folder, prepared, runs_root
 from spact_lib.protocols import how_to_prepare
+from spact_lib.results import RECORDS
 from spact_lib.table_text import csv_as_markdown
 
 Tell = Callable[[str], None]
@@ -76,12 +77,17 @@ def _provide_data(profile: Profile, full: bool, tell: Tell) -> None:
         tell(f"reproduce: profile {profile.name}; built-in data in {folder}")
         draw_data(profile.name, profile.draw)
         return
-    needed = {name for path in committed_notebooks() for name in needs(path, full)}
-    if missing := sorted(needed - set(prepared(folder))):
-        raise UserError(
-            f"profile {profile.name} needs datasets that are not prepared in {folder}: {', '.join(missing)}; "
-            "run " + ", ".join(dict.fromkeys(f"`{how_to_prepare(profile, name)}`" for name in missing))
-        )
+    if lack := _unprepared(profile, {name for path in committed_notebooks() for name in needs(path, full)}):
+        raise UserError(f"profile {profile.name} needs {lack}")
+
+
+def _unprepared(profile: Profile, needed: set[str]) -> str:
+    """The datasets that are not prepared and what prepares them, in words; "" where all are."""
+    folder = data_folder(profile)
+    missing = sorted(needed - set(prepared(folder)))
+    how = dict.fromkeys(f"`{how_to_prepare(profile, name)}`" for name in missing)
+    lack = f"datasets that are not prepared in {folder}: {', '.join(missing)}; run {', '.join(how)}"
+    return lack if missing else ""
 
 
 def _run_in_order(
@@ -115,9 +121,16 @@ def run_claims(profile: Profile, draws: Sequence[int] = (), jobs: int | None = N
         tell: prints a line.
 
     Raises:
-        UserError: no such draw; or something failed, after all else was made.
+        UserError: no such draw; official data of which every claim lacks some; or something failed, after all else was
+            made.
     """
     pairs = replicates.chosen(draws)
+    if profile.source != "mini":
+        have, asked = set(prepared(data_folder(profile))), replicates.datasets()
+        if lack := _unprepared(profile, set().union(*asked)):
+            if not any(names <= have for names in asked):
+                raise UserError(f"the claims need {lack}")
+            tell(f"claims: left out is what needs {lack}")
     jobs, threads, devices = spread(jobs)
     torch.set_num_threads(threads)  # this process trains, too
     for draw, _ in pairs:
@@ -134,7 +147,8 @@ def run_claims(profile: Profile, draws: Sequence[int] = (), jobs: int | None = N
 def everything(profile: Profile) -> str:
     """A hash of all that a reproduction reads and makes: when it is the same, running again would change nothing."""
     code = (path for name in ("spact_lib", "data_prep") for path in (REPOSITORY / name).rglob("*.py"))
-    read = [*committed_notebooks(), *code, *data_folder(profile).glob("*/manifest.csv")]
+    kept = [*RECORDS.glob("[!.]*.json*"), *(REPOSITORY / "spact_lib").glob("[!.]*.csv")]  # of ours, of the paper
+    read = [*committed_notebooks(), *code, *kept, *data_folder(profile).glob("*/manifest.csv")]
     copies = (runs_root() / "notebooks" / profile.name).glob("[!.]*.ipynb")
     made = [*(runs_root() / "store").glob("*/*/record.json"), *copies]
     digest = hashlib.sha256()

@@ -16,6 +16,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 import data_prep
 from spact_lib import ahead, cli, crossval, doctor, notebooks, reproduce, verbs
+from spact_lib.config import profile
 from spact_lib.errors import UserError
 from spact_lib.files import write_text
 from spact_lib.manifest import read_manifest
@@ -82,12 +83,31 @@ def test_reproduce_runs_everything_and_sums_up(site, capsys):
 def test_until_stops_after_a_notebook_and_is_no_finished_run(site, capsys, monkeypatch):
     later = site.notebook.with_name("05_later.ipynb")
     later.write_bytes(site.notebook.read_bytes())
-    monkeypatch.setattr(verbs, "committed_notebooks", lambda: [site.notebook, later])
+    for module in (notebooks, reproduce):
+        monkeypatch.setattr(module, "committed_notebooks", lambda: [site.notebook, later])
     assert status("reproduce", "--profile", "smoke", "--until", "04") == 0
     assert [path.name for path in (site.runs / "notebooks" / "smoke").glob("[!.]*")] == ["04_tiny.ipynb"]
     assert not (site.runs / "finished-smoke.txt").exists()
     assert status("reproduce", "--profile", "smoke", "--until", "06") == 2
     assert "no notebook '06'" in capsys.readouterr().err
+
+
+def test_what_the_tables_read_is_part_of_what_has_changed(site, tmp_path, monkeypatch):
+    here = tmp_path / "repository"
+    monkeypatch.setattr(reproduce, "REPOSITORY", here)
+    monkeypatch.setattr(reproduce, "RECORDS", here / "notebooks" / "records")
+    read = [
+        here / name
+        for name in ("spact_lib/x.py", "spact_lib/reported.csv", "notebooks/records/claims.jsonl", "data_prep/x.py",
+                     "notebooks/records/data.json")
+    ]  # fmt: skip
+    for path in read:
+        write_text(path, "before")
+    seen = [reproduce.everything(profile("smoke"))]
+    for path in read:
+        write_text(path, "after")
+        seen.append(reproduce.everything(profile("smoke")))
+    assert len(set(seen)) == len(read) + 1
 
 
 def test_full_runs_the_list_and_then_the_notebooks_again(site, capsys, monkeypatch):
@@ -191,13 +211,37 @@ def test_paper_profile_says_which_data_is_missing(site, capsys):
     assert "next: spact reproduce --profile mini" in capsys.readouterr().out
 
 
+def test_claims_say_which_data_they_lack(site, capsys, monkeypatch):
+    """None of the settings can be opened: refused; one of them can: the others are told, and it is made."""
+    made = []
+    monkeypatch.setattr(reproduce.replicates, "make", lambda *asked: made.append(asked) or [])
+    monkeypatch.setattr(reproduce, "notebook", lambda start: site.notebook)
+    assert status("claims", "--profile", "paper", "--jobs", "1") == 2
+    official = site.runs / "data" / "official"
+    lacks = (
+        f"datasets that are not prepared in {official}: hmdb51, phvu, ucf101, vispr; run `spact prepare hmdb51 --root"
+    )
+    assert lacks in capsys.readouterr().err and not made and not (site.runs / "notebooks").exists()
+    for name in ("ucf101", "vispr"):
+        write_text(official / name / "manifest.csv", "path,split,action:single\na.avi,train,run\na.avi,test,run\n")
+    assert status("claims", "--profile", "paper", "--jobs", "1") == 0
+    told = f"are not prepared in {official}: hmdb51, phvu; run `spact prepare hmdb51 --root DIR`, `spact prepare phvu"
+    assert told in capsys.readouterr().out and len(made) == 1
+
+
 def test_prepare_counts_what_it_made(site, capsys):
     assert status("prepare", "mini", "--draw", "3") == 0
     out = capsys.readouterr().out
     assert "draw 3" in out and "ucf101: 1 train, 1 test; tasks: action (single, 1)" in out
     folder = site.runs / "data" / "mini" / "mini-draw3" / "ucf101"
     assert (folder / "manifest.csv").exists() and (folder / "report.json").exists()
-    assert status("prepare", "mini", "--root", "/x") == 2 and "leave out --root" in capsys.readouterr().err
+    given = ("--root", "/x", "--split", "2", "--bad-files", "stop")
+    assert (
+        status("prepare", "mini", *given) == 2 and "leave out --root, --split, --bad-files" in capsys.readouterr().err
+    )
+    for given in (("--draw", "0"), ("--scale", "mini")):
+        assert status("prepare", "ucf101", "--root", "/x", *given) == 2
+        assert f"ucf101 is read, not drawn: leave out {given[0]}\n" in capsys.readouterr().err
     assert status("prepare", "ucf101") == 2 and "--root DIR" in capsys.readouterr().err
 
 
