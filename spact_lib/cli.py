@@ -30,6 +30,7 @@ def parser() -> argparse.ArgumentParser:
         verb.set_defaults(function=function)
         return verb
 
+    policies = ["stop", "skip"]
     verb = add(verbs.prepare)
     verb.add_argument("name", help="mini (built in, drawn), ucf101, hmdb51, pa_hmdb51, vispr, phvu, vp_... or custom")
     verb.add_argument("--root", type=Path, help="folder of the official files; custom: your CSV table")
@@ -39,9 +40,9 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--annotations", type=Path, help="pa_hmdb51, vp_...: folder of the labels, if not in the root")
     verb.add_argument("--without-pa", type=Path, help="hmdb51: leave out the videos of PA-HMDB51, whose root is DIR")
     bad = "decode every file first; at one that cannot be used: stop, or leave its rows out and say so"
-    verb.add_argument("--bad-files", choices=["stop", "skip"], help=bad + " (default: only report them)")
-    verb.add_argument("--draw", type=from_0_up, default=1, help="mini: draw number; 0 is for development")
-    verb.add_argument("--scale", default="mini", choices=["smoke", "mini"], help="mini: how much is drawn")
+    verb.add_argument("--bad-files", choices=policies, help=bad + " (default: only report them)")
+    verb.add_argument("--draw", type=from_0_up, help="mini: draw number (default: 1); 0 is for development")
+    verb.add_argument("--scale", choices=["smoke", "mini"], help="mini: how much is drawn (default: mini)")
     named = "a CSV file, a folder with manifest.csv, or the name of a prepared official dataset"
     verb = add(verbs.report)
     verb.add_argument("subject", metavar="DATASET|CLIP", help=f"{named}; or a video file")
@@ -59,7 +60,7 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--short-side", type=int, required=True, help="pixels, even; 128 is what the paper profile reads")
     verb.add_argument("--fps", type=float, help="frames per second (default: each file's own)")
     what = "files that cannot be copied: leave their rows out and say so (default), or make no dataset"
-    verb.add_argument("--bad-files", default="skip", choices=["stop", "skip"], help=what)
+    verb.add_argument("--bad-files", default="skip", choices=policies, help=what)
     add(verbs.promote)
     for function in (verbs.reproduce, verbs.claims, verbs.doctor):
         verb = add(function)
@@ -101,7 +102,7 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--privacy", required=True, help="name of the privacy task")
     verb.add_argument("--leave-out", required=True, metavar="COLUMN", help="rows of one value are tested at a time")
     verb.add_argument("--methods", default="raw,spact", help="comma-separated rows of Table 1")
-    verb.add_argument("--bad-files", choices=["stop", "skip"], help=bad + " (default: stop where one is met)")
+    verb.add_argument("--bad-files", choices=policies, help=bad + " (default: stop where one is met)")
     verb.add_argument("--profile", default="mini", help="smoke, mini (default) or paper")
     verb.add_argument("--seed", type=from_0_up, default=0)
     verb = add(verbs.anonymize)
@@ -125,7 +126,7 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--overwrite", action="store_true", help="replace outputs that are already there")
     verb.add_argument("--jobs", type=int, default=1, metavar="N", help="videos at a time (default: 1)")
     verb.add_argument(
-        "--bad-files", default="skip", choices=["stop", "skip"],
+        "--bad-files", default="skip", choices=policies,
         help="a video that cannot be read: do the others and report it (default), or stop",
     )  # fmt: skip
     verb = add(verbs.export)

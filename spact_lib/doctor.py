@@ -20,9 +20,10 @@ def examine(profile_name: str) -> tuple[list[str], list[str]]:
         return to_do, []  # the rest cannot be imported reliably
     for_full: list[str] = []
 
-    from data_prep.sources import how_to_get, how_to_prepare
+    from data_prep.sources import how_to_get
     from spact_lib.config import profile as named
     from spact_lib.notebooks import needs
+    from spact_lib.protocols import how_to_prepare
 
     profile = named(profile_name)
     _machine()
@@ -32,12 +33,14 @@ def examine(profile_name: str) -> tuple[list[str], list[str]]:
     nothing = "none yet; `spact reproduce` draws them" if profile.source == "mini" else "none yet"
     print(f"data of profile {profile.name} in {folder}:{'' if have else f' {nothing}'}")
     mend = {name: fault for name in have if (fault := _dataset(folder / name))}
-    official = profile.source != "mini"
-    wanted = {path: (needs(path), needs(path, full=True)) if official else ([], []) for path in committed_notebooks()}
+    wanted = {path: (needs(path), needs(path, full=True)) for path in committed_notebooks()}
     asked = (name for each in wanted.values() for names in each for name in names)
+    if profile.source == "mini":  # what is not there is drawn; what was drawn once is not looked at again
+        mend = {name: f"delete {folder}, then: {how_to_prepare(profile, name)}" for name in mend}
+        asked = ()
     for name in dict.fromkeys(name for name in asked if name not in have):
         print(f"  {name}: not prepared")
-        mend[name] = "; ".join(filter(None, (how_to_prepare(name), how_to_get(name))))
+        mend[name] = "; ".join(filter(None, (how_to_prepare(profile, name), how_to_get(name))))
     for path, (names, full) in wanted.items():
         missing = [name for name in names if name in mend]
         further = [name for name in full if name in mend and name not in missing]

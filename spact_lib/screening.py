@@ -14,8 +14,6 @@ from spact_lib.manifest import Manifest, refuse_faults, set_aside
 from spact_lib.probing import used_paths
 from spact_lib.video import iter_frames, probe
 
-POLICIES = ("stop", "skip")
-
 
 def screen(manifest: Manifest, log: Path) -> dict[str, str]:
     """path -> a sentence, for each file in use that is missing, cannot be decoded to its end, or ends before a row.

@@ -60,22 +60,26 @@ def prepare(args: argparse.Namespace) -> int:
     from data_prep import published
     from spact_lib.dataset_report import write_report
 
-    # Options that were given; the reader knows which of them it has.
-    options = {name: getattr(args, name) for name in ("split", "lists", "annotations", "without_pa")}
-    options = {name: value for name, value in options.items() if value is not None}
+    def given(*names: str) -> dict[str, object]:
+        return {name: value for name in names if (value := getattr(args, name)) is not None}
+
+    options = given("split", "lists", "annotations", "without_pa")  # the reader knows which of them it has
     if args.name not in (*data_prep.READERS, "mini"):
         raise unknown_name("dataset", args.name, [*data_prep.READERS, "mini"])
     if args.name == "mini":
         from data_prep import mini
 
-        if given := [data_prep.flag(name) for name in ({"root": args.root} if args.root else {}) | options]:
-            raise UserError(f"the mini data is drawn, not read: leave out {', '.join(given)}")
-        out = args.out or mini_folder(args.scale, args.draw)
-        say(f"prepare: drawing the built-in data (scale {args.scale}, draw {args.draw}) into {out}")
-        mini.draw(out, draw=args.draw, scale=args.scale)
+        if unfit := [*given("root"), *options, *given("bad_files")]:
+            raise UserError(f"the mini data is drawn, not read: leave out {', '.join(map(data_prep.flag, unfit))}")
+        drawn = {"draw": 1, "scale": "mini"} | given("draw", "scale")
+        out = args.out or mini_folder(**drawn)
+        say("prepare: drawing the built-in data (scale {scale}, draw {draw}) into {out}".format(**drawn, out=out))
+        mini.draw(out, **drawn)
         for name in prepared(out):
             write_report(out / name, tell=say)
     else:
+        if unfit := given("draw", "scale"):
+            raise UserError(f"{args.name} is read, not drawn: leave out {', '.join(map(data_prep.flag, unfit))}")
         if args.root is None:
             what = "your table lies: spact prepare custom --root FILE.csv"
             what = what if args.name == "custom" else f"the official files lie: spact prepare {args.name} --root DIR"

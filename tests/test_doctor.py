@@ -6,6 +6,7 @@ import pytest
 
 from data_prep.sources import how_to_get, how_to_prepare
 from spact_lib import doctor
+from spact_lib.paths import mini_folder
 
 NEEDED = ["good", "labels_only", "partly", "broken", "aside", "absent", "vispr_pa"]
 FURTHER = ["partly", "phvu", "pa_hmdb51"]  # for all columns of the first notebook
@@ -81,6 +82,21 @@ def test_notebooks_that_can_run_and_what_to_do_for_the_others(page, tmp_path):
         "spact prepare absent --root DIR",
         f"spact prepare vispr --root DIR; {how_to_get('vispr')}",
     ]
+
+
+def test_built_in_data_that_are_damaged_are_drawn_again(tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.setenv("SPACT_RUNS", str(tmp_path))
+    monkeypatch.setattr(doctor, "_packages", lambda: [])
+    monkeypatch.setattr(doctor, "committed_notebooks", lambda: [Path("00_good.ipynb"), Path("01_all.ipynb")])
+    needed = {"00_good.ipynb": ["good", "absent"], "01_all.ipynb": ["good", "broken", "gone"]}
+    monkeypatch.setattr("spact_lib.notebooks.needs", lambda path, full=False: needed[path.name])
+    data = mini_folder("mini", 1)
+    for name, split in (("good", "train"), ("broken", "exam"), ("gone", "train")):
+        (data / name).mkdir(parents=True)
+        (data / name / "manifest.csv").write_text(f"path,split,t:single\na,{split},x\n")
+    (data / "good" / "a").touch()
+    assert doctor.examine("mini") == ([f"delete {data}, then: spact prepare mini --draw 1 --scale mini"], [])
+    assert "00_good.ipynb: can run\n01_all.ipynb: needs broken, gone\n" in capsys.readouterr().out
 
 
 def test_training_rows_that_are_not_there_are_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture):
