@@ -73,7 +73,7 @@ def prepare(args: argparse.Namespace) -> int:
             raise UserError(f"the mini data is drawn, not read: leave out {', '.join(map(data_prep.flag, unfit))}")
         drawn = {"draw": 1, "scale": "mini"} | given("draw", "scale")
         out = args.out or mini_folder(**drawn)
-        say("prepare: drawing the built-in data (scale {scale}, draw {draw}) into {out}".format(**drawn, out=out))
+        say(f"prepare: drawing the built-in data (scale {drawn['scale']}, draw {drawn['draw']}) into {out}")
         mini.draw(out, **drawn)
         for name in prepared(out):
             write_report(out / name, tell=say)
