@@ -63,12 +63,12 @@ def _reading(study: Study, attack: str, name: str, method: Method) -> dict | Non
         lines = [s.get("cmap_chance", s.get("top1_chance")) for s in of_seeds]
         val = [math.nan if s.get("val") is None else s["val"] for s in of_seeds]
         spec, effort = spec_of(study, attack, method, seeds[0]), math.nan
-        text = f"{tables.label(name)} of {_replicate(study)}"
+        text = f"{tables.label(name)} of {tables.replicate(study)}"
         target = spec.target if isinstance(spec, TestSpec) else spec
         if ATTACKS[attack].prepared:
             effort = learning(target) / learning(study.target_spec(target.release.method, "privacy", seeds[0]))
         return {
-            "attack": attack, "method": name, "replicate": _replicate(study),
+            "attack": attack, "method": name, "replicate": tables.replicate(study),
             "here": np.mean([headline(s) for s in of_seeds]), "chance": np.mean(lines), "val": np.mean(val),
             "effort": effort, "low": math.nan, "high": math.nan, "boxes": getattr(method, "boxes", ""),
             **faults(tables.parts_at_hand(study, [spec_of(study, attack, method, seed) for seed in seeds]), text),
@@ -79,10 +79,6 @@ def _reading(study: Study, attack: str, name: str, method: Method) -> dict | Non
 def _left_out(study: Study) -> AbstractContextManager:
     """Within: where nothing is trained, what is not at hand is left out."""
     return missing_left_out() if study.store.read_only else nullcontext()
-
-
-def _replicate(study: Study) -> str:
-    return f"draw {study.profile.draw}, seed {study.seed}"
 
 
 def table(found: pd.DataFrame) -> pd.DataFrame:
@@ -156,7 +152,7 @@ def reconstructions(*studies: Study, methods: Sequence[str] = METHODS) -> pd.Dat
             with _left_out(study):
                 spec = inverse(study, study.method(name), role)
                 metrics = study.store.run(spec).metrics
-                rows.append({"method": name, "replicate": _replicate(study)} | metrics)
+                rows.append({"method": name, "replicate": tables.replicate(study)} | metrics)
     return pd.DataFrame(rows, columns=["method", "replicate", *QUALITIES])
 
 
@@ -181,7 +177,7 @@ def average_precisions(*studies: Study, methods: Sequence[str] = METHODS) -> pd.
                 with _left_out(study):
                     name = "inverted" if exists("inverted", method) else "unprepared"
                     seeds = [score(study, name, study.method(method), s)["ap"] for s in study.profile.target_seeds]
-                    each = {"method": method, "replicate": _replicate(study)}
+                    each = {"method": method, "replicate": tables.replicate(study)}
                     aps = np.mean(seeds, axis=0)
                     rows += [
                         each | dict(zip(AP, found, strict=True)) for found in zip(task.classes, aps, lines, strict=True)
@@ -194,7 +190,7 @@ def minutes(found: pd.DataFrame, *studies: Study) -> float:
     that have any."""
     each = []
     for study in studies:
-        here = found[found["replicate"] == _replicate(study)]
+        here = found[found["replicate"] == tables.replicate(study)]
         keys = {
             key
             for cell in here.itertuples()

@@ -142,14 +142,14 @@ def explain(table: pd.DataFrame, found: Sequence[tuple[Mapping[str, Study], Scor
 def _evidence(method: str, found: Sequence[tuple[Mapping[str, Study], Scores]]) -> str:
     """Means over replicates of a row: its scores, and L_B of its game beside the uninformative value, or, where that is
     not known, beside L_B before the game; "" without a record of it."""
-    parts, draws, games, starts = [], [], [], []
+    parts, which, games, starts = [], [], [], []
     for role, name in (("action", "a"), ("privacy", "cMAP")):
         if values := [scores.cells[cell] for _, scores in found if (cell := ("known", method, role)) in scores.cells]:
             parts.append(f"{name} {np.mean(values):.1f}")
     for studies, scores in found:
         if "known" not in studies or not any(cell[:2] == ("known", method) for cell in scores.cells):
             continue
-        draws.append(str(studies["known"].profile.draw))
+        which.append(_which(studies["known"]))
         spec = studies["known"].method(method)
         if isinstance(spec, AnonymizerSpec):
             games.append(studies["known"].store.run(spec).metrics)
@@ -160,7 +160,15 @@ def _evidence(method: str, found: Sequence[tuple[Mapping[str, Study], Scores]]) 
         word = "uninformative" if beside is games else "before the game"
         value, other = np.mean([game["L_B"] for game in games]), np.mean([each[name] for each in beside])
         parts.append(f"L_B {value:.2f} ({word} {other:.2f})")
-    return f"- {label(method)}: {', '.join(parts)}; draws {', '.join(draws)}" if parts else ""
+    if not parts:
+        return ""
+    (word, *_), numbers = zip(*which, strict=True)
+    return f"- {label(method)}: {', '.join(parts)}; {word}s {', '.join(map(str, numbers))}"
+
+
+def _which(study: Study) -> tuple[str, int]:
+    """What tells a replicate from others, in a word and a number: its draw, or its seed where nothing is drawn."""
+    return ("seed", study.seed) if study.profile.draw is None else ("draw", study.profile.draw)
 
 
 def _chosen(setting: str, found: Sequence[tuple[Mapping[str, Study], Scores]]) -> list[str]:
@@ -171,7 +179,8 @@ def _chosen(setting: str, found: Sequence[tuple[Mapping[str, Study], Scores]]) -
             spec, tried = study.choose_omega("spact")
             raw = study.store.run(study.choice_spec(study.method("raw"))).metrics["val"]
             each = ", ".join(f"omega {omega:g} {value:.1f}" for omega, value in tried.items())
-            lines.append(f"- draw {study.profile.draw}: omega {spec.omega:g}; validation action: raw {raw:.1f}, {each}")
+            chosen = f"omega {spec.omega:g}; validation action: raw {raw:.1f}, {each}"
+            lines.append("- {} {}: {}".format(*_which(study), chosen))
     return lines
 
 
@@ -182,13 +191,13 @@ def _nearest(name: str, studies: Mapping[str, Study], scores: Scores, setting: s
         f"{label(row)} a {scores.action(row, setting):.1f}, cMAP {scores.cmap(row, setting):.1f}"
         for row in ("spact", nearest)
     )
-    return f"- {name}, draw {studies[setting].profile.draw}: {'; nearest '.join(told)}"
+    return "- {}, {} {}: {}".format(name, *_which(studies[setting]), "; nearest ".join(told))
 
 
 def _further_evidence(claim: Claim, found: Sequence[tuple[Mapping[str, Study], Scores]]) -> list[str]:
     """``Claim.evidence``, of the replicates that have it."""
     return [
-        f"- {text}: {scores.cells[cell]:.1f}; draw {studies[cell[0]].profile.draw}"
+        "- {}: {:.1f}; {} {}".format(text, scores.cells[cell], *_which(studies[cell[0]]))
         for studies, scores in found
         for text, cell in claim.evidence.items()
         if cell in scores.cells

@@ -26,6 +26,7 @@ from spact_lib.store import BusyError, NotTrainedError
 from spact_lib.study import Study, open_study
 from spact_lib.table_text import largest_taken
 from spact_lib.tables import keep_used, label, table, trained_parts
+from spact_lib.tables import replicate as named_replicate
 
 log = logging.getLogger(__name__)
 
@@ -114,7 +115,7 @@ def _with_data(study: Study) -> Study:
 
 
 def score(replicate: Mapping[str, Study], cell: Cell) -> float:
-    """One score, mean over the target seeds, and all records behind it; what is missing is trained.
+    """One score, mean over the target seeds; what is missing is trained.
 
     Raises:
         NotTrainedError: a record is missing where training is forbidden.
@@ -134,7 +135,7 @@ def _read(replicate: Mapping[str, Study], cell: Cell) -> tuple[float, dict[str, 
         spec = study.target_spec(method, target, seed)
         found.append(headline(study.store.run(spec).metrics))
         made += [(part, study.store.run(part).metrics) for part in trained_parts(spec).values()]
-    return float(np.mean(found)), faults(made, f"{label(name)} of draw {study.profile.draw}, seed {study.seed}")
+    return float(np.mean(found)), faults(made, f"{label(name)} of {named_replicate(study)}")
 
 
 def collect(replicate: Mapping[str, Study], asked: Iterable[Cell]) -> Scores:
@@ -234,11 +235,11 @@ def make(profile_name: str, replicates: Sequence[Sequence[int]]) -> list[str]:
                 return train((study, *cell[1:]))
             value = score(opened[pair], cell)
             if multiprocessing.parent_process() is None:  # what others made is found here, too, and told once
-                log.info("claims: draw %d, seed %d, %s: %.1f", *pair, " ".join(cell), value)
+                log.info("claims: %s, %s: %.1f", named_replicate(study), " ".join(cell), value)
         except BusyError:
             raise
         except UserError as error:
-            failed.append(f"draw {pair[0]}, {' '.join(cell)}: {error}")
+            failed.append(f"{named_replicate(study)}, {' '.join(cell)}: {error}")
 
     whatever_is_free(items, one)
     return failed

@@ -52,6 +52,17 @@ def test_scores_are_read_through_one_anonymizer(monkeypatch: pytest.MonkeyPatch,
     }
 
 
+def test_what_collapsed_on_official_data_is_named_by_its_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replicates, "trained_parts", lambda spec: {"f_A": spec})
+    monkeypatch.setattr(replicates, "faults", lambda made, text: {"set_aside": "", "collapsed": text})
+    monkeypatch.setattr(Study, "init_f_A", "the same start")
+    monkeypatch.setattr(Study, "method", lambda self, name: name)
+    monkeypatch.setattr(Study, "target_spec", lambda self, *asked: asked)
+    monkeypatch.setattr(Store, "run", lambda self, spec: Artifact({"metrics": {"top1": 50.0}}, None))
+    study = Study(profile("paper"), protocol("ucf101_vispr1"), Store(Path("none"), read_only=True), 3)
+    assert replicates.collect({"known": study}, [("known", "spact", "action")]).collapsed == "SPAct of seed 3"
+
+
 def test_a_setting_is_read_where_the_known_one_has_no_data(monkeypatch: pytest.MonkeyPatch) -> None:
     def nothing(self: Store, spec: object) -> None:
         raise NotTrainedError("no record")

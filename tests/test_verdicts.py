@@ -202,6 +202,27 @@ def test_a_run_that_tells_why_stands_below_the_verdict() -> None:
     assert k7.count("; draw 101") == 5 and "- P-HVU objects, no f_B, f_T learns scenes: 71.0; draw 101" in k7
 
 
+def test_where_nothing_is_drawn_replicates_are_told_apart_by_their_seeds() -> None:
+    some = made_up(5, spatiotemporal_f_B=61.5, obf_blackening=99)  # K6 and K9 fail
+    price = dict.fromkeys(CLAIMS["K5"].evidence.values(), 60.0)
+    found = []
+    for seed, one in enumerate(some):
+        study = SimpleNamespace(profile=SimpleNamespace(draw=None), seed=seed, method=lambda name: name)
+        study.choose_omega = lambda name: (SimpleNamespace(omega=0.25), {})
+        study.choice_spec, study.store = str, SimpleNamespace(run=lambda spec: SimpleNamespace(metrics={"val": 80.0}))
+        scores = replace(one, cells=one.cells | price)
+        found.append((dict.fromkeys(replicates.SETTINGS, study), scores))
+    text = reasons.explain(verdicts.verdicts([scores for _, scores in found]), found)
+    for said in (
+        "; seeds 0, 1, 2, 3, 4\n",
+        "- Table 1, seed 4: SPAct a ",
+        "- seed 4: omega 0.25; validation action: raw 80.0",
+        "- P-HVU action, SPAct: 60.0; seed 4",
+    ):
+        assert said in text
+    assert "None" not in text
+
+
 def test_holm_takes_a_verdict_back(monkeypatch: pytest.MonkeyPatch) -> None:
     """K2 alone would hold by a hair; among six tests, five of them not run, it does not."""
     raw = {("known", "raw", "privacy"): 100}
