@@ -2,8 +2,9 @@
 
 A claim is one or several conditions; a condition is an effect, a number of one replicate, and a margin. It *holds* when
 the 95 % t-interval of its mean over replicates lies wholly on the claim's side of the margin, *fails* when on the
-other, else it is *inconclusive*. A claim holds when all its conditions do and fails when one does. K1 to K6 are
-corrected for each other by Holm's method. ``verdicts`` collects the scores and gives the verdicts.
+other, else it is *inconclusive*. A claim holds when all its conditions do and fails when one does. Of K1 to K6
+Holm's method takes a *holds* back that would not stand beside the others. ``verdicts`` collects the scores and gives
+the verdicts.
 """
 
 import math
@@ -13,7 +14,6 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy import stats
 
-from spact_lib.errors import UserError
 from spact_lib.paper import relative_drop
 
 LEVEL = 0.05
@@ -256,25 +256,22 @@ class Result:
 
 def t_interval(values: Sequence[float]) -> tuple[float, float]:
     """The 95 % t-interval of the mean of independent values; NaN for fewer than two, which give none."""
-    n = len(values)
-    if n < 2:
+    if len(values) < 2:
         return math.nan, math.nan
-    reach = float(stats.t.ppf(1 - LEVEL / 2, n - 1) * np.std(values, ddof=1) / n**0.5)
-    return float(np.mean(values)) - reach, float(np.mean(values)) + reach
+    result = _result(values)
+    return result.low, result.high
 
 
 def measure(condition: Effect, replicates: Sequence[Scores]) -> Result:
-    """The mean of ``condition`` over replicates with its t-interval.
+    """The mean of ``condition`` over two replicates or more, with its t-interval."""
+    return _result([condition(scores) for scores in replicates])
 
-    Raises:
-        UserError: fewer than two replicates, which give no interval.
-    """
-    if len(replicates) < 2:
-        raise UserError(f"{len(replicates)} replicate gives no interval; a claim needs at least 2 (the design: 3 or 5)")
-    values = np.array([condition(scores) for scores in replicates])
-    n, mean, error = len(values), float(values.mean()), values.std(ddof=1) / len(values) ** 0.5
-    p = float(stats.t.sf(mean / error, n - 1)) if error else float(mean <= 0)
-    return Result(mean, *t_interval(values), p, n)
+
+def _result(values: Sequence[float]) -> Result:
+    n, mean, spread = len(values), float(np.mean(values)), np.std(values, ddof=1)
+    reach = float(stats.t.ppf(1 - LEVEL / 2, n - 1) * spread / n**0.5)
+    p = float(stats.t.sf(mean / (spread / n**0.5), n - 1)) if spread else float(mean <= 0)
+    return Result(mean, mean - reach, mean + reach, p, n)
 
 
 def claim_verdict(results: Iterable[Result]) -> str:
