@@ -64,7 +64,7 @@ def cross_validate(studies: dict[str, Study], methods: Sequence[str]) -> pd.Data
             hits, targets, collapsed = [], [], []
             for value, study in studies.items():
                 spec = study.target_spec(study.method(method), role)
-                probabilities, truth = predictions(study.store.run(spec))
+                probabilities, truth = predictions(study.store, spec)
                 said = faults(parts_at_hand(study, [spec]), f"{label(method)} without {value}")
                 collapsed.append(said["collapsed"])
                 hits.append(probabilities.argmax(1) == truth)

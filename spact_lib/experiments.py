@@ -54,7 +54,7 @@ from spact_lib.obfuscation import detector, mask, obfuscation
 from spact_lib.packed import Group, pack, write_packed
 from spact_lib.plain import plain
 from spact_lib.reconstruction import Pairs, enlarged, train_inverse
-from spact_lib.store import Artifact, Store, branch_of, manifest_of, unfolded
+from spact_lib.store import Store, branch_of, manifest_of, unfolded
 from spact_lib.target import score_target, train_target
 from spact_lib.training import Run, adam, running_mean, save_weights, set_norm_momentum
 from spact_lib.video import letterbox
@@ -342,9 +342,13 @@ def _precision(method: LearnedSpec) -> str:
     return method.precision if isinstance(method, InitAnonymizerSpec) else method.f_A.precision
 
 
-def predictions(target: Artifact) -> tuple[np.ndarray, np.ndarray]:
-    """Probabilities (rows, K) and targets of the test rows of a trained target, in the manifest's order."""
-    with np.load(target.folder / "predictions.npz", allow_pickle=False) as saved:
+def predictions(store: Store, spec: TargetSpec) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities (rows, K) and targets of the test rows of a trained target, in the manifest's order.
+
+    Raises:
+        NotTrainedError: as ``Store.files``.
+    """
+    with np.load(store.files(spec) / "predictions.npz", allow_pickle=False) as saved:
         return saved["probabilities"], saved["targets"]
 
 

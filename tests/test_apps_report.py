@@ -51,7 +51,7 @@ def test_a_report_of_a_test_video_asks_the_studys_own_classifiers(study: Study) 
     answers = report.answers(here)
     assert list(answers) == ["action", "privacy"]
     # The clip is a test row, of which the store keeps the predictions.
-    expected = predictions(study.target(RAW, "action"))[0][row]
+    expected = predictions(study.store, study.target_spec(RAW, "action"))[0][row]
     asked = answers["action"]
     classes = manifest.task("action").classes
     assert asked["raw clip"].reindex(classes).tolist() == pytest.approx(100 * expected, abs=0.6)

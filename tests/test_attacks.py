@@ -443,7 +443,7 @@ def test_folds_together(tiny_csv: Path, tmp_path: Path) -> None:
     together = attack_readings.table(found)
     hits, n = 0, 0
     for each in studies:
-        probabilities, truth = predictions(each.target(attacks.RAW, "privacy"))
+        probabilities, truth = predictions(each.store, each.target_spec(attacks.RAW, "privacy"))
         hits, n = hits + int((probabilities.argmax(1) == truth).sum()), n + len(truth)
     row = together.loc[("own", "raw")]
     assert row["here"] == pytest.approx(100 * hits / n) and row["low"] <= row["here"] <= row["high"]

@@ -42,10 +42,12 @@ def test_retrained_and_unprepared_are_tested_on_raw_and_anonymized_data(found: t
     assert set(table.index.droplevel(0)) == {(a, b) for a in (raw, spact) for b in (raw, spact)}
     assert table.notna().all(axis=None)
     for name in ("raw", "spact"):  # on the data that it learned, a target scores as its own record says
-        own = one.target(one.method(name), "privacy")
+        spec = one.target_spec(one.method(name), "privacy")
+        own = one.store.run(spec)
         row = table.loc[("privacy cMAP", label(name), label(name))]
         assert row["here"] == pytest.approx(own.metrics["cmap"]) and row["chance"] == own.metrics["cmap_chance"]
-        assert row["loss"] == pytest.approx(prediction_loss(*map(torch.from_numpy, predictions(own))), rel=1e-4)
+        kept = map(torch.from_numpy, predictions(one.store, spec))
+        assert row["loss"] == pytest.approx(prediction_loss(*kept), rel=1e-4)
 
 
 def test_what_is_said_is_read_from_the_table(found: tuple[Study, pd.DataFrame], tmp_path, monkeypatch) -> None:

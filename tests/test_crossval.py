@@ -58,7 +58,7 @@ def test_every_row_is_predicted_once_by_networks_that_never_saw_its_take(takes: 
     assert set(table["chance"]) == {50.0}
     hits = 0
     for study in studies.values():  # counted once more, from what the targets saved
-        probabilities, truth = predictions(study.target(study.method("raw"), "action"))
+        probabilities, truth = predictions(study.store, study.target_spec(study.method("raw"), "action"))
         hits += int((probabilities.argmax(1) == truth).sum())
     assert table.loc[0, "correct"] == hits
     assert ((table["low"] <= table["accuracy"]) & (table["accuracy"] <= table["high"])).all()

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, load_model
 from tiny import HERE, TINY, outcome, specs, steps, study, targets, without
 
-from spact_lib import data, experiments, notebook_tables, plan, protocols, results, target, training
+from spact_lib import crossval, data, experiments, notebook_tables, plan, protocols, results, target, training
 from spact_lib.config import Profile, TargetSpec
 from spact_lib.errors import DamagedError, UserError, missing_left_out
 from spact_lib.experiments import anonymize_uint8, to_uint8
@@ -255,6 +255,8 @@ def test_a_table_comes_from_committed_records_without_data_or_training(
     assert not (tmp_path / "empty").exists()
     with pytest.raises(NotTrainedError, match="only the record of anonymizer .* is committed, not its files"):
         elsewhere.store.load_anonymizer(elsewhere.anonymizer("spact", 0.5))
+    with pytest.raises(NotTrainedError, match="only the record of target .* is committed, not its files"):
+        crossval.cross_validate({"a": elsewhere}, ["raw"])
     # Kept again from records, as a table notebook does: nothing is lost.
     again = keep_records(elsewhere.store.used, tmp_path / "again", "04_table1").read_text().splitlines()
     assert set(again) <= set(lines)
