@@ -26,7 +26,6 @@ from spact_lib.errors import DiskError, UserError
 
 log = logging.getLogger(__name__)
 
-FEW = 32  # files: fewer are done before the other processes have started
 SAY_EVERY = 60  # seconds, where there is no terminal for a progress bar
 Record = dict[str, object]
 
@@ -162,12 +161,9 @@ class _Guarded:
 
 def _each(function: Callable[[str], Record], paths: Sequence[str]) -> Iterator[tuple[str, Record]]:
     """(path, record) in the order they are finished."""
-    if len(paths) < FEW:
-        yield from ((path, function(path)) for path in paths)
-        return
-    workers, queue = cores(), deque(paths)
+    workers, queue = min(cores(), len(paths)), deque(paths)
     while queue:
-        running, suspects = {}, []
+        running, suspects, patient = {}, [], True
         pool = _pool(workers)
         try:
             while queue or running:
@@ -180,8 +176,11 @@ def _each(function: Callable[[str], Record], paths: Sequence[str]) -> Iterator[t
                     yield running.pop(future), record
         except BrokenProcessPool:
             suspects = list(running.values())
+        except KeyboardInterrupt:  # a long video may be read for minutes; it ends with this process
+            patient = False
+            raise
         finally:
-            pool.shutdown(cancel_futures=True)
+            pool.shutdown(wait=patient, cancel_futures=True)
         # One of these files killed its process; alone in a process each shows which one it was.
         for path in suspects:
             yield path, _alone(function, path)

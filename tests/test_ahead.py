@@ -159,14 +159,14 @@ def test_a_killed_reproduction_leaves_no_process_behind(tmp_path: Path) -> None:
     assert child_ends_with(script), "the process that worked ahead outlived its parent by a minute"
 
 
-def child_ends_with(script: Path, *arguments: str) -> bool:
-    """Whether the process whose number ``script`` prints ends within a minute after that one was killed."""
+def child_ends_with(script: Path, *arguments: str, by: signal.Signals = signal.SIGKILL) -> bool:
+    """Whether the process whose number ``script`` prints ends within a minute after that one has."""
     command = [sys.executable, str(script), *arguments]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
     with subprocess.Popen(command, **pipes, text=True, cwd=script.parent) as parent:
         child = int(parent.stdout.readline())
         assert alive(child)
-        parent.send_signal(signal.SIGKILL)
+        parent.send_signal(by)
     for _ in range(600):
         if not alive(child):
             return True

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from test_filework import here as here  # a fixture
 
 from spact_lib import decode_cache
 from spact_lib.decode_cache import build_cache, convert_range, kept_frames
@@ -92,7 +93,9 @@ def test_a_still_and_a_small_video_are_not_enlarged(tmp_path: Path) -> None:
     assert (small.frames, small.height, small.width) == (15, 16, 18)
 
 
-def test_killed_in_the_middle_it_continues_and_shows_no_manifest(own: Path, tmp_path: Path, monkeypatch) -> None:
+def test_killed_in_the_middle_it_continues_and_shows_no_manifest(
+    own: Path, tmp_path: Path, here: None, monkeypatch
+) -> None:
     converted: list[str] = []
     original = decode_cache._convert
 
@@ -135,7 +138,7 @@ def test_a_full_disk_sets_no_rows_aside_and_the_same_command_continues(own: Path
         assert (out / path).read_bytes() == (whole / path).read_bytes(), path
 
 
-def test_a_copy_that_does_not_read_back_is_refused(own: Path, tmp_path: Path, monkeypatch) -> None:
+def test_a_copy_that_does_not_read_back_is_refused(own: Path, tmp_path: Path, here: None, monkeypatch) -> None:
     monkeypatch.setattr(decode_cache, "iter_frames", lambda path, size=None: iter([np.zeros((24, 32, 3), np.uint8)]))
     with pytest.raises(UserError, match="no file of 'my' .* could be converted; first: .*40 frames were to be copied"):
         build_cache(own, tmp_path / "copy", short_side=24)
@@ -207,7 +210,7 @@ def test_a_folder_that_another_process_claims_at_the_same_moment(
 
 
 def test_only_what_is_gone_or_damaged_is_made_again_and_the_manifest_stays(
-    own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    own: Path, tmp_path: Path, here: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gray(tmp_path / "third.avi", 12, 10)
     own.write_text(own.read_text() + "third.avi,train,,,x\n")

@@ -3,15 +3,18 @@
 import errno
 import json
 import os
+import signal
+import time
 from pathlib import Path
 
 import pytest
-from test_ahead import child_ends_with
 
 from spact_lib import filework
 from spact_lib.errors import DiskError, UserError
 from spact_lib.files import disk_errors
-from spact_lib.filework import FEW, Record, work_through
+from spact_lib.filework import Record, work_through
+
+MANY = 40  # more than wait in any queue at a time on two cores
 
 
 def letters(path: str) -> Record:
@@ -36,9 +39,15 @@ def full(path: str) -> Record:
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     (tmp_path / "media").mkdir()
-    for n in range(FEW + 8):
+    for n in range(MANY):
         (tmp_path / "media" / f"f{n:02}").write_text("x" * n)
     return tmp_path / "media"
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In this process, where a test can look on."""
+    monkeypatch.setattr(filework, "_each", lambda function, paths: ((path, function(path)) for path in paths))
 
 
 def names(root: Path) -> list[str]:
@@ -52,13 +61,19 @@ def test_every_file_once_in_order_and_missing_ones_left_out(root: Path, tmp_path
     assert table.loc["f05", "size"] == 5 and table.attrs["new"] == len(paths)
 
 
-def test_a_file_that_kills_its_process_is_named_and_the_others_are_done(root: Path, tmp_path: Path) -> None:
-    table = work_through(deadly, root, names(root), tmp_path / "log.jsonl", "deadly")
+@pytest.mark.parametrize("files", [["f07"], ["f06", "f07", "f08"], [f"f{n:02}" for n in range(MANY)]])
+def test_a_file_that_kills_its_process_is_named_and_the_others_are_done(
+    root: Path, tmp_path: Path, files: list[str]
+) -> None:
+    table = work_through(deadly, root, files, tmp_path / "log.jsonl", "deadly")
     assert table.index[table["error"] != ""].tolist() == ["f07"]
-    assert "f07 killed the process" in table.loc["f07", "error"] and table["letters"].count() == len(table) - 1
+    assert "f07 killed the process" in table.loc["f07", "error"]
+    assert table["error"].tolist().count("") == len(files) - 1
 
 
-def test_it_continues_behind_a_torn_line_and_looks_again_at_replaced_files(root: Path, tmp_path: Path) -> None:
+def test_it_continues_behind_a_torn_line_and_looks_again_at_replaced_files(
+    root: Path, tmp_path: Path, here: None
+) -> None:
     paths, log = names(root)[:6], tmp_path / "log.jsonl"
     work_through(letters, root, paths[:4], log, "letters")
     with open(log, "a") as file:
@@ -77,7 +92,7 @@ def test_it_continues_behind_a_torn_line_and_looks_again_at_replaced_files(root:
     assert work_through(remember, root, paths, log, "letters").attrs["new"] == 0
 
 
-def test_what_no_longer_holds_is_worked_on_again(root: Path, tmp_path: Path) -> None:
+def test_what_no_longer_holds_is_worked_on_again(root: Path, tmp_path: Path, here: None) -> None:
     paths, log = names(root)[:4], tmp_path / "log.jsonl"
     work_through(letters, root, paths, log, "letters")
     asked: list[str] = []
@@ -113,7 +128,7 @@ def test_failures_are_told_and_tried_again(root: Path, tmp_path: Path) -> None:
     assert table.attrs["new"] == 1
 
 
-@pytest.mark.parametrize("files", [3, FEW + 8])  # in this process; in others
+@pytest.mark.parametrize("files", [3, MANY])
 def test_a_full_disk_is_no_fault_of_the_file_and_ends_the_run(root: Path, tmp_path: Path, files: int) -> None:
     log = tmp_path / "log.jsonl"
     with pytest.raises(DiskError, match="cannot write copy: No space left on device"):
@@ -123,20 +138,28 @@ def test_a_full_disk_is_no_fault_of_the_file_and_ends_the_run(root: Path, tmp_pa
     assert (table["letters"] == 3).all() and table.attrs["new"] >= 1
 
 
-def test_a_killed_run_leaves_no_process_behind(root: Path, tmp_path: Path) -> None:
-    script = tmp_path / "killed.py"
+@pytest.mark.parametrize("by", [signal.SIGKILL, signal.SIGINT])
+def test_a_killed_or_interrupted_run_ends_at_once_and_leaves_no_process_behind(
+    root: Path, tmp_path: Path, by: signal.Signals
+) -> None:
+    from test_ahead import child_ends_with  # here: torch would be imported by every process that is started above
+
+    script, began = tmp_path / "killed.py", time.monotonic()
     script.write_text(
         "import os, sys, time\n"
         "from pathlib import Path\n"
         "from spact_lib.filework import work_through\n"
         "def endless(path):\n"
         "    print(os.getpid(), flush=True)\n"
-        "    time.sleep(600)\n"
+        "    time.sleep(60)\n"
         "if __name__ == '__main__':\n"
         "    paths = sorted(os.listdir(sys.argv[1]))\n"
-        "    work_through(endless, Path(sys.argv[1]), paths, Path('log.jsonl'), 'endless')\n"
+        "    try:\n"
+        "        work_through(endless, Path(sys.argv[1]), paths[:1], Path('log.jsonl'), 'endless')\n"
+        "    except KeyboardInterrupt:\n"
+        "        os._exit(130)\n"  # as the command line does
     )
-    assert child_ends_with(script, str(root)), "a process that decodes outlived its parent by a minute"
+    assert child_ends_with(script, str(root), by=by) and time.monotonic() - began < 30
 
 
 def test_a_folder_that_cannot_be_written_to_is_named(root: Path, tmp_path: Path, monkeypatch) -> None:
