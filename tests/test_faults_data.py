@@ -14,9 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from test_faults import Killed, dying, fork, in_child, needs_fork
+from test_filework import one_by_one
 
 from data_prep import mini
 from data_prep import mini_world as world
+from spact_lib import filework
 from spact_lib.decode_cache import build_cache
 from spact_lib.errors import UserError
 from spact_lib.manifest import read_manifest
@@ -117,7 +119,7 @@ def prepare(root: Path, barrier: multiprocessing.Barrier, renamed: Path, dies: b
         with open(renamed, "a") as file:
             file.write(f"{target}\n")
 
-    os.replace = noted
+    os.replace, filework._each = noted, one_by_one
     barrier.wait(60)
     mini.draw(root / "mini", 0, "smoke")
     build_cache(root / "mini" / "ucf101", root / "copy", short_side=16)

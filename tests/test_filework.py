@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -44,10 +45,14 @@ def root(tmp_path: Path) -> Path:
     return tmp_path / "media"
 
 
+def one_by_one(function: Callable[[str], Record], paths: Sequence[str]) -> Iterator[tuple[str, Record]]:
+    """In place of ``filework._each``: in this process, where a test can look on."""
+    return ((path, function(path)) for path in paths)
+
+
 @pytest.fixture
 def here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In this process, where a test can look on."""
-    monkeypatch.setattr(filework, "_each", lambda function, paths: ((path, function(path)) for path in paths))
+    monkeypatch.setattr(filework, "_each", one_by_one)
 
 
 def names(root: Path) -> list[str]:
