@@ -20,6 +20,7 @@ import nbformat
 import pytest
 import tiny
 from nbformat.v4 import new_code_cell, new_notebook
+from test_filework import here as here  # a fixture
 from tiny import outcome, specs, targets
 
 from spact_lib import experiments, notebooks, results, training
@@ -138,7 +139,7 @@ def test_records_survive_a_death_before_every_rename(spact_row: Study, tmp_path:
     assert set(results._committed(tmp_path / "0")) == set(records)  # and is read; the half is not
 
 
-def test_a_decode_cache_survives_a_death_before_every_rename(tiny_csv: Path, tmp_path: Path) -> None:
+def test_a_decode_cache_survives_a_death_before_every_rename(tiny_csv: Path, tmp_path: Path, here: None) -> None:
     def build(folder: Path) -> None:
         build_cache(tiny_csv, folder, short_side=16)
 
