@@ -30,6 +30,7 @@ from data_prep import DATASETS, prepare
 from data_prep import mini_world as world
 from spact_lib.errors import UserError, unknown_name
 from spact_lib.files import atomic_path, read_json, remove_leftovers, write_json, write_text
+from spact_lib.filework import script_left_alone
 from spact_lib.video import write_video
 
 # Dataset that is read from the files of another one -> that one.
@@ -281,7 +282,7 @@ def _draw_files(out: Path, items: dict[str, list[Item]]) -> None:
         # Spawned: a forked process would inherit the locks of the libraries that are loaded here.
         context = multiprocessing.get_context("spawn")
         try:
-            with ProcessPoolExecutor(min(2, os.cpu_count() or 1), mp_context=context) as pool:
+            with script_left_alone(), ProcessPoolExecutor(min(2, os.cpu_count() or 1), mp_context=context) as pool:
                 for _ in pool.map(_draw_chunk, jobs):
                     pass
         except BrokenProcessPool:

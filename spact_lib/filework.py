@@ -16,7 +16,10 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing import spawn
 from pathlib import Path
+from unittest.mock import patch
 
 import pandas as pd
 from filelock import FileLock
@@ -169,7 +172,8 @@ def _each(function: Callable[[str], Record], paths: Sequence[str]) -> Iterator[t
             while queue or running:
                 # Only so many at a time: a future for each of 300,000 files would fill the memory.
                 while queue and len(running) < 4 * workers:
-                    future = pool.submit(function, queue[0])
+                    with script_left_alone():
+                        future = pool.submit(function, queue[0])
                     running[future] = queue.popleft()
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     record = future.result()
@@ -187,7 +191,7 @@ def _each(function: Callable[[str], Record], paths: Sequence[str]) -> Iterator[t
 
 
 def _alone(function: Callable[[str], Record], path: str) -> Record:
-    with _pool(1) as pool:
+    with script_left_alone(), _pool(1) as pool:
         try:
             return pool.submit(function, path).result()
         except BrokenProcessPool:
@@ -198,6 +202,19 @@ def _pool(workers: int) -> ProcessPoolExecutor:
     # Spawned: a forked process would inherit the locks of the libraries that are loaded here.
     context = multiprocessing.get_context("spawn")
     return ProcessPoolExecutor(workers, mp_context=context, initializer=begin_child)
+
+
+@contextmanager
+def script_left_alone() -> Iterator[None]:
+    """Within: spawned processes do not run the script of this one again. They need nothing of it, and one that somebody
+    tries things out in has no ``if __name__ == "__main__"``: each would start processes of its own, and die."""
+    told = spawn.get_preparation_data
+    with patch.object(
+        spawn,
+        "get_preparation_data",
+        lambda name: {key: value for key, value in told(name).items() if not key.startswith("init_main")},
+    ):
+        yield
 
 
 def begin_child() -> None:

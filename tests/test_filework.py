@@ -4,6 +4,8 @@ import errno
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -150,21 +152,39 @@ def test_a_killed_or_interrupted_run_ends_at_once_and_leaves_no_process_behind(
     from test_ahead import child_ends_with  # here: torch would be imported by every process that is started above
 
     script, began = tmp_path / "killed.py", time.monotonic()
+    (tmp_path / "endless.py").write_text(
+        "import os, time\ndef endless(path):\n    print(os.getpid(), flush=True)\n    time.sleep(60)\n"
+    )
     script.write_text(
-        "import os, sys, time\n"
+        "import os, sys\n"
         "from pathlib import Path\n"
+        "from endless import endless\n"
         "from spact_lib.filework import work_through\n"
-        "def endless(path):\n"
-        "    print(os.getpid(), flush=True)\n"
-        "    time.sleep(60)\n"
-        "if __name__ == '__main__':\n"
-        "    paths = sorted(os.listdir(sys.argv[1]))\n"
-        "    try:\n"
-        "        work_through(endless, Path(sys.argv[1]), paths[:1], Path('log.jsonl'), 'endless')\n"
-        "    except KeyboardInterrupt:\n"
-        "        os._exit(130)\n"  # as the command line does
+        "paths = sorted(os.listdir(sys.argv[1]))\n"
+        "try:\n"
+        "    work_through(endless, Path(sys.argv[1]), paths[:1], Path('log.jsonl'), 'endless')\n"
+        "except KeyboardInterrupt:\n"
+        "    os._exit(130)\n"  # as the command line does
     )
     assert child_ends_with(script, str(root), by=by) and time.monotonic() - began < 30
+
+
+def test_a_script_of_ones_own_is_not_run_again_by_each_process(root: Path, tmp_path: Path) -> None:
+    """It has no ``if __name__ == "__main__"``: who tries things out writes none."""
+    script = tmp_path / "mine.py"
+    script.write_text(
+        "from pathlib import Path\n"
+        "from test_filework import letters\n"
+        "from spact_lib.filework import work_through\n"
+        f"table = work_through(letters, Path({str(root)!r}), ['f01', 'f02'], Path('log.jsonl'), 'letters')\n"
+        "print(table['error'].tolist())\n"
+    )
+    path = os.pathsep.join([str(Path(__file__).parent), str(Path(filework.__file__).parents[1])])
+    ended = subprocess.run(
+        [sys.executable, script], cwd=tmp_path, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True,
+        timeout=60,
+    )  # fmt: skip
+    assert ended.stdout == "['', '']\n", ended.stderr
 
 
 def test_a_folder_that_cannot_be_written_to_is_named(root: Path, tmp_path: Path, monkeypatch) -> None:
