@@ -158,6 +158,7 @@ def collapsed(spread: float, label: str) -> bool:
         log.warning(
             "f_A of %s has collapsed: it gives all frames nearly the same pixels (spread %.4f), and hides everything, "
             "the action too; lower omega (of noise features: sigma) or the learning rate",
-            *(label, spread),
+            label,
+            spread,
         )
     return found

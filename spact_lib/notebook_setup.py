@@ -12,6 +12,7 @@ from spact_lib.paths import mini_folder
 from spact_lib.protocols import is_own
 from spact_lib.protocols import protocol as named_protocol
 from spact_lib.study import Study, open_study
+from spact_lib.tables import replicate
 
 
 def open_notebook(
@@ -36,7 +37,7 @@ def open_notebook(
     if not all(is_own(role.dataset) for role in roles):
         draw_data(settings.name, draw)
     study = open_study(settings.name, draw=draw, seed=seed, protocol=protocol, **changes)
-    print(f"profile {study.profile.name}, protocol {protocol}, draw {study.profile.draw}, seed {seed}")
+    print(f"profile {study.profile.name}, protocol {protocol}, {replicate(study)}")
     print(", ".join(f"{name} {value}" for name, value in environment().items()))
     if study.store.read_only:
         print("read-only: everything below comes from finished or committed records, nothing is trained")
