@@ -54,11 +54,12 @@ def with_further_rows(
     target_seeds: Sequence[int], kept: str,
 ) -> pd.DataFrame:  # fmt: skip
     """``table`` and those rows of the paper's that are left out by default whose records are at hand, each a mean over
-    the replicates that have it. Nothing is trained; what is missing is named.
+    the replicates that have it. Nothing is trained; what is missing is named. Written and kept like
+    ``replicated_table``.
 
     Args:
         table: of ``replicated_table``, as ``protocol``, ``replicates`` and ``target_seeds``.
-        kept: the file name of the records.
+        kept: the file name of the table and its records.
     """
     changes = {"target_seeds": tuple(target_seeds)} if target_seeds else {}
     pairs = dict.fromkeys([(study.profile.draw, study.seed), *map(tuple, replicates)])
@@ -73,9 +74,12 @@ def with_further_rows(
             missing.append(tables.label(row))
     if missing:
         print("rows of the paper that are not trained here (notebooks 04 and 05, TRAIN_ROWS):", "; ".join(missing))
+    rows = pd.concat([table, *further])
+    rows = rows.loc[[key for metric in rows.index.unique("metric") for key in rows.index if key[0] == metric]]
     if used:
         tables.keep_used(kept, *used)
-    return pd.concat([table, *further])
+        table_text.save_table(rows, study.profile.name, kept)
+    return rows
 
 
 def further_columns(name: str, study: Study, protocols: Iterable[str], *, train: bool) -> pd.DataFrame | None:

@@ -226,7 +226,8 @@ def _of_claims(profile: Profile, draw: int, seed: int) -> Iterator[Planned]:
         owner = known if study.init_f_A == known.init_f_A else study
         yield "claims", method, partial(_of_claim, study, owner, method, target)
     if replicates.place((draw, seed)) < replicates.ABLATIONS:
-        for _, method, specs in _of_tables(profile, planned_rows(full=False), seed):
+        rows = [(name, asked, [*of, *further_of_paper(name)]) for name, asked, of in planned_rows(full=False)]
+        for _, method, specs in _of_tables(profile, rows, seed):
             yield "claims", method, specs
 
 

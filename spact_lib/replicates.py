@@ -17,7 +17,7 @@ from spact_lib.config import Profile
 from spact_lib.config import profile as named_profile
 from spact_lib.errors import UserError, missing_left_out
 from spact_lib.footnotes import FAULTS, distinct, faults
-from spact_lib.methods import METHODS, TABLES
+from spact_lib.methods import METHODS, TABLES, further_of_paper
 from spact_lib.metrics import headline
 from spact_lib.notebooks import REPLICATES, digest
 from spact_lib.protocols import protocol as named_protocol
@@ -208,7 +208,8 @@ def chosen(draws: Sequence[int]) -> list[list[int]]:
 
 
 def make(profile_name: str, replicates: Sequence[Sequence[int]]) -> list[str]:
-    """Train what the claims ask of replicates: claim by claim in ``ORDER``, each over all replicates; then the tables.
+    """Train what the claims ask of replicates: claim by claim in ``ORDER``, each over all replicates; then the tables,
+    with the paper's further rows.
 
     What another process is making is left for later.
 
@@ -223,7 +224,7 @@ def make(profile_name: str, replicates: Sequence[Sequence[int]]) -> list[str]:
         items += [
             (study, pair, (name, row, target))
             for name, study in table_studies(profile, *pair).items()
-            for row in TABLES[name]
+            for row in (*TABLES[name], *further_of_paper(name))
             for target in study.protocol.targets
         ]
     failed = []

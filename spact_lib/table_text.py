@@ -34,7 +34,8 @@ def printable(table: pd.DataFrame) -> pd.DataFrame:
         for column in table.columns.drop(["which", *SAID_BELOW]):
             if column.endswith("low"):
                 ends = [text(row[column.replace("low", end)], 1 if column == "drop low" else digits) for end in ENDS]
-                cells["drop interval" if column == "drop low" else "interval"] = f"[{', '.join(ends)}]"
+                # A row of one replicate may stand among others of several.
+                cells["drop interval" if column == "drop low" else "interval"] = f"[{', '.join(ends)}]" * all(ends)
             elif column in ("here", "chance", "paper"):
                 cells[column] = text(row[column], digits)
             elif column in ("drop", "paper drop", "difference", "minutes"):

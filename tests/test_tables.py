@@ -1,6 +1,8 @@
 """Tables: the paper's numbers, a table from records alone, its text, and the README's block."""
 
+import itertools
 import json
+import math
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -210,7 +212,14 @@ def test_further_rows_of_the_paper_are_drawn_beside_the_table_where_they_are_at_
     further = ["obf_blackening", "obf_weak_blur"]
     assert list(rows.index.unique("method")) == [*TABLES["table1"], *further]
     assert rows.loc[("privacy cMAP", "obf_blackening"), "here"] == 65.0  # of two replicates, as the table
-    pd.testing.assert_frame_equal(rows[: len(table)], table)
+    pd.testing.assert_frame_equal(rows.loc[table.index], table)
+    in_order = [metric for metric, _ in itertools.groupby(rows.index.get_level_values("metric"))]
+    assert in_order == [*rows.index.unique("metric")]  # column by column, as every table
+    rows.loc[[("privacy cMAP", "obf_blackening")], ["low", "high", "drop low", "drop high"]] = math.nan  # of one
+    shown = table_text.printable(rows).loc["privacy cMAP"]
+    assert (shown.loc[shown.index.str.contains("Blackening"), ["interval", "drop interval"]] == "").all(axis=None)
+    assert shown.loc["SPAct", "interval"].startswith("[")
+    assert (tmp_path / "tables" / "mini" / "rows.csv").exists()
     out = capsys.readouterr().out
     assert "further row of the paper: Obf-Blackening (oracle boxes), replicates: 2\n" in out
     assert out.endswith(": Obf-StrongBlur; Noise-features (after [46])\n")
