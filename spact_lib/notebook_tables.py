@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from itertools import product
 
 import pandas as pd
 
@@ -75,7 +74,7 @@ def with_further_rows(
     if missing:
         print("rows of the paper that are not trained here (notebooks 04 and 05, TRAIN_ROWS):", "; ".join(missing))
     rows = pd.concat([table, *further])
-    rows = rows.loc[[key for metric in rows.index.unique("metric") for key in rows.index if key[0] == metric]]
+    rows = rows.loc[pd.MultiIndex.from_product([rows.index.unique(level) for level in rows.index.names])]
     if used:
         tables.keep_used(kept, *used)
         table_text.save_table(rows, study.profile.name, kept)
@@ -184,10 +183,9 @@ def show_omegas(
     for method, more in omegas.items():
         always = study.profile.omegas if method == "spact" else ()
         curves[method] = tables.omega_curve(study, more, always=always, train=train, method=method)
-        for omega in (omega for omega in more if omega not in curves[method].index):
-            missing.append(f"{tables.label(method)} omega {omega:g}")
-            pairs = product(study.protocol.axes, study.profile.target_seeds)
-            asked += [study.score_spec(study.anonymizer(method, omega), *pair) for pair in pairs]
+        not_run = [omega for omega in more if omega not in curves[method].index]
+        missing += [f"{tables.label(method)} omega {omega:g}" for omega in not_run]
+        asked += plan.of_omegas(study, method, not_run)
     if missing:
         _tell_not_run(study, study, asked, missing)
     curves = {method: curve for method, curve in curves.items() if len(curve)}

@@ -157,9 +157,9 @@ def planned(profile: Profile, full: bool, until: str | None = None) -> Iterator[
         figure = declared_parameters(notebook("06"))
         study = _planned_study(profile, figure["PROTOCOL"])
         omegas = sorted({*profile.omegas, *(figure["OMEGAS"] if full else ())})
-        yield "Fig. 4", "spact", partial(_of_omegas, study, "spact", omegas)
+        yield "Fig. 4", "spact", partial(of_omegas, study, "spact", omegas)
         if full:
-            yield "Fig. 4", "supervised", partial(_of_omegas, study, "supervised", figure["SUPERVISED_OMEGAS"])
+            yield "Fig. 4", "supervised", partial(of_omegas, study, "supervised", figure["SUPERVISED_OMEGAS"])
     if full:
         own = _planned_study(profile, KNOWN)
         other = own.read_by(profile.other_target_f_T, profile.other_target_f_B, ())
@@ -203,7 +203,8 @@ def _of_conditions(study: Study) -> Iterator[Spec]:
         yield from conditions.passes(study, target, learned, tested)
 
 
-def _of_omegas(study: Study, method: str, omegas: Iterable[float]) -> Iterator[Spec]:
+def of_omegas(study: Study, method: str, omegas: Iterable[float]) -> Iterator[Spec]:
+    """The specs that a curve over omega (``tables.omega_curve``) asks for."""
     for omega, target, seed in product(omegas, study.protocol.axes, study.profile.target_seeds):
         yield study.score_spec(study.anonymizer(method, omega), target, seed)
 

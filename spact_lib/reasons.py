@@ -38,7 +38,7 @@ WEAK_SUPERVISED = (
     "supervised plays with the omegas of SPAct's grid, and one omega is not one push: its L_B, a mean binary cross "
     "entropy, is a smaller number than NT-Xent. Where that L_B ends below where it began, its f_B has won the game; a "
     "larger omega might have hidden more: SPAct is compared with a supervised row that could be stronger. Figure 4's "
-    "notebook draws both rows over omega, supervised over larger ones, too."
+    "notebook draws both rows over omega, supervised over larger ones where these are trained."
 )
 REASONS: dict[str, Reason] = {
     "K3": Reason(("supervised", "spact"), mind=WEAK_SUPERVISED),

@@ -143,8 +143,8 @@ def _enlarge_the_crowded(
 
 def _omegas(ax: Axes, method: str, curve: pd.DataFrame) -> None:
     style = {"color": colour(method), "zorder": 3}
-    text = rf"{label(method)} by $\omega$"
-    ax.plot(curve["privacy"], curve["action"], ".-", linewidth=1.6, label=text, **style)
+    named = rf"{label(method)} by $\omega$"
+    ax.plot(curve["privacy"], curve["action"], ".-", linewidth=1.6, label=named, **style)
     for k, (omega, point) in enumerate(curve.iterrows()):
         offset = (0, 12 if k % 2 else -20)
         text = ax.annotate(
