@@ -1,4 +1,4 @@
-"""Tables: the paper's numbers, a table from records alone, its text, and the README's block."""
+"""Tables from records alone, their text, and the README's block."""
 
 import itertools
 import json
@@ -18,8 +18,8 @@ from scipy import stats
 from spact_lib import figures, notebook_tables, plan, readme, result_figures, results, table_text, tables
 from spact_lib.config import DataSpec, profile
 from spact_lib.errors import UserError
-from spact_lib.methods import METHODS, TABLES, LearnedMethod, extra_rows, paper_rows
-from spact_lib.paper import CSV, elsewhere, relative_drop, reported, reported_drop
+from spact_lib.methods import METHODS, TABLES, LearnedMethod, extra_rows
+from spact_lib.paper import reported
 from spact_lib.protocols import protocol
 from spact_lib.store import NotTrainedError, Store
 from spact_lib.study import Study
@@ -85,55 +85,6 @@ def made_up_records(study: Study, shift: float) -> dict[str, dict]:
                 if part.key() not in records:
                     add(part, {}, 120)
     return records
-
-
-@pytest.mark.parametrize(
-    ("table", "row", "dataset", "metric", "printed"),
-    [
-        ("table1", "supervised", "vispr1", "cmap", 14),
-        ("table1", "supervised", "vispr1", "f1", 17),
-        ("table1", "supervised", "pa_hmdb51", "cmap", 11),
-        ("table1", "supervised", "pa_hmdb51", "f1", 51),
-        ("table1", "supervised", "phvu_object", "cmap", 83),
-        ("table1", "supervised", "phvu_scene", "cmap", 63),
-        ("table1", "spact", "vispr1", "cmap", 11),
-        ("table1", "spact", "vispr1", "f1", 15),
-        ("table1", "spact", "pa_hmdb51", "cmap", 11),
-        ("table1", "spact", "pa_hmdb51", "f1", 56),
-        ("table1", "spact", "phvu_object", "cmap", 88),
-        ("table1", "spact", "phvu_scene", "cmap", 62),
-        ("table2", "supervised", "vispr1_to_vispr2", "cmap", 14),
-        ("table2", "supervised", "vispr1_to_vispr2", "f1", 20),
-        ("table2", "supervised", "phvu_scene_to_object", "cmap", 46),
-        ("table2", "spact", "vispr1_to_vispr2", "cmap", 18),
-        ("table2", "spact", "vispr1_to_vispr2", "f1", 22),
-        ("table2", "spact", "phvu_scene_to_object", "cmap", 88),
-    ],
-)
-def test_reported_numbers_give_the_drops_that_the_paper_prints(table, row, dataset, metric, printed):
-    assert reported_drop(table, row, dataset, metric) == pytest.approx(printed, abs=1)
-
-
-def test_every_drop_that_the_paper_prints_is_the_relative_drop(shared_data):
-    """Straight from its text: cells like "55.32↓14%" below the raw row of the same column."""
-    checked, raw = 0, []
-    for line in (shared_data.parent / "paper" / "SPAct-paper.txt").read_text(encoding="utf-8").splitlines():
-        cells = re.sub(r"</?b>", "", line).split("\t")
-        raw = cells if cells[0] == "Raw data" else raw
-        for cell, before in zip(cells, raw, strict=False):
-            if printed := re.fullmatch(r"([\d.]+)↓(\d+)%", cell):
-                assert relative_drop(float(printed[1]), float(before)) == pytest.approx(int(printed[2]), abs=1), line
-                checked += 1
-    assert checked == 18  # as many as the test above lists
-
-
-def test_reported_numbers_are_looked_up_not_guessed():
-    assert reported("table1", "spact", "ucf101", "top1") == 62.03
-    assert reported("table1", "identity", "ucf101", "top1") is None
-    assert reported_drop("table1", "noise_features", "phvu_action", "cmap") is None
-    with pytest.raises(UserError, match="unknown table of the paper 'table9'; choose one of: table1, table2"):
-        reported("table9", "spact", "ucf101", "top1")
-    assert np.isnan(relative_drop(0.1, 0.0))
 
 
 def test_table1_from_committed_records_alone(committed):
@@ -276,12 +227,6 @@ def test_the_official_f1_stands_beside_ours_where_it_is_asked_for(committed, mon
     assert "privacy raw-logit F1" not in tables.table("table1", committed[0], methods=["raw"]).index.unique("metric")
 
 
-def test_every_row_that_the_paper_prints_is_one_of_ours():
-    printed = pd.read_csv(CSV).groupby("table")["row"].unique()
-    for name in TABLES:
-        assert set(paper_rows(name).values()) == set(printed[name]) and set(extra_rows(name)) <= set(METHODS)
-
-
 def test_a_row_of_methods_needs_no_other_line(committed, tmp_path, monkeypatch):
     monkeypatch.setitem(METHODS, "mine", LearnedMethod("nt_xent", f_B_steps=2, omega=0.5))
     monkeypatch.setitem(SCORES, "mine", (80.0, 55.0, 0.5))
@@ -379,16 +324,6 @@ def test_the_gap_of_an_ablation_is_taken_from_spact():
     assert "SPAct: action top-1 −1.0 points from raw (paper −1.3);" in text  # its drop tells its raw: 62.1 / 0.98
 
 
-def test_what_later_works_report_stands_beside_their_own_raw_lines():
-    table = elsewhere()
-    for _, lines in table.groupby(level=["data", "source"]):
-        assert lines.index.get_level_values("row")[0] == "raw" and len(lines) > 1
-        assert not lines.iloc[0].str.contains("%").any() and (lines.iloc[0] == "–").equals(lines.iloc[1] == "–")
-    of_spact = table.xs("SPAct", level="row").set_index(table.xs("SPAct", level="row").index.get_level_values("data"))
-    assert of_spact.loc["P-HVU", "objects cMAP"] == "14.02 (−10.8 %)"  # 100 (14.02 - 15.72) / 15.72
-    assert of_spact.loc["PA-HMDB51", "privacy F1"] == "0.543 (−5.1 %)"
-
-
 def test_an_omega_curve_needs_the_grid_and_shows_what_is_at_hand(committed):
     curve = tables.omega_curve(committed[0], [0.1, 0.5], always=[0.25])  # nobody has trained 0.1
     assert curve.index.tolist() == [0.25, 0.5] and curve["privacy"].tolist() == [60.0, 60.0]
@@ -474,12 +409,6 @@ def test_readme_results_and_map(committed, tmp_path, monkeypatch):
     assert re.search(planned, readme.notebook_map())
     (tmp_path / "minutes.json").write_text('{"hardware": "a machine", "minutes": {"full": 1400}}')
     assert re.search(r"`spact reproduce --full` +\| 1400\.0 +\| a machine +\|", readme.notebook_map())
-
-
-def test_reported_csv_is_complete():
-    rows = pd.read_csv(CSV)
-    assert not rows.duplicated(["table", "row", "dataset", "metric"]).any() and rows["value"].notna().all()
-    assert json.loads(rows.groupby("table").size().to_json()).keys() == {f"table{k}" for k in range(1, 7)}
 
 
 def change(folder: Path, changes: dict[str, dict]) -> None:
