@@ -13,7 +13,7 @@ from benchmarks.harness import Row, interleaved, peak, peak_memory, rows
 from benchmarks.plain import PlainGame
 from spact_lib.branches import build_branch
 from spact_lib.config import PAPER, BranchSpec
-from spact_lib.device import pick_device
+from spact_lib.device import has_bfloat16, pick_device
 from spact_lib.minimax import Game, anonymizer_step, auxiliary_step
 from spact_lib.networks.action import build_action_network
 from spact_lib.networks.anonymizer import Anonymizer
@@ -75,7 +75,7 @@ def counted(step: Iteration) -> tuple[float, float]:
 
 def bound(variant: str, total: float, of_f_T: float, device: torch.device) -> float:
     """Seconds of an iteration at this device's peak, each part in the precision it is computed in."""
-    if VARIANTS[variant] != "bfloat16":
+    if VARIANTS[variant] != "bfloat16" or not has_bfloat16(device.type):
         return total / peak(torch.float32)
     if device.type != "cpu":
         return total / peak(torch.bfloat16)

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spact_lib import minimax, training
+from spact_lib import device, minimax, training
 from spact_lib.branches import build_branch
 from spact_lib.config import BranchSpec, Schedule
 from spact_lib.losses import nt_xent
@@ -249,7 +249,11 @@ def test_all_frames_share_one_batch_norm_batch_of_f_A() -> None:
     assert clip.shape == (3, 4, 3, 16, 16) and budget.shape == (3, 2, 3, 16, 16)
 
 
-def test_f_A_and_f_B_run_in_bfloat16_but_f_T_stays_in_float32_on_a_cpu_and_values_have_no_graph() -> None:
+@pytest.mark.parametrize("able", [True, False])
+def test_f_A_and_f_B_run_in_bfloat16_where_the_cpu_can_but_f_T_stays_in_float32_and_values_have_no_graph(
+    able: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device, "has_bfloat16", lambda device_type: able)
     game, seen = make_game("nt_xent"), {}
     game.precision = "bfloat16"
     for name, net in networks(game).items():
@@ -259,7 +263,7 @@ def test_f_A_and_f_B_run_in_bfloat16_but_f_T_stays_in_float32_on_a_cpu_and_value
         seen.clear()
         assert not any(value.requires_grad for value in step(game, make_batch(0)).values())  # no graph is kept alive
         f_T = {} if step is minimax.privacy_step else {"f_T": torch.float32}
-        assert seen == {"f_A": torch.bfloat16, "f_B": torch.bfloat16} | f_T
+        assert seen == dict.fromkeys(("f_A", "f_B"), torch.bfloat16 if able else torch.float32) | f_T
 
 
 def test_an_ensemble_averages_its_losses() -> None:

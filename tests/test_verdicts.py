@@ -142,7 +142,7 @@ def test_a_claim_that_fails_is_explained_beside_its_verdict() -> None:
     assert "- SPAct: a 62.0, cMAP 57.4; draws 101, 101, 101" in k9
     assert "- Spatio-temporal f_B: a 61.5; draws" in k9
     for reason in reasons.REASONS.values():  # numbers come from records; these name things
-        named = re.sub(r"Eq\. 4|UCF101|K7|omega 0|step 1|64 frames|[23]-D", "", reason.why + reason.shown)
+        named = re.sub(r"Eq\. 4|Fig\. 4|UCF101|K7|omega 0|step 1|64 frames|[23]-D", "", reason.why + reason.shown)
         assert not re.search(r"\d", named)
 
 
