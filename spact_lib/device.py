@@ -7,6 +7,7 @@ weights and batches only: cuDNN's choice of algorithms and the order of atomic a
 import os
 import platform
 import subprocess
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from functools import cache
 from importlib.metadata import version
@@ -41,9 +42,13 @@ def has_bfloat16(device_type: str) -> bool:
     if device_type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device_type == "cpu":
-        able = getattr(torch.cpu, "get_capabilities", dict)()  # an older torch does not tell
-        return any(able.get(name, False) for name in ("avx512_bf16", "amx_bf16", "avx_ne_convert", "bf16"))
+        return any(_cpu().get(name, False) for name in ("avx512_bf16", "amx_bf16", "avx_ne_convert", "bf16"))
     return True
+
+
+def _cpu() -> Mapping[str, object]:
+    """What this CPU is and can do; an older torch does not tell."""
+    return getattr(torch.cpu, "get_capabilities", dict)()
 
 
 def autocast(device: torch.device, precision: str, dims: int) -> AbstractContextManager:
@@ -81,7 +86,10 @@ def _commit() -> str | None:
 def environment() -> dict[str, str | int | None]:
     """Versions and hardware for a record."""
     device = pick_device()
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+    if device.type == "cuda":
+        name = torch.cuda.get_device_name(device)
+    else:
+        name = str(_cpu().get("cpu_name") or platform.processor() or platform.machine())
     name += ", float32 for bfloat16" * (not has_bfloat16(device.type))
     return {
         "spact": version("spact"),

@@ -21,7 +21,7 @@ from spact_lib.tables import label
 
 @dataclass(frozen=True)
 class Reason:
-    """``why`` a claim fails, or may stay open; ``rows`` of the known setting that show it; what further runs have
+    """``why`` a claim fails, or may stay open; ``rows`` of a ``setting`` that show it; what further runs have
     ``shown`` (``Claim.evidence``), told with their scores; a setting in which SPAct's omega ``chosen`` matters;
     ``rivals`` of which the nearest is told for each replicate; what to ``mind`` whatever the verdict."""
 
@@ -31,6 +31,7 @@ class Reason:
     chosen: str = ""
     rivals: Mapping[str, tuple[str, Sequence[str]]] = field(default_factory=dict)
     mind: str = ""
+    setting: str = "known"
 
 
 NO_REASON = "No reason has been looked for yet."
@@ -44,7 +45,8 @@ REASONS: dict[str, Reason] = {
     "K3": Reason(("supervised", "spact"), mind=WEAK_SUPERVISED),
     "K4": Reason((), mind="As for K3: supervised's f_B wins its game, and the row could be stronger."),
     "K5": Reason(
-        (),
+        ("raw", "supervised", "spact"),
+        setting="scene_object",
         shown="The condition looks at objects alone; on one draw the action was scored, too. Where no omega of the "
         "grid keeps P-HVU's validation action within the rule's points of raw, SPAct's is the smallest one, and action "
         "is lost with the objects. So the replicates differ in what was played for: which omega each one has, and "
@@ -140,7 +142,7 @@ def explain(table: pd.DataFrame, found: Sequence[tuple[Mapping[str, Study], Scor
             lines.append(f"What may stand behind it: {reason.why}")
         if reason.mind:
             lines.append(f"To be kept in mind: {reason.mind}")
-        lines += filter(None, [_evidence(row, behind) for row in reason.rows])
+        lines += filter(None, [_evidence(row, behind, reason.setting) for row in reason.rows])
         lines += [*filter(None, [reason.shown]), *further] if further else []
         lines += _chosen(reason.chosen, found)
         lines += [_nearest(name, *each, *rivals) for name, rivals in reason.rivals.items() for each in behind]
@@ -148,31 +150,34 @@ def explain(table: pd.DataFrame, found: Sequence[tuple[Mapping[str, Study], Scor
     return "\n\n".join(paragraphs) or "No claim fails or is inconclusive so far."
 
 
-def _evidence(method: str, found: Sequence[tuple[Mapping[str, Study], Scores]]) -> str:
-    """Means over replicates of a row: its scores, and L_B of its game beside the uninformative value, or, where that is
-    not known, beside L_B before the game; "" without a record of it."""
-    parts, which, games, starts = [], [], [], []
-    for role, name in (("action", "a"), ("privacy", "cMAP")):
-        if values := [scores.cells[cell] for _, scores in found if (cell := ("known", method, role)) in scores.cells]:
-            parts.append(f"{name} {np.mean(values):.1f}")
-    for studies, scores in found:
-        if "known" not in studies or not any(cell[:2] == ("known", method) for cell in scores.cells):
-            continue
-        which.append(_which(studies["known"]))
-        spec = studies["known"].method(method)
+def _evidence(method: str, found: Sequence[tuple[Mapping[str, Study], Scores]], setting: str) -> str:
+    """Means over replicates of a row: those of its scores that all have, and L_B of its game beside the uninformative
+    value, or, where that is not known, beside L_B before the game; "" without a record of it."""
+    found = [
+        (studies, scores) for studies, scores in found if any(cell[:2] == (setting, method) for cell in scores.cells)
+    ]
+    parts, which, games, starts, name = [], [], [], [], label(method)
+    for role, metric in (("action", "a"), ("privacy", "cMAP")):
+        values = [scores.cells[cell] for _, scores in found if (cell := (setting, method, role)) in scores.cells]
+        if values and len(values) == len(found):
+            parts.append(f"{metric} {np.mean(values):.1f}")
+    for study in (studies[setting] for studies, _ in found if setting in studies):
+        which.append(_which(study))
+        spec = study.method(method)
+        name = label(method, getattr(spec, "boxes", ""))
         if isinstance(spec, AnonymizerSpec):
-            games.append(studies["known"].store.run(spec).metrics)
-            starts.append(studies["known"].store.run(spec.f_B).metrics)
+            games.append(study.store.run(spec).metrics)
+            starts.append(study.store.run(spec.f_B).metrics)
     if games:
         # Supervised's uninformative value is not known; where it began says who has won.
-        name, beside = ("L_B_uninformative", games) if games[0]["L_B_uninformative"] else ("L_B", starts)
+        metric, beside = ("L_B_uninformative", games) if games[0]["L_B_uninformative"] else ("L_B", starts)
         word = "uninformative" if beside is games else "before the game"
-        value, other = np.mean([game["L_B"] for game in games]), np.mean([each[name] for each in beside])
+        value, other = np.mean([game["L_B"] for game in games]), np.mean([each[metric] for each in beside])
         parts.append(f"L_B {value:.2f} ({word} {other:.2f})")
-    if not parts:
+    if not parts or not which:
         return ""
     (word, *_), numbers = zip(*which, strict=True)
-    return f"- {label(method)}: {', '.join(parts)}; {word}s {', '.join(map(str, numbers))}"
+    return f"- {name}: {', '.join(parts)}; {word}s {', '.join(map(str, numbers))}"
 
 
 def _which(study: Study) -> tuple[str, int]:
@@ -196,11 +201,13 @@ def _chosen(setting: str, found: Sequence[tuple[Mapping[str, Study], Scores]]) -
 def _nearest(name: str, studies: Mapping[str, Study], scores: Scores, setting: str, rivals: Sequence[str]) -> str:
     """The row that comes nearest to beating SPAct on both axes, in one replicate."""
     nearest = min(rivals, key=lambda rival: lead(scores, rival, setting))
+    study = studies[setting]
     told = (
-        f"{label(row)} a {scores.action(row, setting):.1f}, cMAP {scores.cmap(row, setting):.1f}"
+        f"{label(row, getattr(study.method(row), 'boxes', ''))} a {scores.action(row, setting):.1f}, "
+        f"cMAP {scores.cmap(row, setting):.1f}"
         for row in ("spact", nearest)
     )
-    return "- {}, {} {}: {}".format(name, *_which(studies[setting]), "; nearest ".join(told))
+    return "- {}, {} {}: {}".format(name, *_which(study), "; nearest ".join(told))
 
 
 def _further_evidence(claim: Claim, found: Sequence[tuple[Mapping[str, Study], Scores]]) -> list[str]:

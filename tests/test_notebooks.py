@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from spact_lib import attacks, notebooks
+from spact_lib import attacks, notebooks, protocols
 from spact_lib.paths import REPOSITORY, committed_notebooks
 from spact_lib.video import write_video
 
@@ -230,3 +230,12 @@ def test_nbval_sees_one_altered_number_in_a_report(path, tmp_path):
     nbformat.write(notebook, copy)
     answer = nbval(copy, SPACT_READ_ONLY="1", SPACT_RUNS=str(tmp_path / "runs"))
     assert answer.returncode == 1 and "1 failed" in answer.stdout, answer.stdout[-3000:]
+
+
+@pytest.mark.parametrize(("table", "start"), [("table1", "04"), ("table2", "05")])
+def test_a_notebook_shows_the_columns_that_the_plan_counts_and_asks_for_their_data(table, start):
+    path = notebooks.notebook(start)
+    further = protocols.TABLE_PROTOCOLS[table][1:]
+    assert tuple(notebooks.declared_parameters(path)["FURTHER"]) == further
+    asked = {role.dataset for name in further for role in protocols.protocol(name).roles}
+    assert asked <= {*notebooks.needs(path, full=True)}
