@@ -330,9 +330,9 @@ def test_a_quarter_of_a_million_rows_take_seconds_and_no_dense_labels(tmp_path: 
         }
     )
     write_manifest(Manifest("large", tmp_path, {"object": Task("object", "multi", classes)}, rows), tmp_path)
-    start = time.perf_counter()
+    start = time.process_time()  # of this process alone: what runs beside it must not fail it
     manifest = read_manifest(tmp_path)
-    assert time.perf_counter() - start < 10  # about 1.3 s on an idle core
+    assert time.process_time() - start < 10
     assert manifest.rows.memory_usage(deep=True).sum() < 100e6  # dense: 420 MB as bytes, 1.7 GB as floats
     few = Manifest("few", tmp_path, manifest.tasks, manifest.rows.iloc[:100]).labels("object")
     expected = np.zeros((100, len(classes)), np.uint8)
