@@ -37,8 +37,8 @@ def pick_device() -> torch.device:
 
 @cache
 def has_bfloat16(device_type: str) -> bool:
-    """Whether this machine computes in bfloat16, instead of imitating it: on a CPU with AVX2 alone a step of f_A takes
-    ten times as long as in float32."""
+    """Whether this machine computes in bfloat16, instead of imitating it: on a CPU with AVX2 alone a step of f_A then
+    takes several times as long as in float32."""
     if device_type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device_type == "cpu":

@@ -37,10 +37,7 @@ def replicated_table(
         replicates: pairs (draw, seed).
         target_seeds: as for ``open_notebook``.
     """
-    changes = {"target_seeds": tuple(target_seeds)} if target_seeds else {}
-    own = [study.profile.draw, study.seed]
-    pairs = [pair for pair in replicates if list(pair) != own]
-    others = tables.at_hand(name, study.profile.name, protocol, pairs, **changes)
+    others = _others(name, study, protocol, replicates, target_seeds)
     table = tables.table(name, study, *others)
     other = suffix(study, protocol, TABLE_PROTOCOLS.get(name, ("ucf101_vispr1",))[0])
     table_text.save_table(table, study.profile.name, name + other)
@@ -50,30 +47,29 @@ def replicated_table(
 
 def with_further_rows(
     name: str, table: pd.DataFrame, study: Study, protocol: str, replicates: Iterable[Sequence[int]],
-    target_seeds: Sequence[int], kept: str,
+    target_seeds: Sequence[int], kept: str, further: Iterable[str] = (),
 ) -> pd.DataFrame:  # fmt: skip
-    """``table`` and those rows of the paper's that are left out by default whose records are at hand, each a mean over
-    the replicates that have it. Nothing is trained; what is missing is named. Written and kept like
-    ``replicated_table``.
+    """``table`` and those further rows whose records are at hand, each a mean over the replicates that have it. Nothing
+    is trained; what is missing is named. Written and kept like ``replicated_table``.
 
     Args:
         table: of ``replicated_table``, as ``protocol``, ``replicates`` and ``target_seeds``.
         kept: the file name of the table and its records.
+        further: the rows; none: those of the paper that are left out by default.
     """
-    changes = {"target_seeds": tuple(target_seeds)} if target_seeds else {}
-    pairs = dict.fromkeys([(study.profile.draw, study.seed), *map(tuple, replicates)])
-    further, used, missing = [], [], []
-    for row in further_of_paper(name):
-        if found := tables.at_hand(name, study.profile.name, protocol, pairs, methods=[row], **changes):
-            further.append(tables.table(name, *found, methods=[row]).drop("raw", level="method"))
-            boxes, count = further[-1][["boxes", "replicates"]].iloc[0]
-            print(f"further row of the paper: {tables.label(row, boxes)}, replicates: {count}")
+    more, used, missing = [], [], []
+    for row in further or further_of_paper(name):
+        own = [tables.reading(study)] if tables.is_at_hand(name, tables.reading(study), methods=[row]) else []
+        if found := [*own, *_others(name, study, protocol, replicates, target_seeds, [row])]:
+            more.append(tables.table(name, *found, methods=[row]).drop("raw", level="method"))
+            boxes, count = more[-1][["boxes", "replicates"]].iloc[0]
+            print(f"further row: {tables.label(row, boxes)}, replicates: {count}")
             used += found
         else:
             missing.append(tables.label(row))
     if missing:
-        print("rows of the paper that are not trained here (notebooks 04 and 05, TRAIN_ROWS):", "; ".join(missing))
-    rows = pd.concat([table, *further])
+        print("rows that are not trained here (TRAIN_ROWS of notebooks 04, 05 and 10):", "; ".join(missing))
+    rows = pd.concat([table, *more])
     rows = rows.loc[pd.MultiIndex.from_product([rows.index.unique(level) for level in rows.index.names])]
     if used:
         tables.keep_used(kept, *used)
@@ -114,7 +110,7 @@ def further_columns(name: str, study: Study, protocols: Iterable[str], *, train:
         _tell_not_run(study, here, asked, said.values())
     rows = [*TABLES[name], *(row for row in further if row not in later)]
     other = f"further{_suffix(study, 'ucf101_vispr1')}"
-    return _kept(name, here, other, methods=rows, protocols=shown) if shown else None
+    return _kept(name, here, kept=other, methods=rows, protocols=shown) if shown else None
 
 
 def further_rows(
@@ -139,30 +135,42 @@ def further_rows(
         asked = [spec for row in missing for spec in plan.asked(here, row)]
         _tell_not_run(study, here, asked, map(tables.label, missing))
     kept += _suffix(study, TABLE_PROTOCOLS.get(name, ("ucf101_vispr1",))[0])
-    return _kept(name, here, kept, methods=[*beside, *shown], metrics=metrics) if shown else None
+    return _kept(name, here, kept=kept, methods=[*beside, *shown], metrics=metrics) if shown else None
 
 
-def other_targets(name: str, study: Study, *, train: bool) -> pd.DataFrame | None:
-    """A table as the profile's other f'_T and f'_B read it (claim K14), of the same anonymizers; written and kept like
-    ``replicated_table``.
+def other_targets(
+    name: str, study: Study, protocol: str, replicates: Iterable[Sequence[int]], target_seeds: Sequence[int], *,
+    train: bool,
+) -> pd.DataFrame | None:  # fmt: skip
+    """A table as the profile's other f'_T and f'_B read it (claim K14), of the same anonymizers, over this study and
+    the other replicates where that is at hand; written and kept like ``replicated_table``.
 
     Args:
-        train: also train what is missing; else None is returned where something is.
+        protocol: as ``replicates`` and ``target_seeds`` of ``replicated_table``.
+        train: also train what is missing of this study.
+
+    Returns:
+        None where it is at hand for no replicate.
     """
     p, here, rows = study.profile, study if train else tables.reading(study), TABLES[name]
-    other, changed = None, f"f'_T {p.other_target_f_T} for {p.target_f_T}, f'_B {p.other_target_f_B} for {p.target_f_B}"
+    others, read, found = (p.other_target_f_T, p.other_target_f_B), None, []
+    changed = f"f'_T {others[0]} for {p.target_f_T}, f'_B {others[1]} for {p.target_f_B}"
     with nullcontext() if train else missing_left_out():
-        other = here.read_by(p.other_target_f_T, p.other_target_f_B, rows)
-        found = _kept(name, other, f"other_targets{_suffix(study, 'ucf101_vispr1')}")
-        print(changed)
-        return found
-    if other is None:
+        read = here.read_by(*others, rows)
+    if read is None:
         print(f"not run: {changed}; nor are the rows that they would read")
+    elif train or tables.is_at_hand(name, read):
+        found = [read]
+    else:
+        chosen = [(read.method(row), target) for row in rows for target in read.protocol.targets]
+        asked = [read.score_spec(method, target, seed) for method, target in chosen for seed in p.target_seeds]
+        _tell_not_run(study, here, asked, [changed])
+    known = _others(name, study, protocol, replicates, target_seeds)
+    found += [each for each in (one.read_by(*others, rows) for one in known) if tables.is_at_hand(name, each)]
+    if not found:
         return None
-    chosen = [(other.method(row), target) for row in rows for target in other.protocol.targets]
-    asked = [other.score_spec(method, target, seed) for method, target in chosen for seed in p.target_seeds]
-    _tell_not_run(study, here, asked, [changed])
-    return None
+    print(f"read by {changed}")
+    return _kept(name, *found, kept=f"other_targets{_suffix(study, 'ucf101_vispr1')}")
 
 
 def show_omegas(
@@ -239,8 +247,18 @@ def _suffix(study: Study, default: str) -> str:
     return suffix(study, (names or [f"{own.action.dataset}:{own.action.task}/{own.privacy.task}"])[0], default)
 
 
-def _kept(name: str, study: Study, kept: str, **shown: object) -> pd.DataFrame:
-    table, file = tables.table(name, study, **shown), f"{name}_{kept}"
-    table_text.save_table(table, study.profile.name, file)
-    tables.keep_used(file, study)
+def _others(
+    name: str, study: Study, protocol: str, replicates: Iterable[Sequence[int]], target_seeds: Sequence[int],
+    methods: Iterable[str] = (),
+) -> list[Study]:  # fmt: skip
+    """``tables.at_hand`` of the replicates but this study."""
+    changes = {"target_seeds": tuple(target_seeds)} if target_seeds else {}
+    pairs = [pair for pair in replicates if list(pair) != [study.profile.draw, study.seed]]
+    return tables.at_hand(name, study.profile.name, protocol, pairs, methods=methods, **changes)
+
+
+def _kept(name: str, *studies: Study, kept: str, **shown: object) -> pd.DataFrame:
+    table, file = tables.table(name, *studies, **shown), f"{name}_{kept}"
+    table_text.save_table(table, studies[0].profile.name, file)
+    tables.keep_used(file, *studies)
     return table

@@ -16,7 +16,7 @@ from spact_lib.replicates import cells
 from spact_lib.results import training_forbidden
 from spact_lib.store import NotTrainedError
 from spact_lib.study import Study
-from spact_lib.tables import label
+from spact_lib.tables import label, label_in
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,7 @@ def _evidence(method: str, found: Sequence[tuple[Mapping[str, Study], Scores]], 
     for study in (studies[setting] for studies, _ in found if setting in studies):
         which.append(_which(study))
         spec = study.method(method)
-        name = label(method, getattr(spec, "boxes", ""))
+        name = label_in(study, method)
         if isinstance(spec, AnonymizerSpec):
             games.append(study.store.run(spec).metrics)
             starts.append(study.store.run(spec.f_B).metrics)
@@ -203,8 +203,7 @@ def _nearest(name: str, studies: Mapping[str, Study], scores: Scores, setting: s
     nearest = min(rivals, key=lambda rival: lead(scores, rival, setting))
     study = studies[setting]
     told = (
-        f"{label(row, getattr(study.method(row), 'boxes', ''))} a {scores.action(row, setting):.1f}, "
-        f"cMAP {scores.cmap(row, setting):.1f}"
+        f"{label_in(study, row)} a {scores.action(row, setting):.1f}, cMAP {scores.cmap(row, setting):.1f}"
         for row in ("spact", nearest)
     )
     return "- {}, {} {}: {}".format(name, *_which(study), "; nearest ".join(told))

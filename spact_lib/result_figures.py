@@ -10,6 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
+from matplotlib.transforms import Bbox
+from scipy.cluster.hierarchy import fclusterdata
 
 from spact_lib.errors import UserError
 from spact_lib.figures import LOSS_WINDOW, READABLE, REFERENCE, SMALL, colour, marker, new_axes, smoothed
@@ -83,8 +85,6 @@ def trade_off(
         front = np.array([points[method] for method in pareto_front(points)])
         # Between two rows of the front, what keeps less action than the more private one is beaten.
         ax.step(*front.T, where="post", color=REFERENCE, linewidth=1.4, label="Pareto front", zorder=1)
-        for method, curve in (curves or {}).items() if title == "here" else ():
-            _omegas(ax, method, curve)
         # Ours alone: the paper's persons were found by a detector.
         boxes = {x["boxes"].get(method) for method in points if title == "here"} & {"oracle", "marked"}
         if len(panels) > 1 or boxes:
@@ -97,8 +97,9 @@ def trade_off(
     # An interval of few replicates may be wider than the axis.
     axes[0].set(xlim=np.clip(axes[0].get_xlim(), -2, 102), ylim=np.clip(axes[0].get_ylim(), -2, 102))
     axes[0].set_ylabel(f"{action} % (higher: more useful)")
-    if not curves:
-        _enlarge_the_crowded(axes[0], panels["here"], x, y, bars="low" in table)
+    enlarged = _enlarge_the_crowded(axes[0], panels["here"], x, y, bars="low" in table)
+    for method, curve in (curves or {}).items():
+        _omegas(axes[0], enlarged, method, curve)
     known = {text: line for ax in axes for line, text in zip(*ax.get_legend_handles_labels(), strict=True)}
     marks_first = sorted(known, key=lambda text: known[text].get_linestyle() != "None")
     fig.legend(
@@ -119,44 +120,69 @@ def _mark(ax: Axes, points: Mapping[str, tuple[float, float]], x: pd.DataFrame, 
         )  # fmt: skip
 
 
+CROWDED = 0.15  # of a panel's side: rows nearer than this are hard to tell from each other
+EMPTY = ((0.14, 0.17, 0.83, 0.44), (0.14, 0.17, 0.5, 0.44), (0.46, 0.17, 0.51, 0.44))  # where to look for room
+
+
 def _enlarge_the_crowded(
     ax: Axes, points: Mapping[str, tuple[float, float]], x: pd.DataFrame, y: pd.DataFrame, bars: bool
-) -> None:
-    """Draw rows that lie on each other at the top of a panel, as an ablation's do, larger in its empty part."""
-    place = {name: ax.transAxes.inverted().transform(ax.transData.transform(xy)) for name, xy in points.items()}
-    crowd = {name: points[name] for name in points if name not in ("raw", "identity")}
-    apart = np.ptp([place[name] for name in crowd], axis=0)
-    if len(crowd) < 2 or max(apart) > 0.25 or min(height for _, height in place.values()) < 0.75:
-        return
-    inset = ax.inset_axes([0.14, 0.14, 0.5, 0.46])
-    _mark(inset, crowd, x, y, bars)
+) -> Axes | None:
+    """Draw the largest group of rows that lie near each other again, larger, in an empty part of the panel.
+
+    Raw data and identity make no group: that other rows lie there is no finding.
+
+    Returns:
+        The enlarged part; None where nothing is crowded, or no part is empty.
+    """
+    to_panel = ax.transData + ax.transAxes.inverted()
+    rows = [name for name in points if name not in ("raw", "identity")]
+    if len(rows) < 2:
+        return None
+    group = fclusterdata(to_panel.transform([points[name] for name in rows]), CROWDED, "distance")
+    crowd = np.array([points[name] for name, k in zip(rows, group, strict=True) if k == np.bincount(group).argmax()])
+    spread = np.ptp(to_panel.transform(crowd), axis=0)
+    drawn = [(*point, *point) for point in points.values()]
+    if bars:
+        drawn += [(x.loc[name, "low"], v, x.loc[name, "high"], v) for name, (_, v) in points.items()]
+        drawn += [(u, y.loc[name, "low"], u, y.loc[name, "high"]) for name, (u, _) in points.items()]
+    taken = [Bbox(to_panel.transform(np.reshape(ends, (2, 2)))) for ends in drawn if np.isfinite(ends).all()]
+    empty = (place for place in EMPTY if not any(Bbox.from_bounds(*place).padded(0.04).overlaps(b) for b in taken))
+    place = next(empty, None)
+    if len(crowd) < 2 or max(spread) > 0.5 or place is None:
+        return None
+    inset = ax.inset_axes(place)
+    _mark(inset, points, x, y, bars)
     front = np.array([points[method] for method in pareto_front(points)])
     inset.step(*front.T, where="post", color=REFERENCE, linewidth=1.4, zorder=1)
-    low, high = np.min(list(crowd.values()), axis=0), np.max(list(crowd.values()), axis=0)
+    low, high = crowd.min(0), crowd.max(0)
     margin = 0.3 * np.maximum(high - low, 1)
     inset.set(xlim=(low[0] - margin[0], high[0] + margin[0]), ylim=(low[1] - margin[1], high[1] + margin[1]))
     inset.xaxis.set_major_locator(MaxNLocator(4))
     inset.yaxis.set_major_locator(MaxNLocator(4))
     inset.tick_params(labelsize=SMALL)
     ax.indicate_inset_zoom(inset, edgecolor=REFERENCE)
+    return inset
 
 
-def _omegas(ax: Axes, method: str, curve: pd.DataFrame) -> None:
-    style = {"color": colour(method), "zorder": 3}
-    named = rf"{label(method)} by $\omega$"
-    ax.plot(curve["privacy"], curve["action"], ".-", linewidth=1.6, label=named, **style)
+def _omegas(ax: Axes, enlarged: Axes | None, method: str, curve: pd.DataFrame) -> None:
+    """A curve over omega; each point is named once, in the enlarged part if it lies there."""
+    ink = colour(method)
+    panels = [ax] if enlarged is None else [ax, enlarged]
+    for panel in panels:
+        panel.plot(
+            curve["privacy"], curve["action"], ".-", linewidth=1.6, color=ink, zorder=3,
+            label=rf"{label(method)} by $\omega$",
+        )  # fmt: skip
     for k, (omega, point) in enumerate(curve.iterrows()):
-        offset = (0, 12 if k % 2 else -20)
-        text = ax.annotate(
-            f"{omega:g}",
-            (point["privacy"], point["action"]),
-            offset,
-            textcoords="offset points",
-            ha="center",
-            color=style["color"],
-            zorder=5,
+        at = point["privacy"], point["action"]
+        text = next(panel for panel in reversed(panels) if _shows(panel, *at)).annotate(
+            f"{omega:g}", at, (0, 12 if k % 2 else -20), textcoords="offset points", ha="center", color=ink, zorder=5
         )
         text.set_path_effects([withStroke(linewidth=3, foreground="white")])
+
+
+def _shows(ax: Axes, x: float, y: float) -> bool:
+    return all(low <= value <= high for value, (low, high) in ((x, ax.get_xlim()), (y, ax.get_ylim())))
 
 
 def _reach(row: pd.Series) -> list[list[float]]:

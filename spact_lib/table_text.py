@@ -223,7 +223,7 @@ def gap(table: pd.DataFrame) -> str:
                 alone = _signed(table.loc[(metric, "no_f_B"), "drop"] - start)
                 lines.append(f"{own}; the row without f_B has {alone} of its own, which L_T alone removes.")
             else:
-                of_the_game = " They come from the game; Table 3 shows how much of it L_T alone removes."
+                of_the_game = " L_T and L_B took them together; Table 3's row without f_B shows what L_T takes alone."
                 lines.append(f"{own}.{of_the_game if spact['drop'] > start else ''}")
     largest = table["largest"].groupby(level="method", sort=False).first()
     if told := largest_taken({row: (len(which.split("; ")), n) for row, which in largest.items() if which}):

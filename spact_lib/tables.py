@@ -69,10 +69,14 @@ def label(method: str, boxes: str = "") -> str:
     return LABELS.get(method, method) + (f" ({boxes} boxes)" if boxes in ("oracle", "marked") else "")
 
 
+def label_in(study: Study, method: str) -> str:
+    """A row's label in a study, which says whose boxes it uses."""
+    return label(method, getattr(study.method(method), "boxes", ""))
+
+
 def labelled(study: Study, methods: Iterable[str]) -> dict[str, Method]:
     """The methods of a study by their labels, for strips of frames."""
-    found = {name: study.method(name) for name in methods}
-    return {label(name, getattr(method, "boxes", "")): method for name, method in found.items()}
+    return {label_in(study, name): study.method(name) for name in methods}
 
 
 def is_action(metric: str) -> bool:

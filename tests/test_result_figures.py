@@ -92,13 +92,27 @@ def test_rows_that_lie_on_each_other_are_drawn_larger(table, cmap, enlarged):
     rows = [("action top-1", "moco"), ("privacy cMAP", "moco")]
     table.loc[rows[0], ["here", "chance", "boxes"]] = [88.5, 10.0, ""]
     table.loc[rows[1], ["here", "chance", "boxes"]] = [cmap, 30.0, ""]
-    _, (here,) = result_figures.trade_off(table)
+    curve = pd.DataFrame({"action": [88.2, 60.0], "privacy": [51.0, 40.0]}, index=pd.Index([0.5, 1.0], name="omega"))
+    _, (here,) = result_figures.trade_off(table, curves={"spact": curve})
     insets = here.child_axes
     assert len(insets) == enlarged
+    named = [[text.get_text() for text in ax.texts] for ax in (here, *insets)]
+    assert named == ([["1"], ["0.5"]] if enlarged else [["0.5", "1"]])  # each point once, where it can be read
     if enlarged:
-        assert points(insets[0]) == {"SPAct": [50.0, 88.0], "MoCo": [52.0, 88.5]}
+        assert points(insets[0])["SPAct"] == [50.0, 88.0] and points(insets[0])["MoCo"] == [52.0, 88.5]
         left, right = insets[0].get_xlim()
-        assert left < 50 < 52 < right
+        assert left < 50 < 52 < right < 80  # raw data, for one, are not in it
+
+
+def test_nothing_is_enlarged_over_what_is_drawn_already(table):
+    rows = [("action top-1", "moco"), ("privacy cMAP", "moco")]
+    table.loc[rows[0], ["here", "chance", "boxes"]] = [88.5, 10.0, ""]
+    table.loc[rows[1], ["here", "chance", "boxes"]] = [52.0, 30.0, ""]
+    table["low"], table["high"] = table["here"] - 1, table["here"] + 1
+    _, (alone,) = result_figures.trade_off(table)
+    table.loc[[("action top-1", "spact"), ("action top-1", "raw")], "low"] = 10.0  # bars from top to bottom: no room
+    _, (full,) = result_figures.trade_off(table)
+    assert (len(alone.child_axes), len(full.child_axes)) == (1, 0)
 
 
 def test_game_curves_are_in_units_of_the_uninformative_value():

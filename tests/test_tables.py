@@ -172,7 +172,7 @@ def test_further_rows_of_the_paper_are_drawn_beside_the_table_where_they_are_at_
     assert shown.loc["SPAct", "interval"].startswith("[")
     assert (tmp_path / "tables" / "mini" / "rows.csv").exists()
     out = capsys.readouterr().out
-    assert "further row of the paper: Obf-Blackening (oracle boxes), replicates: 2\n" in out
+    assert "further row: Obf-Blackening (oracle boxes), replicates: 2\n" in out
     assert out.endswith(": Obf-StrongBlur; Noise-features (after [46])\n")
     kept = (tmp_path / "records" / "mini" / "rows.jsonl").read_text(encoding="utf-8")
     assert len(kept.splitlines()) == (1 + len(further)) * 2 * 4  # raw's too; two replicates, of four targets each
@@ -210,8 +210,25 @@ def test_further_columns_and_other_targets_that_are_not_run_are_named_with_their
     monkeypatch.setattr(notebook_tables, "is_own", lambda dataset: True)
     assert notebook_tables.further_columns("table1", study, columns, train=False) is None
     assert capsys.readouterr().out == "further columns: of the paper's datasets alone, not of one's own\n"
-    assert notebook_tables.other_targets("table1", study, train=False) is None
+    assert notebook_tables.other_targets("table1", study, "ucf101_vispr1", (), (), train=False) is None
     assert f"not run, about {6 * 4 * np.median(seconds['target']) / 60:.0f} minutes" in capsys.readouterr().out
+
+
+def test_other_targets_are_a_mean_over_the_replicates_that_have_them(committed, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("SPACT_RUNS", str(tmp_path))
+    by_pair = {(study.profile.draw, study.seed): study for study in committed}
+    monkeypatch.setattr(tables, "open_study", lambda profile, draw, seed, **_: by_pair[draw, seed])
+    asked = "ucf101_vispr1", list(by_pair), (0, 1)
+    assert notebook_tables.other_targets("table1", committed[0], *asked, train=False) is None
+    assert "not run, about" in capsys.readouterr().out
+    p = committed[1].profile
+    read = committed[1].read_by(p.other_target_f_T, p.other_target_f_B, TABLES["table1"])
+    results.keep_records(made_up_records(read, shift=-5.0), tmp_path / "records", "others")  # of the second one alone
+    table = notebook_tables.other_targets("table1", committed[0], *asked, train=False)
+    assert table.loc[("privacy cMAP", "spact"), "here"] == 60.0 - 5
+    assert set(table["which"]) == {tables.replicate(committed[1])} and set(table["replicates"]) == {1}
+    out = capsys.readouterr().out
+    assert "not run, about" in out and "\nread by f'_T mc3_slim_motion for r3d_slim_motion, f'_B slim8 for" in out
 
 
 def test_the_official_f1_stands_beside_ours_where_it_is_asked_for(committed, monkeypatch):
@@ -300,7 +317,7 @@ def test_the_gap_is_computed(committed):
     assert "One replicate has no interval" in text
     assert "SPAct: action top-1 −1.0 points from raw (paper −0.3); privacy cMAP −25.0 % (paper −10.8)" in text
     assert "Above chance, SPAct leaves 30.0 of raw's 50.0 points of privacy cMAP" in text
-    assert "less the identity row's: +20.0 points. They come from the game" in text
+    assert "less the identity row's: +20.0 points. L_T and L_B took them together" in text
     again = tables.table("table1", committed[0]).loc[["action top-1"]].rename({"action top-1": "action again top-1"})
     assert table_text.gap(pd.concat([tables.table("table1", committed[0]), again])) == text
     low = tables.table("table1", committed[0])
@@ -308,7 +325,7 @@ def test_the_gap_is_computed(committed):
     assert "Raw data's privacy cMAP is not above chance: there is nothing" in table_text.gap(low)
     low = tables.table("table1", committed[0])
     low.loc[("privacy cMAP", "spact"), "drop"] = 1.0
-    assert "They come from the game" not in table_text.gap(low)
+    assert "L_T and L_B took them" not in table_text.gap(low)
     assert "\nSupervised [41] in 1 of 1 replicates: the largest omega" in text  # SPAct took 0.25 of 0.5 and 0.25
 
 
