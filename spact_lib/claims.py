@@ -27,11 +27,12 @@ class Scores:
     """Numbers of one replicate, top-1 or cMAP in percent, means over targets.
 
     A setting is a protocol ("known", "novel", "scene_object", "scenes_wanted"), or "other_targets": the known protocol,
-    read by other architectures of f'_T and f'_B. ``set_aside`` and ``collapsed``: what ``footnotes.faults`` says of
-    them.
+    read by other architectures of f'_T and f'_B. ``chance``: (setting, "action" or "privacy") -> its chance line.
+    ``set_aside`` and ``collapsed``: what ``footnotes.faults`` says of them.
     """
 
     cells: Mapping[Cell, float]
+    chance: Mapping[tuple[str, str], float] = field(default_factory=dict)
     set_aside: str = ""
     collapsed: str = ""
 

@@ -142,10 +142,13 @@ def explain(table: pd.DataFrame, found: Sequence[tuple[Mapping[str, Study], Scor
             lines.append(f"What may stand behind it: {reason.why}")
         if reason.mind:
             lines.append(f"To be kept in mind: {reason.mind}")
-        lines += filter(None, [_evidence(row, behind, reason.setting) for row in reason.rows])
+        if rows_told := [*filter(None, [_evidence(row, behind, reason.setting) for row in reason.rows])]:
+            lines += [*rows_told, *_chance(reason.setting, behind)]
         lines += [*filter(None, [reason.shown]), *further] if further else []
         lines += _chosen(reason.chosen, found)
-        lines += [_nearest(name, *each, *rivals) for name, rivals in reason.rivals.items() for each in behind]
+        for name, (setting, others) in reason.rivals.items():
+            lines += [_nearest(name, *each, setting, others) for each in behind]
+            lines += _chance(setting, behind, f"{name}, ")
         paragraphs.append("\n".join(lines))
     return "\n\n".join(paragraphs) or "No claim fails or is inconclusive so far."
 
@@ -180,6 +183,16 @@ def _evidence(method: str, found: Sequence[tuple[Mapping[str, Study], Scores]], 
     return f"- {name}: {', '.join(parts)}; {word}s {', '.join(map(str, numbers))}"
 
 
+def _chance(setting: str, found: Sequence[tuple[Mapping[str, Study], Scores]], where: str = "") -> list[str]:
+    """What a random answer scores, mean over replicates."""
+    lines = {
+        metric: [scores.chance[setting, role] for _, scores in found if (setting, role) in scores.chance]
+        for role, metric in (("action", "a"), ("privacy", "cMAP"))
+    }
+    told = ", ".join(f"{metric} {np.mean(values):.1f}" for metric, values in lines.items() if values)
+    return [f"- {where}chance: {told}"] if told else []
+
+
 def _which(study: Study) -> tuple[str, int]:
     """What tells a replicate from others, in a word and a number: its draw, or its seed where nothing is drawn."""
     return ("seed", study.seed) if study.profile.draw is None else ("draw", study.profile.draw)
@@ -211,9 +224,13 @@ def _nearest(name: str, studies: Mapping[str, Study], scores: Scores, setting: s
 
 def _further_evidence(claim: Claim, found: Sequence[tuple[Mapping[str, Study], Scores]]) -> list[str]:
     """``Claim.evidence``, of the replicates that have it."""
-    return [
-        "- {}: {:.1f}; {} {}".format(text, scores.cells[cell], *_which(studies[cell[0]]))
-        for studies, scores in found
-        for text, cell in claim.evidence.items()
-        if cell in scores.cells
-    ]
+    lines = []
+    for studies, scores in found:
+        for text, cell in claim.evidence.items():
+            if cell in scores.cells:
+                setting, _, role = cell
+                chance = f" (chance {scores.chance[setting, role]:.1f})" if (setting, role) in scores.chance else ""
+                lines.append(
+                    "- {}: {:.1f}{}; {} {}".format(text, scores.cells[cell], chance, *_which(studies[setting]))
+                )
+    return lines

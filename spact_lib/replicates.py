@@ -18,7 +18,7 @@ from spact_lib.config import profile as named_profile
 from spact_lib.errors import UserError, missing_left_out
 from spact_lib.footnotes import FAULTS, distinct, faults
 from spact_lib.methods import METHODS, TABLES, further_of_paper
-from spact_lib.metrics import headline
+from spact_lib.metrics import headline, headline_name
 from spact_lib.notebooks import REPLICATES, digest
 from spact_lib.protocols import protocol as named_protocol
 from spact_lib.results import training_forbidden
@@ -123,30 +123,34 @@ def score(replicate: Mapping[str, Study], cell: Cell) -> float:
     return _read(replicate, cell)[0]
 
 
-def _read(replicate: Mapping[str, Study], cell: Cell) -> tuple[float, dict[str, str]]:
-    """The score, and what ``footnotes.faults`` says of it."""
+def _read(replicate: Mapping[str, Study], cell: Cell) -> tuple[float, float, dict[str, str]]:
+    """The score, its chance line, and what ``footnotes.faults`` says of it."""
     setting, name, role = cell
     study = replicate[setting]
     known = replicate.get("known", study)
     # f_A* is learned, and its omega chosen, once: other targets and novel data are read through the same one.
     method = (known if study.init_f_A == known.init_f_A else study).method(name)
-    target, found, made = SETTINGS[setting][1][role], [], []
+    target, found, chance, made = SETTINGS[setting][1][role], [], [], []
     for seed in study.profile.target_seeds:
         spec = study.target_spec(method, target, seed)
-        found.append(headline(study.store.run(spec).metrics))
+        metrics = study.store.run(spec).metrics
+        found.append(headline(metrics))
+        chance.append(metrics[f"{headline_name(metrics)}_chance"])
         made += [(part, study.store.run(part).metrics) for part in trained_parts(spec).values()]
-    return float(np.mean(found)), faults(made, f"{label(name)} of {named_replicate(study)}")
+    said = faults(made, f"{label(name)} of {named_replicate(study)}")
+    return float(np.mean(found)), float(np.mean(chance)), said
 
 
 def collect(replicate: Mapping[str, Study], asked: Iterable[Cell]) -> Scores:
     """The scores of one replicate of which there are records."""
-    found, said = {}, []
+    found, chance, said = {}, {}, []
     for cell in asked:
         if cell[0] in replicate and cell[1] in METHODS:
             with suppress(NotTrainedError):
-                found[cell], faults_of_cell = _read(replicate, cell)
+                setting, _, role = cell
+                found[cell], chance[setting, role], faults_of_cell = _read(replicate, cell)
                 said.append(faults_of_cell)
-    return Scores(found, **{column: distinct(each[column] for each in said) for column in FAULTS})
+    return Scores(found, chance, **{column: distinct(each[column] for each in said) for column in FAULTS})
 
 
 def gather(

@@ -36,7 +36,8 @@ def test_scores_are_read_through_one_anonymizer(monkeypatch: pytest.MonkeyPatch,
             raise NotTrainedError("no record")
         assert method == "spact by r3d_slim_motion"
         base = {"r3d_slim_motion": 80.0, "mc3_slim_motion": 70.0}[network] + seed
-        return Artifact({"metrics": {"top1": base} if target == "action" else {"cmap": base / 2}}, None)
+        action, privacy = {"top1": base, "top1_chance": 10.0}, {"cmap": base / 2, "cmap_chance": 25.0}
+        return Artifact({"metrics": action if target == "action" else privacy}, None)
 
     monkeypatch.setattr(Store, "run", canned)
     monkeypatch.setenv("SPACT_READ_ONLY", "1")
@@ -44,7 +45,9 @@ def test_scores_are_read_through_one_anonymizer(monkeypatch: pytest.MonkeyPatch,
     assert found["other_targets"].profile.target_f_B == "slim8"
     settings = ("known", "other_targets", "none")
     asked = [(s, m, role) for s in settings for m in ("spact", "supervised") for role in ("action", "privacy")]
-    assert replicates.collect(found, asked).cells == {
+    scores = replicates.collect(found, asked)
+    assert scores.chance["known", "action"] == 10.0 and scores.chance["other_targets", "privacy"] == 25.0
+    assert scores.cells == {
         ("known", "spact", "action"): 80.5,
         ("known", "spact", "privacy"): 40.25,
         ("other_targets", "spact", "action"): 70.5,
@@ -58,7 +61,9 @@ def test_what_collapsed_on_official_data_is_named_by_its_seed(monkeypatch: pytes
     monkeypatch.setattr(Study, "init_f_A", "the same start")
     monkeypatch.setattr(Study, "method", lambda self, name: name)
     monkeypatch.setattr(Study, "target_spec", lambda self, *asked: asked)
-    monkeypatch.setattr(Store, "run", lambda self, spec: Artifact({"metrics": {"top1": 50.0}}, None))
+    monkeypatch.setattr(
+        Store, "run", lambda self, spec: Artifact({"metrics": {"top1": 50.0, "top1_chance": 10.0}}, None)
+    )
     study = Study(profile("paper"), protocol("ucf101_vispr1"), Store(Path("none"), read_only=True), 3)
     assert replicates.collect({"known": study}, [("known", "spact", "action")]).collapsed == "SPAct of seed 3"
 

@@ -136,11 +136,15 @@ def test_a_claim_that_fails_is_explained_beside_its_verdict() -> None:
     some.append(Scores({("known", "spact", "action"): 10.0}))  # no replicate of K9, which needs more
     study = SimpleNamespace(profile=SimpleNamespace(draw=101), method=lambda name: name)
     settings = dict.fromkeys(("known", "scenes_wanted", "scene_object"), study)
+    some = [
+        replace(one, chance={("known", "action"): 10.0, ("known", "privacy"): 24.5 + k}) for k, one in enumerate(some)
+    ]
     text = reasons.explain(verdicts.verdicts(some), [(settings, scores) for scores in some])
     (k9,) = [paragraph for paragraph in text.split("\n\n") if paragraph.startswith("K9 ")]
     assert "fails." in k9 and "effect 0.5, 3 replicates; 1.5 from the margin" in k9 and reasons.REASONS["K9"].why in k9
     assert "- SPAct: a 62.0, cMAP 57.4; draws 101, 101, 101" in k9
     assert "- Spatio-temporal f_B: a 61.5; draws" in k9
+    assert k9.endswith("- chance: a 10.0, cMAP 25.5")  # of the three replicates that have the rows
     for reason in reasons.REASONS.values():  # numbers come from records; these name things
         named = re.sub(r"Eq\. 4|Fig\. 4|UCF101|K7|omega 0|step 1|64 frames|[23]-D", "", reason.why + reason.shown)
         assert not re.search(r"\d", named)
@@ -188,6 +192,8 @@ def test_a_run_that_tells_why_stands_below_the_verdict() -> None:
         assert ("scenes_wanted", "no_f_B", "action") in one.cells
         for cell in CLAIMS["K7"].evidence.values():
             del one.cells[cell]
+    chance = {("scenes_wanted", "privacy"): 26.0}
+    some = [replace(one, chance=chance) for one in some]
     found = [(dict.fromkeys(("known", "scenes_wanted", "scene_object"), study), scores) for scores in some]
     (k7,) = [text for text in reasons.explain(verdicts.verdicts(some), found).split("\n\n") if text.startswith("K7 ")]
     price = dict.fromkeys(CLAIMS["K5"].evidence.values(), 60.0)
@@ -199,7 +205,9 @@ def test_a_run_that_tells_why_stands_below_the_verdict() -> None:
     )
     assert "K5 scenes to objects: removes far more than supervised: holds." in text
     assert "- draw 101: omega 0.25; validation action: raw 80.0, omega 0.5 70.5, omega 0.25 78.0" in text
-    assert k7.count("; draw 101") == 5 and "- P-HVU objects, no f_B, f_T learns scenes: 71.0; draw 101" in k7
+    assert (
+        k7.count("; draw 101") == 5 and "- P-HVU objects, no f_B, f_T learns scenes: 71.0 (chance 26.0); draw 101" in k7
+    )
 
 
 def test_where_nothing_is_drawn_replicates_are_told_apart_by_their_seeds() -> None:
