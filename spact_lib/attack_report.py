@@ -125,7 +125,7 @@ def brief(found: pd.DataFrame) -> pd.DataFrame:
     replicates; the share is of what lies above chance, with a 95 % t-interval."""
     best, rows = strongest(found), {}
     line = values(found, "video", "raw", "chance").mean()
-    video = "all frames of a video" + ("" if math.isnan(line) else f" (chance {line:.1f})")
+    video = "another task: all frames of a video" + ("" if math.isnan(line) else f" (chance {line:.1f})")
 
     def read(attack: str, method: str) -> str:
         return f"{each.mean():.1f}" if len(each := values(found, attack, method)) else NOT_RUN

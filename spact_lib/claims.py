@@ -189,7 +189,7 @@ CLAIMS: dict[str, Claim] = {
         },
     ),
     "K8": Claim(
-        "updating f_B matters",
+        "updating f_B matters: hides more than twice what a frozen one does",
         {"s - 2 s_frozen > 0 %": Condition(lambda x: x.s("spact") - 2 * x.s("frozen_f_B"))},
     ),
     "K9": Claim(
@@ -199,7 +199,7 @@ CLAIMS: dict[str, Claim] = {
     "K10": Claim(
         "near pairs hide more than far ones",
         {
-            "trend of cMAP over < 8, none, > 64 > 0": Condition(
+            "slope of cMAP over pairs < 8, any, > 64 frames apart > 0": Condition(
                 lambda x: trend([x.cmap(m) for m in ("less_than_8_frames", "spact", "more_than_64_frames")])
             )
         },
@@ -216,7 +216,7 @@ CLAIMS: dict[str, Claim] = {
     "K12": Claim(
         "a stronger f_B hides more",
         {
-            "trend of cMAP over three f_B < 0": Condition(
+            "slope of cMAP over smaller, own, larger f_B < 0": Condition(
                 lambda x: trend([x.cmap(m) for m in ("smaller_f_B", "spact", "larger_f_B")]), below=True
             )
         },
@@ -232,8 +232,8 @@ CLAIMS: dict[str, Claim] = {
     "K14": Claim(
         "the order of methods is the same under another f'_T and f'_B",
         {
-            "a: pairs keep their order": Condition(lambda x: order_kept(x.action, ORDERED)),
-            "cMAP: pairs keep their order": Condition(lambda x: order_kept(x.cmap, ORDERED)),
+            "a: smallest gap left of rows > 2 points apart > 0": Condition(lambda x: order_kept(x.action, ORDERED)),
+            "cMAP: smallest gap left of rows > 2 points apart > 0": Condition(lambda x: order_kept(x.cmap, ORDERED)),
         },
     ),
 }

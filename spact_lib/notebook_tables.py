@@ -18,6 +18,8 @@ from spact_lib.protocols import PROTOCOLS, TABLE_PROTOCOLS, is_own
 from spact_lib.protocols import protocol as named_protocol
 from spact_lib.study import Study
 
+TRAINS_ROWS = {"table1": "04", "table2": "05", "table6": "10"}  # which notebook trains the further rows of a table
+
 
 def fill_table(name: str, study: Study) -> None:
     """Every row of a table: found in the store, or trained, those first that no process that works ahead is making."""
@@ -68,9 +70,8 @@ def with_further_rows(
         else:
             missing.append(tables.label(row))
     if missing:
-        print("rows that are not trained here (TRAIN_ROWS of notebooks 04, 05 and 10):", "; ".join(missing))
-    rows = pd.concat([table, *more])
-    rows = rows.loc[pd.MultiIndex.from_product([rows.index.unique(level) for level in rows.index.names])]
+        print(f"rows that are not trained here (TRAIN_ROWS of notebook {TRAINS_ROWS[name]}):", "; ".join(missing))
+    rows = tables.together([table, *more])
     if used:
         tables.keep_used(kept, *used)
         table_text.save_table(rows, study.profile.name, kept)

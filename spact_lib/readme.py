@@ -1,7 +1,7 @@
 """The README's generated blocks, from the committed notebooks and records alone, so that no number is typed by hand."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pandas as pd
@@ -11,12 +11,13 @@ from spact_lib.attack_report import brief
 from spact_lib.errors import UserError, missing_left_out
 from spact_lib.files import read_json, write_text
 from spact_lib.footnotes import distinct
+from spact_lib.methods import further_of_paper
 from spact_lib.notebooks import declared_parameters, read_notebook
 from spact_lib.paths import NOTEBOOKS, REPOSITORY, committed_notebooks
 from spact_lib.results import RECORDS, training_forbidden
-from spact_lib.study import open_study
+from spact_lib.study import Study, open_study
 from spact_lib.table_text import gap, markdown, printable, units
-from spact_lib.tables import at_hand, reading, table
+from spact_lib.tables import LABELS, at_hand, reading, table, together
 from spact_lib.verdicts import NOT_RUN
 
 README = REPOSITORY / "README.md"
@@ -32,23 +33,57 @@ def picture() -> str:
     return f"![{text}]({PICTURE.relative_to(REPOSITORY).as_posix()})\n\n*{text}.*" if PICTURE.exists() else ""
 
 
-def results() -> str:
-    """Table 1 as notebook 04 shows it by default."""
-    given = declared_parameters(NOTEBOOKS / "04_table1.ipynb")
+def answer() -> str:
+    """What came out, in a few sentences: verdicts, SPAct beside raw and beside its game without f_B, strongest
+    attackers."""
+    verdicts: dict[str, list[str]] = {}
+    for claim, verdict, *_ in _claims():
+        verdicts.setdefault({"holds": "hold", "fails": "fail"}.get(verdict, verdict), []).append(claim)
+    told = [
+        f"{len(claims)} {verdict}" + f" ({'; '.join(claims)})" * (verdict in ("hold", "fail"))
+        for verdict, claims in sorted(verdicts.items(), key=lambda item: ("hold", "fail", item[0]).index(item[0]))
+    ]
+    lines = [f"The paper's claims, tested over replicates: {', '.join(told)}."] if told else []
+    if (shown := _table("07_table3.ipynb", "table3", ["raw", "no_f_B", "spact"])) is not None:
+        action, cmap = (shown.loc[metric] for metric in ("action top-1", "privacy cMAP"))
+        change = {row: action.loc[row, "here"] - action.loc["raw", "here"] for row in ("no_f_B", "spact")}
+        lines.append(
+            f"SPAct changes the action's top-1 by {change['spact']:+.1f} points and privacy cMAP by "
+            f"{-cmap.loc['spact', 'drop']:+.1f} % (raw data {cmap.loc['raw', 'here']:.1f}, chance "
+            f"{cmap.loc['raw', 'chance']:.1f}); the same game without f_B by {change['no_f_B']:+.1f} points and "
+            f"{-cmap.loc['no_f_B', 'drop']:+.1f} %."
+        )
+    found = _attackers()[0]
+    share = NOT_RUN if found.empty else brief(found)["of raw data's"].get(LABELS["spact"], NOT_RUN)
+    if share != NOT_RUN:
+        lines.append(f"The strongest attackers read of it {share} % of what they read of raw data above chance.")
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def _table(notebook: str, name: str, methods: Iterable[str] = ()) -> pd.DataFrame | None:
+    """A table over the replicates of a committed notebook that have it; None: none has."""
+    given, methods = declared_parameters(NOTEBOOKS / notebook), [*methods]
     with training_forbidden():  # the fingerprints of the data, too, then come from the records
         pairs = dict.fromkeys([(given["DRAW"], given["SEED"]), *map(tuple, given["REPLICATES"])])
-        studies = at_hand("table1", given["PROFILE"], given["PROTOCOL"], pairs, root=RECORDS / "no-store")
-        if not studies:
-            return "No run is committed yet: `make reproduce` computes the table."
-        shown = table("table1", *studies)
-    text = printable(shown)
-    columns = [c for c in text.columns if c not in ("target seeds", "replicates", "hardware")]
+        root = RECORDS / "no-store"
+        studies = at_hand(name, given["PROFILE"], given["PROTOCOL"], pairs, methods=methods, root=root)
+        return table(name, *studies, methods=methods) if studies else None
+
+
+def results() -> str:
+    """Table 1 as notebook 04 shows it by default, and the paper's further rows as far as they are committed."""
+    shown = _table("04_table1.ipynb", "table1")
+    if shown is None:
+        return "No run is committed yet: `make reproduce` computes the table."
+    further = (_table("04_table1.ipynb", "table1", [row]) for row in further_of_paper("table1"))
+    every = together([shown, *(rows.drop("raw", level="method") for rows in further if rows is not None)])
+    text = printable(every)
+    alike = ["replicates"] * (every["replicates"].nunique() == 1)
+    columns = [c for c in text.columns if c not in ("target seeds", "hardware", *alike)]
     rows = [text.index.names + columns, *text[columns].reset_index().to_numpy().tolist()]
-    hardware = distinct(shown["hardware"])
+    profile, hardware = declared_parameters(NOTEBOOKS / "04_table1.ipynb")["PROFILE"], distinct(every["hardware"])
     sentences = "\n".join(f"- {sentence}" for sentence in gap(shown).splitlines())
-    return "\n".join(
-        [*markdown(rows), "", f"Profile {given['PROFILE']}, {hardware}. Units: {units(shown)}", "", sentences]
-    )
+    return "\n".join([*markdown(rows), "", f"Profile {profile}, {hardware}. Units: {units(every)}", "", sentences])
 
 
 def _printed(notebook: Path, source: str) -> list[str]:
@@ -57,41 +92,66 @@ def _printed(notebook: Path, source: str) -> list[str]:
     return "".join(output.get("text", "") for output in cell.get("outputs", ())).splitlines()
 
 
+CLAIM = re.compile(r"(?P<claim>K\d+ .+?): (?P<verdict>[a-z ]+?)(?P<why> \(.*?\))?(?:, no verdict)?\. (?P<numbers>.*)\.")
+
+
+def _claims() -> list[tuple[str, str, str, str]]:
+    """(claim, verdict, why it is no other, numbers) of each claim that the committed notebook 12 gives."""
+    lines = _printed(NOTEBOOKS / "12_claims.ipynb", SENTENCES)
+    return [found.group("claim", "verdict", "why", "numbers") for line in lines if (found := CLAIM.fullmatch(line))]
+
+
 def claims() -> str:
-    """The verdicts that the committed notebook 12 prints, a line each; which claims have no numbers yet."""
-    told, left = [], []
-    for line in _printed(NOTEBOOKS / "12_claims.ipynb", SENTENCES):
-        verdict, _, numbers = line.partition(". ")
-        if not re.match(r"K\d+ ", line):  # a note on rows that were left out
-            told.append(f"- {line}")
-        elif f": {NOT_RUN}" in verdict:
-            left.append(verdict.split()[0])
-        else:
-            told.append(f"- **{verdict}.** {numbers}")
-    return "\n".join([*told, *([f"- Not run yet: {', '.join(left)}."] if left else [])])
+    """The verdicts of the committed notebook 12, a row for each condition; below, which claims have no numbers, why a
+    verdict is none of the conditions', and what was left out."""
+    rows, notes = [["claim", "verdict", "it holds if", "here", "paper"]], []
+    for claim, verdict, why, numbers in _claims():
+        name = claim.split()[0]
+        if verdict == NOT_RUN:
+            notes.append(f"{name} was not run.")
+            continue
+        if why:
+            notes.append(f"{name}: {verdict}{why}.")
+        for k, each in enumerate(numbers.split("; ")):
+            condition, _, rest = each.partition(", effect ")
+            here, _, paper = rest.partition(", paper ")
+            rows.append([claim * (not k), verdict * (not k), condition.replace("|", "\\|"), here, paper])
+    notes += [line for line in _printed(NOTEBOOKS / "12_claims.ipynb", SENTENCES) if not re.match(r"K\d+ ", line)]
+    return "\n".join([*(markdown(rows) if len(rows) > 1 else ()), *[""] * bool(notes), *(f"- {x}" for x in notes)])
 
 
-def attacks() -> str:
-    """What notebook 14 says: the tables' attacker beside stronger ones; its sentences on real clips."""
-    given, found = declared_parameters(ATTACKS), pd.DataFrame()
+def _attackers() -> tuple[pd.DataFrame, list[Study]]:
+    """What the attackers of notebook 14 read, and of which studies."""
+    given = declared_parameters(ATTACKS)
     with training_forbidden(), missing_left_out():
         study = open_study(given["PROFILE"], draw=given["DRAW"], seed=given["SEED"], protocol=given["PROTOCOL"])
         studies = replicated(study, given["PROTOCOL"], given["REPLICATES"], ())
         studies = [reading(each, RECORDS / "no-store") for each in studies]
-        found = readings(*studies, methods=given["METHODS"])
+        return readings(*studies, methods=given["METHODS"]), studies
+    return pd.DataFrame(), []
+
+
+def attacks() -> str:
+    """What notebook 14 says: the tables' attacker beside stronger ones; its sentences on real clips."""
+    (found, studies), profile = _attackers(), declared_parameters(ATTACKS)["PROFILE"]
     if found.empty:
         return "No run is committed yet."
     text = brief(found).reset_index()
+    n, chance = found["replicate"].nunique(), values(found, "own", "raw", "chance").mean()
+    hours = minutes(found, *studies) / 60
     note = (
-        f"Privacy cMAP in percent, of single frames (chance {values(found, 'own', 'raw', 'chance').mean():.1f}) but in "
-        f"the last column, means over {found['replicate'].nunique()} replicates of profile {given['PROFILE']}. *Of raw "
-        "data's*: what lies above chance, by the strongest attackers that both have met, in percent of what they read "
-        "of raw data, with a 95 % interval. These "
-        f"{len(found) / found['replicate'].nunique():.0f} attackers of a replicate took "
-        f"{minutes(found, *studies) / 60:.1f} hours, added up over processes of one thread."
+        f"Privacy cMAP in percent, of single frames (chance {chance:.1f}); in the last column of other attributes, "
+        f"those of videos. Means over {n} replicates of profile {profile}. *Of raw data's*: what lies above chance, by "
+        "the strongest attackers that both have met, in percent of what they read of raw data, with a 95 % interval. "
+        f"These {len(found) / n:.0f} attackers of a replicate took {hours:.1f} hours, added up over "
+        "processes of one thread."
     )
     told = _printed(ATTACKS, CLIPS)
-    clips = ["", "Who is it, of three persons in 27 real clips?", "", *(f"- {line}" for line in told)]
+    asked = (
+        "Who is it, of three persons in 27 real clips? A third of them, one take of everything, is left out in turn; "
+        "f_A and its attackers have learned from the other two thirds alone."
+    )
+    clips = ["", asked, "", *(f"- {line}" for line in told)]
     rows = markdown([list(text.columns), *text.to_numpy().tolist()])
     return "\n".join([*rows, "", note, *(clips if told else [])])
 
@@ -133,6 +193,7 @@ def benchmarks() -> str:
 
 
 BLOCKS: dict[str, Callable[[], str]] = {
+    "answer": answer,
     "picture": picture,
     "results": results,
     "claims": claims,

@@ -41,7 +41,12 @@ WEAK_SUPERVISED = (
     "larger omega might have hidden more: SPAct is compared with a supervised row that could be stronger. Figure 4's "
     "notebook draws both rows over omega, supervised over larger ones where these are trained."
 )
+WITHOUT_F_B = (
+    "the game without f_B lowers cMAP, too, by L_T alone, which asks for motion and not for the look (K7; its action: "
+    "Table 3). What f_B adds is the difference of the two rows."
+)
 REASONS: dict[str, Reason] = {
+    "K2": Reason(("identity", "no_f_B", "spact"), mind=WITHOUT_F_B),
     "K3": Reason(("supervised", "spact"), mind=WEAK_SUPERVISED),
     "K4": Reason((), mind="As for K3: supervised's f_B wins its game, and the row could be stronger."),
     "K5": Reason(
@@ -184,12 +189,13 @@ def _evidence(method: str, found: Sequence[tuple[Mapping[str, Study], Scores]], 
 
 
 def _chance(setting: str, found: Sequence[tuple[Mapping[str, Study], Scores]], where: str = "") -> list[str]:
-    """What a random answer scores, mean over replicates."""
+    """What a random answer scores, mean over replicates; of scores that all of them have, as ``_evidence`` shows."""
     lines = {
         metric: [scores.chance[setting, role] for _, scores in found if (setting, role) in scores.chance]
         for role, metric in (("action", "a"), ("privacy", "cMAP"))
     }
-    told = ", ".join(f"{metric} {np.mean(values):.1f}" for metric, values in lines.items() if values)
+    shown = {metric: values for metric, values in lines.items() if values and len(values) == len(found)}
+    told = ", ".join(f"{metric} {np.mean(values):.1f}" for metric, values in shown.items())
     return [f"- {where}chance: {told}"] if told else []
 
 

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from itertools import cycle
+from itertools import cycle, pairwise
 
 import numpy as np
 import pandas as pd
@@ -92,12 +92,15 @@ def trade_off(
         ax.xaxis.set_major_locator(MaxNLocator(5))  # labels of two decimals would touch
         ax.set_xlabel(f"{privacy} % (lower: more private)")
         ax.spines[["top", "right"]].set_visible(False)
+    for curve in (curves or {}).values():
+        axes[0].update_datalim(curve[["privacy", "action"]].to_numpy())
+    axes[0].autoscale_view()
     axes[0].axvline(x["chance"].iloc[0], color=REFERENCE, linestyle=":", linewidth=1.4, label="chance")
     axes[0].axhline(y["chance"].iloc[0], color=REFERENCE, linestyle=":", linewidth=1.4)
     # An interval of few replicates may be wider than the axis.
     axes[0].set(xlim=np.clip(axes[0].get_xlim(), -2, 102), ylim=np.clip(axes[0].get_ylim(), -2, 102))
     axes[0].set_ylabel(f"{action} % (higher: more useful)")
-    enlarged = _enlarge_the_crowded(axes[0], panels["here"], x, y, bars="low" in table)
+    enlarged = _enlarge_the_crowded(axes[0], panels["here"], x, y, [*(curves or {}).values()], bars="low" in table)
     for method, curve in (curves or {}).items():
         _omegas(axes[0], enlarged, method, curve)
     known = {text: line for ax in axes for line, text in zip(*ax.get_legend_handles_labels(), strict=True)}
@@ -125,8 +128,9 @@ EMPTY = ((0.14, 0.17, 0.83, 0.44), (0.14, 0.17, 0.5, 0.44), (0.46, 0.17, 0.51, 0
 
 
 def _enlarge_the_crowded(
-    ax: Axes, points: Mapping[str, tuple[float, float]], x: pd.DataFrame, y: pd.DataFrame, bars: bool
-) -> Axes | None:
+    ax: Axes, points: Mapping[str, tuple[float, float]], x: pd.DataFrame, y: pd.DataFrame,
+    curves: Sequence[pd.DataFrame], bars: bool,
+) -> Axes | None:  # fmt: skip
     """Draw the largest group of rows that lie near each other again, larger, in an empty part of the panel.
 
     Raw data and identity make no group: that other rows lie there is no finding.
@@ -141,18 +145,22 @@ def _enlarge_the_crowded(
     group = fclusterdata(to_panel.transform([points[name] for name in rows]), CROWDED, "distance")
     crowd = np.array([points[name] for name, k in zip(rows, group, strict=True) if k == np.bincount(group).argmax()])
     spread = np.ptp(to_panel.transform(crowd), axis=0)
+    front = np.array([points[method] for method in pareto_front(points)])
+    corners = np.array([front[0], *(at for a, b in pairwise(front) for at in ((b[0], a[1]), b))])  # of its steps
+    lines = [corners, *(curve[["privacy", "action"]].to_numpy() for curve in curves)]
     drawn = [(*point, *point) for point in points.values()]
+    drawn += [(*a, *b) for line in lines for a, b in pairwise(line)]
     if bars:
         drawn += [(x.loc[name, "low"], v, x.loc[name, "high"], v) for name, (_, v) in points.items()]
         drawn += [(u, y.loc[name, "low"], u, y.loc[name, "high"]) for name, (u, _) in points.items()]
-    taken = [Bbox(to_panel.transform(np.reshape(ends, (2, 2)))) for ends in drawn if np.isfinite(ends).all()]
+    ends = [np.sort(to_panel.transform(np.reshape(each, (2, 2))), axis=0) for each in drawn if np.isfinite(each).all()]
+    taken = [Bbox(each) for each in ends]
     empty = (place for place in EMPTY if not any(Bbox.from_bounds(*place).padded(0.04).overlaps(b) for b in taken))
     place = next(empty, None)
     if len(crowd) < 2 or max(spread) > 0.5 or place is None:
         return None
     inset = ax.inset_axes(place)
     _mark(inset, points, x, y, bars)
-    front = np.array([points[method] for method in pareto_front(points)])
     inset.step(*front.T, where="post", color=REFERENCE, linewidth=1.4, zorder=1)
     low, high = crowd.min(0), crowd.max(0)
     margin = 0.3 * np.maximum(high - low, 1)
@@ -175,7 +183,7 @@ def _omegas(ax: Axes, enlarged: Axes | None, method: str, curve: pd.DataFrame) -
         )  # fmt: skip
     for k, (omega, point) in enumerate(curve.iterrows()):
         at = point["privacy"], point["action"]
-        text = next(panel for panel in reversed(panels) if _shows(panel, *at)).annotate(
+        text = next((panel for panel in reversed(panels) if _shows(panel, *at)), ax).annotate(
             f"{omega:g}", at, (0, 12 if k % 2 else -20), textcoords="offset points", ha="center", color=ink, zorder=5
         )
         text.set_path_effects([withStroke(linewidth=3, foreground="white")])

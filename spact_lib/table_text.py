@@ -150,8 +150,9 @@ CSS = [
 
 NOTE = (
     "here: mean over target seeds and replicates; drop: relative, from raw; difference: this drop minus the paper's, "
-    "in points; chance: of a random ranking (cMAP), of always saying present (F1), of the most frequent class (top-1); "
-    "minutes: of training, shared parts, such as the search for SPAct's omega, counted in every row that needs them."
+    "in points; chance: of a random ranking (cMAP), of the most frequent class (top-1), of always saying present "
+    "(F1, no floor: who says it seldom may fall below); minutes: of training, shared parts, such as the search for "
+    "SPAct's omega, counted in every row that needs them."
 )
 OF_SEVERAL = "interval: 95 %, t, over replicates; "  # in front of ``NOTE``
 
@@ -217,14 +218,13 @@ def gap(table: pd.DataFrame) -> str:
             f"{_signed(-relative_drop(raw['chance'], raw['here']))} %."
         )
         if (metric, "identity") in table.index:
-            start = table.loc[(metric, "identity"), "drop"]
-            own = f"SPAct's drop of {metric} less the identity row's: {_signed(spact['drop'] - start)} points"
+            start = table.loc[(metric, "identity"), "here"]
+            lines.append(f"{metric}, SPAct less the identity row: {_signed(spact['here'] - start)} points")
             if (metric, "no_f_B") in table.index:
-                alone = _signed(table.loc[(metric, "no_f_B"), "drop"] - start)
-                lines.append(f"{own}; the row without f_B has {alone} of its own, which L_T alone removes.")
+                alone = _signed(table.loc[(metric, "no_f_B"), "here"] - start)
+                lines[-1] += f"; the row without f_B less the identity row: {alone}, which L_T does alone."
             else:
-                of_the_game = " L_T and L_B took them together; Table 3's row without f_B shows what L_T takes alone."
-                lines.append(f"{own}.{of_the_game if spact['drop'] > start else ''}")
+                lines[-1] += "; Table 3 has the row without f_B, which L_T makes alone."
     largest = table["largest"].groupby(level="method", sort=False).first()
     if told := largest_taken({row: (len(which.split("; ")), n) for row, which in largest.items() if which}):
         lines.append(told)
@@ -235,8 +235,8 @@ def largest_taken(counts: Mapping[str, tuple[int, int]]) -> str:
     """A sentence: in how many replicates, of how many, rows took the largest omega or sigma of their grid."""
     told = [f"{label(row)} in {k} of {n}" for row, (k, n) in counts.items()]
     return (
-        f"{', '.join(told)} replicates: the largest omega or sigma of the grid was taken; a larger one might hide "
-        "more (Figure 4's curves)."
+        f"{', '.join(told)} replicates: the largest omega or sigma of the grid was taken. A larger one, which may hide "
+        "more, was not tried for this table."
     ) * bool(told)
 
 

@@ -142,6 +142,20 @@ def table(
     return means.loc[order, [*columns, "omega", "seeds", "replicates", "minutes", "hardware", "which", *SAID_BELOW]]
 
 
+def together(parts: Iterable[pd.DataFrame]) -> pd.DataFrame:
+    """The rows of several tables with the same metrics, metric by metric as in every table."""
+    rows = pd.concat(parts)
+    return rows.loc[pd.MultiIndex.from_product([rows.index.unique(level) for level in rows.index.names])]
+
+
+def side_by_side(table: pd.DataFrame) -> pd.DataFrame:
+    """The numbers of a table alone: a row for each method, by its label, and one for chance; a column for each
+    metric."""
+    rows = table["here"].unstack("metric", sort=False).rename(label)
+    rows.loc["chance"] = table["chance"].groupby(level="metric").first()
+    return rows
+
+
 def replicate(study: Study) -> str:
     """Which one a study is, in words: its draw, if it has one, and seed."""
     own = any(is_own(role.dataset) for role in study.protocol.roles)

@@ -191,7 +191,7 @@ def test_the_readmes_code_shows_a_clip_and_its_release(
     monkeypatch.chdir(tmp_path)
     shutil.copytree(exported, "runs/demo")
     write_video(Path("holiday.mp4"), np.zeros((25, 20, 34, 3), np.uint8), 25).rename("holiday.mov")
-    section = README.read_text(encoding="utf-8").partition("## Anonymize your own videos")[2].partition("\n## ")[0]
+    section = README.read_text(encoding="utf-8").partition("## Anonymize a video")[2].partition("\n## ")[0]
     (code,) = re.findall(r"```python\n(.*?)```", section, re.S)
     exec(compile(code, str(README), "exec"), names := {})
     assert names["a"].shape == names["b"].shape == (3, 16, 27, 3) and names["b"].dtype == np.uint8

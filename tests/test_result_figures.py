@@ -134,7 +134,7 @@ def test_claims_are_drawn_on_the_side_where_they_hold():
     cells |= {("known", name, "privacy"): 50.0 - cmap for name, cmap in (("smaller_f_B", 0), ("larger_f_B", 8))}
     table = verdicts.verdicts([Scores(cells)] * 5)
     _, ax = result_figures.claim_intervals(table, verdicts.VERDICT_LOOKS)
-    row = list(table.index).index(("K12", "trend of cMAP over three f_B < 0"))
+    row = list(table.index).index(("K12", "slope of cMAP over smaller, own, larger f_B < 0"))
     drawn = {(x, y) for line in ax.lines if line.get_label() == "holds" for x, y in line.get_xydata()}
     assert (pytest.approx(4.0), row) in [(x, y) for x, y in drawn if y == row]
     assert len(ax.get_yticks()) == len(table)

@@ -317,15 +317,14 @@ def test_the_gap_is_computed(committed):
     assert "One replicate has no interval" in text
     assert "SPAct: action top-1 −1.0 points from raw (paper −0.3); privacy cMAP −25.0 % (paper −10.8)" in text
     assert "Above chance, SPAct leaves 30.0 of raw's 50.0 points of privacy cMAP" in text
-    assert "less the identity row's: +20.0 points. L_T and L_B took them together" in text
+    assert "\nprivacy cMAP, SPAct less the identity row: −16.0 points; Table 3 has the row without f_B" in text
     again = tables.table("table1", committed[0]).loc[["action top-1"]].rename({"action top-1": "action again top-1"})
     assert table_text.gap(pd.concat([tables.table("table1", committed[0]), again])) == text
     low = tables.table("table1", committed[0])
     low.loc["privacy cMAP", "chance"] = 85.0
     assert "Raw data's privacy cMAP is not above chance: there is nothing" in table_text.gap(low)
-    low = tables.table("table1", committed[0])
-    low.loc[("privacy cMAP", "spact"), "drop"] = 1.0
-    assert "L_T and L_B took them" not in table_text.gap(low)
+    alone = tables.table("table1", committed[0]).rename(index={"downsample_2x": "no_f_B"}, level="method")
+    assert "the row without f_B less the identity row: −4.0, which L_T does alone." in table_text.gap(alone)
     assert "\nSupervised [41] in 1 of 1 replicates: the largest omega" in text  # SPAct took 0.25 of 0.5 and 0.25
 
 
@@ -389,11 +388,34 @@ def test_readme_is_what_the_records_give():
 
 
 def test_readme_has_the_verdicts_of_notebook_12(tmp_path, monkeypatch):
-    said = "K1 kept: holds. a > -3, effect 1.0 [0.5, 1.5].\nK2 falls: not run (0 of 5 replicates). s > 10 %.\nA note.\n"
+    said = (
+        "K1 kept: holds. a > -3, effect 1.0 [0.5, 1.5], paper -0.3.\nK2 falls: not run (0 of 5 replicates). s > 10 %.\n"
+        "K8 it matters: twice as much: inconclusive (by Holm's p, 0.053). s > 0 %, effect 2.0 [1.0, 3.0]; a > -2, "
+        "effect -1.1 [-1.8, -0.4], paper -0.1 (raw for identity).\nA note.\n"
+    )
     cell = new_code_cell("print(verdicts.sentences(verdict))", outputs=[new_output("stream", text=said)])
     nbformat.write(new_notebook(cells=[new_code_cell("found = 1"), cell]), tmp_path / "12_claims.ipynb")
     monkeypatch.setattr(readme, "NOTEBOOKS", tmp_path)
-    assert readme.claims() == "- **K1 kept: holds.** a > -3, effect 1.0 [0.5, 1.5].\n- A note.\n- Not run yet: K2."
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in readme.claims().splitlines() if "|" in line]
+    assert rows[2:] == [
+        ["K1 kept", "holds", "a > -3", "1.0 [0.5, 1.5]", "-0.3"],
+        ["K8 it matters: twice as much", "inconclusive", "s > 0 %", "2.0 [1.0, 3.0]", ""],
+        ["", "", "a > -2", "-1.1 [-1.8, -0.4]", "-0.1 (raw for identity)"],
+    ]
+    notes = ["- K2 was not run.", "- K8: inconclusive (by Holm's p, 0.053).", "- A note."]
+    assert readme.claims().splitlines()[-3:] == notes
+
+
+def test_the_answer_is_short_and_made_of_records(committed, monkeypatch):
+    lines = [("K1 kept", "holds", None, "a"), ("K2 falls", "fails", None, "s"), ("K3 both", "inconclusive", None, "a")]
+    monkeypatch.setattr(readme, "_claims", lambda: lines)
+    monkeypatch.setattr(readme, "_attackers", lambda: (pd.DataFrame(), []))
+    rows = tables.table("table1", committed[0]).rename(index={"downsample_2x": "no_f_B"}, level="method")
+    monkeypatch.setattr(readme, "_table", lambda notebook, name, methods: rows)
+    first, second = readme.answer().splitlines()
+    assert first == "- The paper's claims, tested over replicates: 1 hold (K1 kept), 1 fail (K2 falls), 1 inconclusive."
+    assert "by -1.0 points and privacy cMAP by -25.0 % (raw data 80.0, chance 30.0)" in second
+    assert second.endswith("the same game without f_B by -5.0 points and -10.0 %.")
 
 
 def test_readme_blocks_are_filled_between_their_markers(tmp_path, monkeypatch):
@@ -409,13 +431,15 @@ def test_readme_blocks_are_filled_between_their_markers(tmp_path, monkeypatch):
 
 
 def test_readme_results_and_map(committed, tmp_path, monkeypatch):
-    monkeypatch.setattr(readme, "at_hand", lambda *args, root: committed)
+    known = {*SCORES} - {"obf_weak_blur"}
+    monkeypatch.setattr(readme, "at_hand", lambda *_, methods, **__: committed * ({*methods} <= known))
     text = readme.results()
     assert (
         re.search(r"\| privacy cMAP +\| SPAct +\| 61\.0 +\| \[48\.3, 73\.7\] +\| 30\.0 +\|", text)
         and "- Mean of 2 replicates" in text
     )
-    monkeypatch.setattr(readme, "at_hand", lambda *args, root: [])
+    assert "Obf-Blackening (oracle boxes)" in text and "Obf-WeakBlur" not in text  # further rows that are committed
+    monkeypatch.setattr(readme, "at_hand", lambda *_, **__: [])
     assert readme.results().startswith("No run is committed yet")
     monkeypatch.setattr(readme, "RECORDS", tmp_path)
     assert re.search(r"`spact run 04` +\| not measured yet", readme.notebook_map())

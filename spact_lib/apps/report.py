@@ -202,8 +202,8 @@ def caveat(case: Case) -> Markdown:
         text = (
             "**These classifiers know only drawn pictures.** They learned the built-in data and must name one of its "
             "classes whatever they see: what they say of a real video means nothing, neither before nor after. "
-            "For classifiers of your own actions and attributes, label a few videos (README, *Your own videos*) and "
-            "name them: `spact report CLIP --protocol my.csv:gesture/person`."
+            "For classifiers of your own actions and attributes, label a few videos (README, *Train and test on your "
+            "own videos*) and name them: `spact report CLIP --protocol my.csv:gesture/person`."
         )
     elif case.row is None:
         learned = ", ".join(dict.fromkeys(in_markdown(Path(role.dataset).stem) for role in study.protocol.roles))
