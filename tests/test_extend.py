@@ -28,7 +28,10 @@ def test_the_code_of_extend_it_adds_rows(tiny_csv: Path, tmp_path: Path, monkeyp
     here = replace(here, profile=here.profile.model_copy(update={"target_seeds": (0,)}))
     asked = []
     monkeypatch.setattr(studies, "open_study", lambda profile, *, protocol: asked.append((profile, protocol)) or here)
-    (code,) = re.findall(r"<!-- extend it: .*? -->\n```python\n(.*?)```", README.read_text(encoding="utf-8"), re.S)
+    text = README.read_text(encoding="utf-8")
+    found = re.search(r"<!-- extend it: .*? -->\n```python\n(.*?)```", text, re.S)
+    # At its own lines of the README: the store looks the source of what it meets up there (``own_code``).
+    code = "\n" * text[: found.start(1)].count("\n") + found[1]
     try:
         said: dict = {}
         exec(compile(code, str(README), "exec"), said)
