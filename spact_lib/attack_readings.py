@@ -212,7 +212,7 @@ def inverted(study: Study, methods: Iterable[str]) -> dict[str, Method]:
             method = study.method(name)
             spec = inverse(study, method, role)
             study.store.files(spec)
-            text = tables.label(name, getattr(method, "boxes", ""))
+            text = tables.label_in(study, name)
             found |= {text: method, f"{text}, inverted": spec}
     return {tables.label("raw"): RAW} | found if found else {}
 

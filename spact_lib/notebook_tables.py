@@ -61,7 +61,8 @@ def with_further_rows(
     """
     more, used, missing = [], [], []
     for row in further or further_of_paper(name):
-        own = [tables.reading(study)] if tables.is_at_hand(name, tables.reading(study), methods=[row]) else []
+        here = tables.reading(study)
+        own = [here] if tables.is_at_hand(name, here, methods=[row]) else []
         if found := [*own, *_others(name, study, protocol, replicates, target_seeds, [row])]:
             more.append(tables.table(name, *found, methods=[row]).drop("raw", level="method"))
             boxes, count = more[-1][["boxes", "replicates"]].iloc[0]

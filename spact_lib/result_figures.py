@@ -144,7 +144,8 @@ def _enlarge_the_crowded(
         return None
     group = fclusterdata(to_panel.transform([points[name] for name in rows]), CROWDED, "distance")
     crowd = np.array([points[name] for name, k in zip(rows, group, strict=True) if k == np.bincount(group).argmax()])
-    spread = np.ptp(to_panel.transform(crowd), axis=0)
+    if len(crowd) < 2 or max(np.ptp(to_panel.transform(crowd), axis=0)) > 0.5:
+        return None
     front = np.array([points[method] for method in pareto_front(points)])
     corners = np.array([front[0], *(at for a, b in pairwise(front) for at in ((b[0], a[1]), b))])  # of its steps
     lines = [corners, *(curve[["privacy", "action"]].to_numpy() for curve in curves)]
@@ -153,11 +154,10 @@ def _enlarge_the_crowded(
     if bars:
         drawn += [(x.loc[name, "low"], v, x.loc[name, "high"], v) for name, (_, v) in points.items()]
         drawn += [(u, y.loc[name, "low"], u, y.loc[name, "high"]) for name, (u, _) in points.items()]
-    ends = [np.sort(to_panel.transform(np.reshape(each, (2, 2))), axis=0) for each in drawn if np.isfinite(each).all()]
-    taken = [Bbox(each) for each in ends]
+    ends = (to_panel.transform(np.reshape(each, (2, 2))) for each in drawn if np.isfinite(each).all())
+    taken = [Bbox(np.sort(each, axis=0)) for each in ends]
     empty = (place for place in EMPTY if not any(Bbox.from_bounds(*place).padded(0.04).overlaps(b) for b in taken))
-    place = next(empty, None)
-    if len(crowd) < 2 or max(spread) > 0.5 or place is None:
+    if (place := next(empty, None)) is None:
         return None
     inset = ax.inset_axes(place)
     _mark(inset, points, x, y, bars)
