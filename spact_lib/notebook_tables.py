@@ -14,6 +14,7 @@ from spact_lib.experiments import uninformative_loss
 from spact_lib.footnotes import FAULTS, left_out
 from spact_lib.methods import TABLES, further_of_paper
 from spact_lib.notebook_setup import suffix
+from spact_lib.notebooks import REPLICATES
 from spact_lib.protocols import PROTOCOLS, TABLE_PROTOCOLS, is_own
 from spact_lib.protocols import protocol as named_protocol
 from spact_lib.study import Study
@@ -113,6 +114,29 @@ def further_columns(name: str, study: Study, protocols: Iterable[str], *, train:
     rows = [*TABLES[name], *(row for row in further if row not in later)]
     other = f"further{_suffix(study, 'ucf101_vispr1')}"
     return _kept(name, here, kept=other, methods=rows, protocols=shown) if shown else None
+
+
+def rows_of_claims(
+    name: str, study: Study, protocol: str, rows: Iterable[str], target_seeds: Sequence[int]
+) -> pd.DataFrame | None:
+    """These rows of a table's other group of columns, over the claims' replicates whose records are at hand; nothing is
+    trained. Written like ``replicated_table``; its records are among those of the claims.
+
+    Args:
+        protocol: the group, a name of ``protocols.PROTOCOLS``.
+        target_seeds: as for ``open_notebook``.
+
+    Returns:
+        None where no replicate has all of the rows.
+    """
+    changes = {"target_seeds": tuple(target_seeds)} if target_seeds else {}
+    found = tables.at_hand(name, study.profile.name, protocol, REPLICATES, methods=rows, **changes)
+    if not found:
+        print("no records of the claims' replicates")
+        return None
+    table = tables.table(name, *found, methods=rows)
+    table_text.save_table(table, study.profile.name, f"{name}_{protocol}")
+    return table
 
 
 def further_rows(

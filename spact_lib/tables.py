@@ -3,6 +3,7 @@
 A table is tidy: one row per (metric, method). ``table_text`` has what makes text of it.
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import replace
@@ -22,7 +23,7 @@ from spact_lib.paper import relative_drop, reported, reported_drop
 from spact_lib.paths import runs_root
 from spact_lib.protocols import Column, Protocol, Target, is_own
 from spact_lib.results import keep_records, training_forbidden
-from spact_lib.store import NotTrainedError
+from spact_lib.store import Artifact, NotTrainedError
 from spact_lib.study import Study, each_once, open_study
 
 LABELS = {  # of rows that are not called by their name
@@ -99,13 +100,13 @@ def table(
         Index (metric, method). Columns: ``here`` (top-1 and cMAP in percent, F1 in [0, 1]; mean over the target
         seeds), ``chance`` (its chance line), ``drop`` (relative, from raw, in percent), ``paper``, ``paper drop``,
         ``difference`` (of the two drops, in points), ``omega`` (of noise-features: sigma), ``seeds`` (of the targets),
-        ``replicates``, ``minutes`` (of training this row needs, shared initialisation and SPAct's search for omega
-        included), ``hardware``, ``which`` (replicates, in words), ``boxes`` (of persons: "oracle", "coco", or "" where
-        a method looks for none), ``classes`` (how many have a positive, which a cMAP is the mean over), ``largest`` (in
-        which replicates, in words, the row took the largest omega or sigma of its grid), ``set_aside`` (rows of each
-        split whose files are missing or unusable), ``collapsed`` (the method, if its f_A gives one picture). Several
-        replicates add ``low``, ``high``, ``drop low`` and ``drop high``, 95 % t-intervals over replicates; drops are
-        taken within a replicate.
+        ``replicates``, ``minutes`` (of training this row needs, shared initialisation and the search for omega
+        included; NaN where that search has no records), ``hardware``, ``which`` (replicates, in words), ``boxes`` (of
+        persons: "oracle", "coco", or "" where a method looks for none), ``classes`` (how many have a positive, which a
+        cMAP is the mean over), ``largest`` (in which replicates, in words, the row took the largest omega or sigma of
+        its grid), ``set_aside`` (rows of each split whose files are missing or unusable), ``collapsed`` (the method, if
+        its f_A gives one picture). Several replicates add ``low``, ``high``, ``drop low`` and ``drop high``, 95 %
+        t-intervals over replicates; drops are taken within a replicate.
 
     Raises:
         UserError: an unknown table, or a method that cannot be trained (``Study.check``), before anything is.
@@ -223,7 +224,8 @@ def _method_rows(table: str, study: Study, name: str, metrics: Mapping[str, str]
                 "paper drop": _paper_row(reported_drop, table, name, column.paper, metric),
             }
             classes[f"{column.name} {metrics[metric]}", name] = f"{means['n_classes']:.0f}" if metric == "cmap" else ""
-    records = {key: study.store.run(spec).record for key, spec in (tried | specs).items()}
+    records = {key: study.store.run(spec).record for key, spec in specs.items()}
+    searched = {key: run.record for key, run in _runs_at_hand(study, tried).items()}
     found = pd.DataFrame.from_dict(rows, orient="index", dtype=float)
     found.index = pd.MultiIndex.from_tuples(rows, names=["metric", "method"])
     return found.assign(
@@ -232,8 +234,8 @@ def _method_rows(table: str, study: Study, name: str, metrics: Mapping[str, str]
         boxes=getattr(method, "boxes", ""),
         classes=list(classes.values()),
         largest=replicate(study) * study.took_the_largest(name),
-        minutes=minutes_of(records.values()),
-        hardware=hardware_of(records.values()),
+        minutes=minutes_of((searched | records).values()) if len(searched) == len(tried) else math.nan,
+        hardware=hardware_of((searched | records).values()),
         **faults(((spec, records[key]["metrics"]) for key, spec in specs.items()), label(name)),
     )
 
@@ -267,10 +269,15 @@ def trained_parts(spec: Spec) -> dict[str, Spec]:
 
 def parts_at_hand(study: Study, specs: Iterable[Spec]) -> list[tuple[Spec, dict]]:
     """Of ``trained_parts`` of several specs those with records, and their metrics; they are kept like what is used."""
-    here, found = reading(study).store, []
-    for part in {key: part for spec in specs for key, part in trained_parts(spec).items()}.values():
+    parts = {key: part for spec in specs for key, part in trained_parts(spec).items()}
+    return [(parts[key], run.metrics) for key, run in _runs_at_hand(study, parts).items()]
+
+
+def _runs_at_hand(study: Study, parts: Mapping[str, Spec]) -> dict[str, Artifact]:
+    here, found = reading(study).store, {}
+    for key, part in parts.items():
         with suppress(NotTrainedError):
-            found.append((part, here.run(part).metrics))
+            found[key] = here.run(part)
     study.store.used |= here.used
     return found
 

@@ -6,8 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hypothesis import settings
+from made_up import made_up_records
 from tiny import HERE, one_cpu_thread, study, targets
 
+from spact_lib import results
+from spact_lib.config import DataSpec, profile
+from spact_lib.protocols import protocol
+from spact_lib.store import Store
 from spact_lib.study import Study
 from spact_lib.video import write_video
 
@@ -68,3 +73,22 @@ def finished(tiny_csv: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[
     with one_cpu_thread():
         one = study(tiny_csv, tmp_path_factory.mktemp("finished"))
         return one, {name: targets(one, name) for name in HERE}
+
+
+@pytest.fixture
+def committed(tmp_path: Path, monkeypatch):
+    """Two studies whose records are committed and nothing else is there: no data, no store."""
+    folder = tmp_path / "records"
+    monkeypatch.setattr(results, "RECORDS", folder)
+    records, studies = {}, []
+    for draw in (1, 2):
+        names = {name: f"{name}-{draw}" for name in ("ucf101", "vispr")}
+        data = {name: DataSpec(name=full, folder=tmp_path, fingerprint=full) for name, full in names.items()}
+        store = Store(tmp_path / "store", read_only=True)
+        one = Study(
+            profile("mini", target_seeds=(0, 1), omegas=(0.5, 0.25)), protocol("ucf101_vispr1"), store, draw, _data=data
+        )
+        records |= made_up_records(one, shift=2.0 * (draw - 1))
+        studies.append(one)
+    results.keep_records(records, folder, "table1")
+    return studies

@@ -1,4 +1,4 @@
-"""Tables from records alone, their text, and the README's block."""
+"""Tables from records alone, and their text."""
 
 import itertools
 import json
@@ -8,83 +8,20 @@ from dataclasses import replace
 from pathlib import Path
 
 import matplotlib.pyplot as plt
-import nbformat
 import numpy as np
 import pandas as pd
 import pytest
-from nbformat.v4 import new_code_cell, new_notebook, new_output
+from made_up import SCORES, made_up_records
 from scipy import stats
 
-from spact_lib import figures, notebook_tables, plan, readme, result_figures, results, table_text, tables
-from spact_lib.config import DataSpec, profile
+from spact_lib import figures, notebook_tables, plan, result_figures, results, table_text, tables
+from spact_lib.config import DataSpec
 from spact_lib.errors import UserError
 from spact_lib.methods import METHODS, TABLES, LearnedMethod, extra_rows
 from spact_lib.paper import reported
 from spact_lib.protocols import protocol
-from spact_lib.store import NotTrainedError, Store
+from spact_lib.store import NotTrainedError
 from spact_lib.study import Study
-
-# Top-1, cMAP, F1 of each method in replicate 1; replicate 2 lies a little higher.
-SCORES = {
-    "raw": (90.0, 80.0, 0.8),
-    "identity": (90.0, 76.0, 0.78),
-    "downsample_2x": (85.0, 72.0, 0.7),
-    "downsample_4x": (70.0, 60.0, 0.6),
-    "obf_blackening": (60.0, 64.0, 0.6),
-    "obf_weak_blur": (88.0, 79.0, 0.75),
-    "supervised": (88.0, 50.0, 0.4),
-    "spact": (89.0, 60.0, 0.5),
-}
-
-
-@pytest.fixture
-def committed(tmp_path: Path, monkeypatch):
-    """Two studies whose records are committed and nothing else is there: no data, no store."""
-    folder = tmp_path / "records"
-    monkeypatch.setattr(results, "RECORDS", folder)
-    records, studies = {}, []
-    for draw in (1, 2):
-        names = {name: f"{name}-{draw}" for name in ("ucf101", "vispr")}
-        data = {name: DataSpec(name=full, folder=tmp_path, fingerprint=full) for name, full in names.items()}
-        store = Store(tmp_path / "store", read_only=True)
-        study = Study(
-            profile("mini", target_seeds=(0, 1), omegas=(0.5, 0.25)), protocol("ucf101_vispr1"), store, draw, _data=data
-        )
-        records |= made_up_records(study, shift=2.0 * (draw - 1))
-        studies.append(study)
-    results.keep_records(records, folder, "table1")
-    return studies
-
-
-def made_up_records(study: Study, shift: float) -> dict[str, dict]:
-    """A record for every spec that Table 1 asks for; omega 0.5 of SPAct does not keep the action, 0.25 does."""
-    records = {}
-
-    def add(spec, metrics: dict, seconds: float) -> None:
-        environment = {"device": "cpu (test)", "threads": 2}
-        content = {"kind": spec.kind, "key": spec.key(), "metrics": metrics, "seconds": seconds}
-        records[spec.key()] = content | {"environment": environment}
-
-    for name, (top1, cmap, f1) in SCORES.items():
-        if isinstance(METHODS[name], str) and name != "identity":
-            candidates = [(study.method(name), 90.0)]
-        elif name == "identity":
-            candidates = [(study.init_f_A, 90.0)]
-        else:
-            vals = {0.5: 80.0, 0.25: 89.0} if name == "spact" else {0.5: 89.0}
-            candidates = [(study.anonymizer(name, omega), val) for omega, val in vals.items()]
-        for method, val in candidates:
-            for seed in (0, 1):
-                wobble = 0.5 - seed  # the two target seeds lie 0.5 above and below the mean
-                action = {"top1": top1 + shift + wobble, "top1_chance": 10.0, "val": val}
-                privacy = {"cmap": cmap + shift + wobble, "cmap_chance": 30.0, "f1": f1, "f1_chance": 0.4, "val": 1.0}
-                privacy["n_classes"] = 7
-                add(study.target_spec(method, "action", seed), action, 60)
-                add(study.target_spec(method, "privacy", seed), privacy, 30)
-            for part in tables.trained_parts(method).values():
-                if part.key() not in records:
-                    add(part, {}, 120)
-    return records
 
 
 def test_table1_from_committed_records_alone(committed):
@@ -212,6 +149,32 @@ def test_further_columns_and_other_targets_that_are_not_run_are_named_with_their
     assert capsys.readouterr().out == "further columns: of the paper's datasets alone, not of one's own\n"
     assert notebook_tables.other_targets("table1", study, "ucf101_vispr1", (), (), train=False) is None
     assert f"not run, about {6 * 4 * np.median(seconds['target']) / 60:.0f} minutes" in capsys.readouterr().out
+
+
+def test_without_records_of_omegas_that_were_not_taken_a_row_has_no_minutes(committed):
+    path = results.RECORDS / "table1.jsonl"
+    other = committed[0].anonymizer("spact", 0.5).key()
+    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if json.loads(line)["key"] != other]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    table = tables.table("table1", committed[0], methods=["supervised", "spact"])
+    minutes = table.loc["privacy cMAP", "minutes"]
+    assert np.isnan(minutes["spact"]) and minutes[["raw", "supervised"]].notna().all()
+    assert table.loc[("privacy cMAP", "spact"), "here"] == 60.0
+    assert table_text.printable(table).loc[("privacy cMAP", "SPAct"), "minutes"] == ""
+
+
+def test_rows_of_the_claims_are_those_that_all_of_them_have(committed, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("SPACT_RUNS", str(tmp_path))
+    by_pair = {(study.profile.draw, study.seed): study for study in committed}
+    monkeypatch.setattr(tables, "open_study", lambda profile, draw, seed, **_: by_pair[draw, seed])
+    monkeypatch.setattr(notebook_tables, "REPLICATES", list(by_pair))
+    table = notebook_tables.rows_of_claims("table1", committed[0], "ucf101_vispr1", ["raw", "spact"], ())
+    assert list(table.index.unique("method")) == ["raw", "spact"] and set(table["replicates"]) == {2}
+    assert table.loc[("privacy cMAP", "spact"), "here"] == 61.0
+    assert (tmp_path / "tables" / "mini" / "table1_ucf101_vispr1.csv").exists()
+    asked = "table1", committed[0], "ucf101_vispr1", ["raw", "noise_features"], ()
+    assert notebook_tables.rows_of_claims(*asked) is None
+    assert capsys.readouterr().out == "no records of the claims' replicates\n"
 
 
 def test_other_targets_are_a_mean_over_the_replicates_that_have_them(committed, tmp_path, monkeypatch, capsys):
@@ -380,76 +343,6 @@ def test_kept_records_give_the_table_again(committed, tmp_path, monkeypatch):
     kept.write_text(altered)
     results._committed.cache_clear()
     assert not table_text.printable(tables.table("table1", committed[0])).equals(expected)
-
-
-def test_readme_is_what_the_records_give():
-    text = readme.README.read_text(encoding="utf-8")
-    assert readme.filled(text) == text, "run: spact promote"
-
-
-def test_readme_has_the_verdicts_of_notebook_12(tmp_path, monkeypatch):
-    said = (
-        "K1 kept: holds. a > -3, effect 1.0 [0.5, 1.5], paper -0.3.\nK2 falls: not run (0 of 5 replicates). s > 10 %.\n"
-        "K8 it matters: twice as much: inconclusive (by Holm's p, 0.053). s > 0 %, effect 2.0 [1.0, 3.0]; a > -2, "
-        "effect -1.1 [-1.8, -0.4], paper -0.1 (raw for identity).\nA note.\n"
-    )
-    cell = new_code_cell("print(verdicts.sentences(verdict))", outputs=[new_output("stream", text=said)])
-    nbformat.write(new_notebook(cells=[new_code_cell("found = 1"), cell]), tmp_path / "12_claims.ipynb")
-    monkeypatch.setattr(readme, "NOTEBOOKS", tmp_path)
-    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in readme.claims().splitlines() if "|" in line]
-    assert rows[2:] == [
-        ["K1 kept", "holds", "a > -3", "1.0 [0.5, 1.5]", "-0.3"],
-        ["K8 it matters: twice as much", "inconclusive", "s > 0 %", "2.0 [1.0, 3.0]", ""],
-        ["", "", "a > -2", "-1.1 [-1.8, -0.4]", "-0.1 (raw for identity)"],
-    ]
-    notes = ["- K2 was not run.", "- K8: inconclusive (by Holm's p, 0.053).", "- A note."]
-    assert readme.claims().splitlines()[-3:] == notes
-
-
-def test_the_answer_is_short_and_made_of_records(committed, monkeypatch):
-    lines = [("K1 kept", "holds", None, "a"), ("K2 falls", "fails", None, "s"), ("K3 both", "inconclusive", None, "a")]
-    monkeypatch.setattr(readme, "_claims", lambda: lines)
-    monkeypatch.setattr(readme, "_attackers", lambda: (pd.DataFrame(), []))
-    rows = tables.table("table1", committed[0]).rename(index={"downsample_2x": "no_f_B"}, level="method")
-    monkeypatch.setattr(readme, "_table", lambda notebook, name, methods: rows)
-    first, second = readme.answer().splitlines()
-    assert first == "- The paper's claims, tested over replicates: 1 hold (K1 kept), 1 fail (K2 falls), 1 inconclusive."
-    assert "by -1.0 points and privacy cMAP by -25.0 % (raw data 80.0, chance 30.0)" in second
-    assert second.endswith("the same game without f_B by -5.0 points and -10.0 %.")
-
-
-def test_readme_blocks_are_filled_between_their_markers(tmp_path, monkeypatch):
-    monkeypatch.setattr(readme, "BLOCKS", {"map": lambda: "| new |"})
-    first, last = readme.markers("map")
-    path = tmp_path / "README.md"
-    path.write_text(f"# A\n{first}\nold\n{last}\nB\n")
-    readme.update(path)
-    assert path.read_text() == f"# A\n{first}\n| new |\n{last}\nB\n"
-    path.write_text("# A\n")
-    with pytest.raises(UserError, match="the README must hold one line '<!-- map"):
-        readme.update(path)
-
-
-def test_readme_results_and_map(committed, tmp_path, monkeypatch):
-    known = {*SCORES} - {"obf_weak_blur"}
-    monkeypatch.setattr(readme, "at_hand", lambda *_, methods, **__: committed * ({*methods} <= known))
-    text = readme.results()
-    assert (
-        re.search(r"\| privacy cMAP +\| SPAct +\| 61\.0 +\| \[48\.3, 73\.7\] +\| 30\.0 +\|", text)
-        and "- Mean of 2 replicates" in text
-    )
-    assert "Obf-Blackening (oracle boxes)" in text and "Obf-WeakBlur" not in text  # further rows that are committed
-    monkeypatch.setattr(readme, "at_hand", lambda *_, **__: [])
-    assert readme.results().startswith("No run is committed yet")
-    monkeypatch.setattr(readme, "RECORDS", tmp_path)
-    assert re.search(r"`spact run 04` +\| not measured yet", readme.notebook_map())
-    (tmp_path / "minutes.json").write_text('{"hardware": "a machine", "minutes": {"04_table1.ipynb": 7.25}}')
-    assert re.search(r"`spact run 04` +\| 7\.2 +\| a machine +\|", readme.notebook_map())
-    (tmp_path / "plan.json").write_text('{"runs": 1612, "finished": 400, "minutes": 2376}')
-    planned = r"`spact reproduce --full` +\| about 2,376 +\| one process; an estimate: 400 of its 1,612 runs were timed"
-    assert re.search(planned, readme.notebook_map())
-    (tmp_path / "minutes.json").write_text('{"hardware": "a machine", "minutes": {"full": 1400}}')
-    assert re.search(r"`spact reproduce --full` +\| 1400\.0 +\| a machine +\|", readme.notebook_map())
 
 
 def change(folder: Path, changes: dict[str, dict]) -> None:
