@@ -14,7 +14,7 @@ help:
 	@echo "make slow       the tests that train or take minutes each"
 	@echo "make lab        JupyterLab on the notebooks"
 	@echo "make doctor [PROFILE=...]   what is installed, what is missing, what to do"
-	@echo "make bench      what is fast, against the plain way, in one run each; records and the README's tables"
+	@echo "make bench      what is fast, against the plain way, in one run each; records, and the tables of benchmarks/README.md"
 	@echo "make lint       ruff alone"
 	@echo "make env        the environment alone (all of the above build it first when it is missing)"
 

@@ -178,7 +178,7 @@ def table(records: list[Row]) -> list[str]:
 
 
 def text() -> str:
-    """All committed records as markdown, for the README: a table of each benchmark, and on what it was measured."""
+    """All committed records as markdown: a table of each benchmark, and on what it was measured."""
     parts = []
     for path in sorted(FOLDER.glob("[!.]*.jsonl")):
         records = read(path)

@@ -1,4 +1,4 @@
-"""The README's generated blocks, from the committed notebooks and records alone, so that no number is typed by hand."""
+"""The generated blocks of the README and of its further pages: from committed notebooks and records, never typed."""
 
 import re
 from collections.abc import Callable, Iterable
@@ -21,6 +21,7 @@ from spact_lib.tables import LABELS, at_hand, reading, table, together
 from spact_lib.verdicts import NOT_RUN
 
 README = REPOSITORY / "README.md"
+BENCHMARKS = REPOSITORY / "benchmarks" / "README.md"
 ATTACKS = NOTEBOOKS / "14_how_hard_did_we_attack.ipynb"
 CLIPS = "print(attack_report.of_clips("  # in notebook 14
 SENTENCES = "print(verdicts.sentences("  # in notebook 12
@@ -192,14 +193,16 @@ def benchmarks() -> str:
     return harness.text()
 
 
-BLOCKS: dict[str, Callable[[], str]] = {
-    "answer": answer,
-    "picture": picture,
-    "results": results,
-    "claims": claims,
-    "attacks": attacks,
-    "map": notebook_map,
-    "benchmarks": benchmarks,
+PAGES: dict[Path, dict[str, Callable[[], str]]] = {
+    README: {
+        "answer": answer,
+        "picture": picture,
+        "results": results,
+        "claims": claims,
+        "attacks": attacks,
+        "map": notebook_map,
+    },
+    BENCHMARKS: {"benchmarks": benchmarks},
 }
 
 
@@ -208,21 +211,22 @@ def markers(block: str) -> tuple[str, str]:
     return f"<!-- {block}: written by `spact promote` -->", f"<!-- end of {block} -->"
 
 
-def filled(text: str) -> str:
-    """A README with its blocks written anew.
+def filled(page: Path) -> str:
+    """The text of a page with its blocks written anew.
 
     Raises:
         UserError: the markers of a block are not there, or not in order.
     """
-    for name, block in BLOCKS.items():
+    text = page.read_text(encoding="utf-8")
+    for name, block in PAGES[page].items():
         first, last = markers(name)
         if text.count(first) != 1 or text.count(last) != 1 or text.index(first) > text.index(last):
-            raise UserError(f"the README must hold one line {first!r} and, after it, one line {last!r}")
+            raise UserError(f"{page} must hold one line {first!r} and, after it, one line {last!r}")
         head, tail = text.split(first)[0], text.split(last)[1]
         text = f"{head}{first}\n{block()}\n{last}{tail}"
     return text
 
 
-def update(path: Path = README) -> Path:
-    """Write the README's generated blocks."""
-    return write_text(path, filled(path.read_text(encoding="utf-8")))
+def update(page: Path) -> Path:
+    """Write a page's generated blocks."""
+    return write_text(page, filled(page))

@@ -428,21 +428,22 @@ def promote(args: argparse.Namespace) -> int:
     if picture.exists():
         with atomic_path(NOTEBOOKS / "records" / "methods.png") as temporary:
             shutil.copyfile(picture, temporary)
-    if (page := NOTEBOOKS.parent / "README.md").exists():
-        from spact_lib import readme
+    from spact_lib import readme
 
+    for page in filter(Path.exists, readme.PAGES):  # an installed package has none
         say(f"promote: {readme.update(page)}")
     return 0
 
 
 def bench(args: argparse.Namespace) -> int:
-    """Measure what is fast against the plain way, interleaved in one run; write the records and the README's tables."""
+    """Measure what is fast against the plain way, interleaved in one run; write the records and the tables of
+    benchmarks/README.md."""
     from benchmarks import harness
     from spact_lib import readme
 
     harness.run(args.names, tell=say)
-    if readme.README.exists():
-        say(f"bench: {readme.update()}")
+    if readme.BENCHMARKS.exists():
+        say(f"bench: {readme.update(readme.BENCHMARKS)}")
     return 0
 
 

@@ -47,7 +47,7 @@ def test_peak_memory_is_of_the_child_alone() -> None:
     assert 300 < harness.peak_memory(np.ones, 300 * 10**6, np.uint8) < 1200 < ballast.nbytes / 10**6 + 1
 
 
-def test_a_run_writes_records_from_which_the_readme_is_filled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_writes_records_from_which_the_tables_are_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(harness, "FOLDER", tmp_path)
     assert harness.text().startswith("No benchmark is committed yet")
     made = harness.rows("a case", {"plain": [0.002], "ours": [0.001]}, "plain")

@@ -12,9 +12,9 @@ from spact_lib import readme, tables
 from spact_lib.errors import UserError
 
 
-def test_readme_is_what_the_records_give():
-    text = readme.README.read_text(encoding="utf-8")
-    assert readme.filled(text) == text, "run: spact promote"
+@pytest.mark.parametrize("page", readme.PAGES, ids=lambda page: page.parent.name)
+def test_pages_are_what_the_records_give(page):
+    assert readme.filled(page) == page.read_text(encoding="utf-8"), "run: spact promote"
 
 
 def test_readme_has_the_verdicts_of_notebook_12(tmp_path, monkeypatch):
@@ -48,15 +48,15 @@ def test_the_answer_is_short_and_made_of_records(committed, monkeypatch):
     assert second.endswith("the same game without f_B by -5.0 points and -10.0 %.")
 
 
-def test_readme_blocks_are_filled_between_their_markers(tmp_path, monkeypatch):
-    monkeypatch.setattr(readme, "BLOCKS", {"map": lambda: "| new |"})
-    first, last = readme.markers("map")
+def test_blocks_are_filled_between_their_markers(tmp_path, monkeypatch):
     path = tmp_path / "README.md"
+    monkeypatch.setattr(readme, "PAGES", {path: {"map": lambda: "| new |"}})
+    first, last = readme.markers("map")
     path.write_text(f"# A\n{first}\nold\n{last}\nB\n")
     readme.update(path)
     assert path.read_text() == f"# A\n{first}\n| new |\n{last}\nB\n"
     path.write_text("# A\n")
-    with pytest.raises(UserError, match="the README must hold one line '<!-- map"):
+    with pytest.raises(UserError, match="README.md must hold one line '<!-- map"):
         readme.update(path)
 
 
