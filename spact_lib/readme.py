@@ -1,7 +1,7 @@
 """The generated blocks of the README and of its further pages: from committed notebooks and records, never typed."""
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -12,12 +12,12 @@ from spact_lib.errors import UserError, missing_left_out
 from spact_lib.files import read_json, write_text
 from spact_lib.footnotes import distinct
 from spact_lib.methods import further_of_paper
-from spact_lib.notebooks import declared_parameters, read_notebook
+from spact_lib.notebooks import REPLICATES, declared_parameters, read_notebook
 from spact_lib.paths import NOTEBOOKS, REPOSITORY, committed_notebooks
 from spact_lib.results import RECORDS, training_forbidden
 from spact_lib.study import Study, open_study
 from spact_lib.table_text import gap, markdown, printable, units
-from spact_lib.tables import LABELS, at_hand, reading, table, together
+from spact_lib.tables import LABELS, at_hand, label, reading, table, together
 from spact_lib.verdicts import NOT_RUN
 
 README = REPOSITORY / "README.md"
@@ -61,13 +61,16 @@ def answer() -> str:
     return "\n".join(f"- {line}" for line in lines)
 
 
-def _table(notebook: str, name: str, methods: Iterable[str] = ()) -> pd.DataFrame | None:
-    """A table over the replicates of a committed notebook that have it; None: none has."""
+def _table(
+    notebook: str, name: str, methods: Iterable[str] = (), protocol: str = "", more: Iterable[Sequence[int]] = ()
+) -> pd.DataFrame | None:
+    """A table over the replicates of a committed notebook (and ``more``) that have it; None: none has."""
     given, methods = declared_parameters(NOTEBOOKS / notebook), [*methods]
     with training_forbidden():  # the fingerprints of the data, too, then come from the records
-        pairs = dict.fromkeys([(given["DRAW"], given["SEED"]), *map(tuple, given["REPLICATES"])])
+        pairs = dict.fromkeys([(given["DRAW"], given["SEED"]), *map(tuple, [*given["REPLICATES"], *more])])
         root = RECORDS / "no-store"
-        studies = at_hand(name, given["PROFILE"], given["PROTOCOL"], pairs, methods=methods, root=root)
+        protocol = protocol or given["PROTOCOL"]
+        studies = at_hand(name, given["PROFILE"], protocol, pairs, methods=methods, root=root)
         return table(name, *studies, methods=methods) if studies else None
 
 
@@ -85,6 +88,23 @@ def results() -> str:
     profile, hardware = declared_parameters(NOTEBOOKS / "04_table1.ipynb")["PROFILE"], distinct(every["hardware"])
     sentences = "\n".join(f"- {sentence}" for sentence in gap(shown).splitlines())
     return "\n".join([*markdown(rows), "", f"Profile {profile}, {hardware}. Units: {units(every)}", "", sentences])
+
+
+def columns() -> str:
+    """The other groups of columns of Tables 1 and 2, that the paper has, as far as they are committed."""
+    methods, rows = ["raw", "supervised", "spact"], []
+    for notebook, name, own in (("04_table1.ipynb", "table1", ()), ("05_table2.ipynb", "table2", ("novel",))):
+        for protocol in (*own, *declared_parameters(NOTEBOOKS / notebook)["FURTHER"]):
+            found = _table(notebook, name, methods, protocol, () if protocol in own else REPLICATES)
+            for metric, each in () if found is None else printable(found).groupby(level="metric", sort=False):
+                spact = each.loc[(metric, LABELS["spact"])]
+                drop = f"{spact['drop %']} {spact.get('drop interval', '')}".rstrip()
+                rows.append(
+                    [name[-1], metric, spact["chance"], *each["here"], drop, spact["paper drop %"], spact["replicates"]]
+                )
+    rows = [row for row in rows if not row[1].endswith("F1") and row[-2]]
+    head = ["table", "metric", "chance", *map(label, methods), "SPAct's drop %", "paper's", "replicates"]
+    return "\n".join(markdown([head, *rows])) if rows else "No run is committed yet."
 
 
 def _printed(notebook: Path, source: str) -> list[str]:
@@ -198,6 +218,7 @@ PAGES: dict[Path, dict[str, Callable[[], str]]] = {
         "answer": answer,
         "picture": picture,
         "results": results,
+        "columns": columns,
         "claims": claims,
         "attacks": attacks,
         "map": notebook_map,

@@ -48,6 +48,23 @@ def test_the_answer_is_short_and_made_of_records(committed, monkeypatch):
     assert second.endswith("the same game without f_B by -5.0 points and -10.0 %.")
 
 
+def test_other_columns_are_those_that_are_at_hand(committed, monkeypatch):
+    asked = []
+
+    def at_hand(name, profile, protocol, pairs, methods, root):
+        asked.append((name, protocol, (105, 5) in pairs))
+        return committed * (protocol == "hmdb51_vispr1")
+
+    monkeypatch.setattr(readme, "at_hand", at_hand)
+    head, _, action, cmap = ([cell.strip() for cell in line.split("|")[1:-1]] for line in readme.columns().splitlines())
+    assert head[3:6] == ["Raw data", "Supervised [41]", "SPAct"] and action[1] == "action top-1"
+    assert cmap[:6] == ["1", "privacy cMAP", "30.0", "81.0", "51.0", "61.0"] and cmap[-2:] == ["10.8", "2"]
+    assert cmap[6].startswith("24.7 [")  # within a replicate: of 80 and of 82 points 20 and 20
+    assert ("table2", "novel", False) in asked and ("table2", "phvu_scene_to_object", True) in asked
+    monkeypatch.setattr(readme, "at_hand", lambda *_, **__: [])
+    assert readme.columns() == "No run is committed yet."
+
+
 def test_blocks_are_filled_between_their_markers(tmp_path, monkeypatch):
     path = tmp_path / "README.md"
     monkeypatch.setattr(readme, "PAGES", {path: {"map": lambda: "| new |"}})
