@@ -19,10 +19,10 @@ from spact_lib.config import Method, TestSpec
 from spact_lib.errors import MissingError, missing_left_out
 from spact_lib.flop import learning
 from spact_lib.footnotes import FAULTS, distinct, faults
-from spact_lib.metrics import headline
+from spact_lib.metrics import headline, headline_chance
 from spact_lib.reconstruction import QUALITIES
 from spact_lib.results import training_forbidden
-from spact_lib.store import manifest_of
+from spact_lib.store import manifest_of, trained_parts
 from spact_lib.study import Study, each_once, open_study
 
 # Classifiers between which validation rows choose the strongest: all learned on 8-bit stills, or on what undid them.
@@ -33,6 +33,9 @@ COLUMNS = ["attack", "method", "replicate", "here", "chance", "val", "effort", "
 
 def readings(*studies: Study, methods: Sequence[str] = METHODS, names: Sequence[str] = tuple(ATTACKS)) -> pd.DataFrame:
     """What every attacker reads from what every method releases, in each replicate (draw and seed).
+
+    A replicate that fewer attackers of a method have met than another one is left out of that method: its strongest
+    attacker may be among those that are missing.
 
     Returns:
         A row for each cell that is at hand (where a store is read-only; else it is made) and for each replicate.
@@ -53,14 +56,15 @@ def readings(*studies: Study, methods: Sequence[str] = METHODS, names: Sequence[
                 method = study.method(name)
                 here = [attack for attack in names if exists(attack, name)]
                 rows += [row for attack in here if (row := _reading(study, attack, name, method))]
-    return pd.DataFrame(rows, columns=COLUMNS)
+    found = pd.DataFrame(rows, columns=COLUMNS)
+    met = found.groupby(["method", "replicate"])["attack"].transform("size")
+    return found[met == met.groupby(found["method"]).transform("max")].reset_index(drop=True)
 
 
 def _reading(study: Study, attack: str, name: str, method: Method) -> dict | None:
     with _left_out(study):
         seeds = study.profile.target_seeds
         of_seeds = [score(study, attack, method, seed) for seed in seeds]
-        lines = [s.get("cmap_chance", s.get("top1_chance")) for s in of_seeds]
         val = [math.nan if s.get("val") is None else s["val"] for s in of_seeds]
         spec, effort = spec_of(study, attack, method, seeds[0]), math.nan
         text = f"{tables.label(name)} of {tables.replicate(study)}"
@@ -69,7 +73,8 @@ def _reading(study: Study, attack: str, name: str, method: Method) -> dict | Non
             effort = learning(target) / learning(study.target_spec(target.release.method, "privacy", seeds[0]))
         return {
             "attack": attack, "method": name, "replicate": tables.replicate(study),
-            "here": np.mean([headline(s) for s in of_seeds]), "chance": np.mean(lines), "val": np.mean(val),
+            "here": np.mean([headline(s) for s in of_seeds]),
+            "chance": np.mean([headline_chance(s) for s in of_seeds]), "val": np.mean(val),
             "effort": effort, "low": math.nan, "high": math.nan, "boxes": getattr(method, "boxes", ""),
             **faults(tables.parts_at_hand(study, [spec_of(study, attack, method, seed) for seed in seeds]), text),
         }  # fmt: skip
@@ -195,7 +200,7 @@ def minutes(found: pd.DataFrame, *studies: Study) -> float:
             key
             for cell in here.itertuples()
             for seed in study.profile.target_seeds
-            for key, part in tables.trained_parts(spec_of(study, cell.attack, study.method(cell.method), seed)).items()
+            for key, part in trained_parts(spec_of(study, cell.attack, study.method(cell.method), seed)).items()
             if part.kind in ("target", "test", "reconstruction")
         }
         if keys:

@@ -19,7 +19,7 @@ from spact_lib.device import pick_device
 from spact_lib.errors import UserError, unknown_name
 from spact_lib.filework import cores
 from spact_lib.methods import F_B, architecture
-from spact_lib.networks.privacy import ENCODERS
+from spact_lib.networks.privacy import ENCODERS, encoder_dims
 from spact_lib.protocols import Role
 from spact_lib.store import manifest_of
 from spact_lib.study import Study
@@ -35,12 +35,13 @@ class Attack:
 
     Args:
         text: for readers.
-        network: which of the profile's architectures (``NETWORKS``; "video", the 3-D one, on clips); or a name of
-            ``networks.privacy.ENCODERS``.
+        network: which of the profile's architectures (``NETWORKS``), or a name of ``networks.privacy.ENCODERS``; a 3-D
+            one sees clips.
         length: steps, as a multiple of the profile's.
         channel: how the frames reach him; he learns on the same.
         crf: of H.264.
-        enlarges: frames that a method made smaller he brings to their size before.
+        enlarges: frames that a method made smaller he brings to their size before; where they are released as H.264,
+            the owner has enlarged them, so that such an attacker is stronger than one of small frames in H.264.
         prepared: he learned on the release; else on raw data.
         inverts: he first turns the release into raw frames again (``reconstruction``), and where he is prepared learns
             on these.
@@ -173,11 +174,10 @@ def spec_of(study: Study, name: str, method: Method, seed: int) -> TargetSpec | 
     of_frames = study.protocol.action if attack.of_videos else role
     if attack.of_videos and not study.store.read_only:
         _refuse_other_rows(study.data(role), study.data(of_frames))
-    on_clips = attack.network == "video"
     seen = inverse(study, method, role) if attack.inverts else _enlarged(method) if attack.enlarges else method
     learned = seen if attack.prepared else RAW
     network = architecture(p, NETWORKS, attack.network)
-    target = study.fresh(learned, role, "action" if on_clips else "privacy", seed, network)
+    target = study.fresh(learned, role, "action" if encoder_dims(network) == 3 else "privacy", seed, network)
     sent = {"channel": attack.channel, "crf": attack.crf}
     release = study.release(learned, of_frames).model_copy(update=sent)
     schedule = target.schedule.model_copy(update={"steps": max(1, round(attack.length * target.schedule.steps))})

@@ -116,8 +116,8 @@ class MomentumContrast(nn.Module):
     @torch.no_grad()
     def enqueue(self, keys: Tensor) -> None:
         """Replace the oldest keys of the queue, by those of all processes, so that they keep one queue."""
-        keys = distributed.gather(keys, dim=0)
         size = self.queue.shape[0]
+        keys = distributed.gather(keys, dim=0)[-size:]  # of more than it holds, the newest
         self.queue[(self.at + torch.arange(len(keys), device=keys.device)) % size] = F.normalize(keys, dim=1)
         self.at.add_(len(keys)).remainder_(size)
 

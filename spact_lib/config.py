@@ -172,6 +172,7 @@ class AnonymizerSpec(Spec):
     update_f_B: bool = later(True)  # False: f_B stays as initialised (Table 3, frozen)
     action_loss: ActionLossSpec = later(ActionLossSpec())
     f_B_steps: AtLeast1 = later(1)  # of f_B per step of f_A; the paper has one (more: SPAct+)
+    clamp_L_B: bool = later(False)  # ours: in step 1, at its uninformative value
 
     @property
     def f_A(self) -> InitAnonymizerSpec:

@@ -154,9 +154,11 @@ def open_game(spec: AnonymizerSpec, store: Store) -> tuple[Game, Callable[[int, 
         set_norm_momentum(auxiliary, spec.norm_momentum)
     optimizers = (adam(net, spec.schedule) for net in (f_A, f_T, f_B))
     action = build_action_loss(spec.action_loss)
+    ceiling = uninformative_loss(spec.f_B, spec.schedule.batch) if spec.clamp_L_B else None
     game = Game(
-        f_A, f_T, f_B, branch, spec.omega, *optimizers, spec.f_A.precision, spec.update_f_B, action, spec.f_B_steps
-    )
+        f_A, f_T, f_B, branch, spec.omega, *optimizers, spec.f_A.precision, spec.update_f_B, action, spec.f_B_steps,
+        ceiling,
+    )  # fmt: skip
     return game, _game_batches(spec.f_B, spec.f_T.task, spec.schedule.batch, spec.seed, store, action.further)
 
 
@@ -211,8 +213,8 @@ def uninformative_loss(f_B: InitPrivacySpec, batch: int) -> float | None:
 
 
 def snapshot_frames(spec: AnonymizerSpec, store: Store) -> list[np.ndarray]:
-    """The middle frames of the first test videos (training ones where none is tested): uint8 (h, w, 3) each; shapes
-    may differ."""
+    """The middle frames of some test videos (training ones where none is tested), at most ``SNAPSHOT_FRAMES``: uint8
+    (h, w, 3) each; shapes may differ."""
     source, manifest = store.raw(spec.f_A.action, spec.f_A.view.stored_side)
     split = "test" if (manifest.rows["split"] == "test").any() else "train"
     rows = rows_of(manifest, split)[:: max(1, len(manifest) // 40)][:SNAPSHOT_FRAMES]

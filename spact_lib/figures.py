@@ -35,6 +35,7 @@ COLOURS = {
     "spact": "#D55E00",
     "spact_stills": "#D55E00",
     "spact_plus": "#D55E00",
+    "spact_clamped": "#D55E00",
     "tedspad": "#D55E00",
 }
 MARKERS = {
@@ -43,6 +44,7 @@ MARKERS = {
     "noise_features": "D",
     "spact_stills": "s",
     "spact_plus": "P",
+    "spact_clamped": "v",
     "tedspad": "^",
     "r2plus1d_f_T": "d",
     "mc3_f_T": "h",

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from spact_lib.action_losses import ACTION_LOSSES
-from spact_lib.branches import BRANCHES, ContrastiveBranch, MomentumBranch, RotationBranch
+from spact_lib.branches import BRANCHES, ContrastiveBranch, MomentumBranch, RotationBranch, build_branch
 from spact_lib.config import ActionLossSpec, BranchSpec, Profile
 from spact_lib.errors import UserError, unknown_name
 from spact_lib.frame_sampling import FRAME_SAMPLERS
@@ -45,6 +45,7 @@ class LearnedMethod:
         update_f_B: whether step 2 trains f_B (Table 3).
         action_loss: L_T.
         f_B_steps: of f_B for each of f_A; the paper has one.
+        clamp_L_B: ours: step 1 gains nothing from an L_B above its uninformative value, which is no hidden information.
         f_T: which of the profile's architectures (``F_T``), or a name of ``ACTION_NETWORKS``.
         both_directions: of NT-Xent; False: Z alone as anchor, as Eq. 5 is printed.
         on_raw: f_T and f_B are initialised on raw data, as Fig. 2 draws it, and not on f_A's output (Eq. 7, 8).
@@ -57,6 +58,7 @@ class LearnedMethod:
     update_f_B: bool = True
     action_loss: ActionLossSpec = ActionLossSpec()
     f_B_steps: int = 1
+    clamp_L_B: bool = False
     f_T: str = "own"
     both_directions: bool = True
     on_raw: bool = False
@@ -83,12 +85,16 @@ class LearnedMethod:
                 "leave out one of the two"
             )
         branch = self.branch(study)
-        dims = max(encoder_dims(branch.network), 3 if branch.n_frames > 1 else 2)
+        dims = encoder_dims(branch.network)
         if dims not in (can := BRANCHES[self.loss].f_B_dims):
             others = [loss for loss, kind in BRANCHES.items() if dims in kind.f_B_dims]
             raise UserError(
                 f"L_B {self.loss!r} of method {name!r} asks an f_B of {' or '.join(SEEN[d] for d in can)}, but f_B "
                 f"{self.f_B!r} sees {SEEN[dims]}; choose another f_B, or one of the L_B {', '.join(sorted(others))}"
+            )
+        if self.clamp_L_B and build_branch(branch, 0).uninformative(2) is None:
+            raise UserError(
+                f"method {name!r} clamps L_B {self.loss!r} (clamp_L_B), which has no uninformative value; leave it out"
             )
         refuse_unknown(architecture(study.profile, F_T, self.f_T))
 
@@ -101,13 +107,14 @@ class LearnedMethod:
             settings["both_directions"] = profile.both_directions and self.both_directions
         if issubclass(kind, MomentumBranch):  # one direction by construction
             settings |= {"both_directions": True, "queue": profile.moco_queue, "momentum": profile.moco_momentum}
+        network = architecture(profile, F_B, self.f_B)
         return BranchSpec(
             loss=self.loss,
-            network=architecture(profile, F_B, self.f_B),
+            network=network,
             sampler=self.sampler,
             task=study.protocol.privacy.task if BRANCHES[self.loss].needs_labels else None,
             batch=profile.privacy_batch,
-            n_frames=profile.video_f_B_frames if self.f_B == "video" else 1,
+            n_frames=profile.video_f_B_frames if encoder_dims(network) == 3 else 1,
             **settings,
         )
 
@@ -147,6 +154,9 @@ METHODS: dict[str, LearnedMethod | str] = {
     "mc3_f_T": LearnedMethod("nt_xent", f_T="mc3", omega="spact"),
     # Ours: a stronger f_B by more steps. Its own omega, by the same rule.
     "spact_plus": LearnedMethod("nt_xent", f_B_steps=3),
+    # Ours: no reward for anti-aligned pairs, against an f_B that learns and against a frozen one.
+    "spact_clamped": LearnedMethod("nt_xent", omega="spact", clamp_L_B=True),
+    "frozen_f_B_clamped": LearnedMethod("nt_xent", omega="spact", update_f_B=False, clamp_L_B=True),
     # The paper against the official code: one choice each (``CHOICES``).
     "one_direction": LearnedMethod("nt_xent", omega="spact", both_directions=False),
     "weights_1_1": LearnedMethod("nt_xent", omega=1.0),

@@ -122,6 +122,11 @@ def headline(metrics: dict[str, float]) -> float:
     return metrics[headline_name(metrics)]
 
 
+def headline_chance(metrics: dict[str, float]) -> float:
+    """Its chance line."""
+    return metrics[f"{headline_name(metrics)}_chance"]
+
+
 def headline_name(metrics: dict[str, float]) -> str:
     """Which of these metrics is the headline."""
     return "top1" if "top1" in metrics else "cmap"

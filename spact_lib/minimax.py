@@ -24,8 +24,8 @@ class Game:
     """The players and the rules.
 
     A batch is a dict: ``clip`` (B, T, C, H, W) in [0, 1] and ``label``; ``pair`` (B, 2 * n_frames, C, H, W) for a
-    self-supervised branch; ``image`` (N, 1, C, H, W) and ``image_label`` for a supervised one; ``further`` clips
-    (B, M * T, C, H, W) where L_T asks for them.
+    branch that sees the videos; ``image`` (N, 1, C, H, W) for one that sees stills, with ``image_label``, or with a
+    second view ``image_further``; ``further`` clips (B, M * T, C, H, W) where L_T asks for them.
     """
 
     f_A: nn.Module
@@ -40,6 +40,7 @@ class Game:
     update_f_B: bool = True  # False: step 2 leaves f_B as it is (Table 3)
     action: ActionLoss = Classification(ActionLossSpec())
     f_B_steps: int = 1  # updates of f_B in an iteration; more than the paper's one: SPAct+
+    ceiling: float | None = None  # of L_B in step 1, beyond which f_A gains nothing (ours); None: the paper's Eq. 9
 
     def anonymize(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Clips and budget frames of a batch through f_A, in one pass.
@@ -77,8 +78,9 @@ def anonymizer_step(game: Game, batch: dict[str, Tensor]) -> dict[str, Tensor]:
     with frozen(game.f_T, game.f_B):
         clip, budget = game.anonymize(batch)
         loss_T, loss_B = game.losses(clip, budget, batch)
+        gain = loss_B if game.ceiling is None else loss_B.clamp(max=game.ceiling)
         game.optimizer_A.zero_grad(set_to_none=True)
-        (loss_T - game.omega * loss_B).backward()
+        (loss_T - game.omega * gain).backward()
     game.optimizer_A.step()
     # Collapse shows here: 0 when f_A gives every frame of the batch the same pixels.
     spread = clip.detach().flatten(0, 1).std(0).mean()
@@ -128,8 +130,8 @@ def play(
 
     Args:
         run: of the three networks and their optimizers.
-        batches: (first, last) -> iterator over batches ``first`` to ``last`` - 1; iteration k uses 2k and 2k + 1, and
-            with more steps of f_B as many further ones.
+        batches: (first, last) -> iterator over batches ``first`` to ``last`` - 1; iteration k uses 2k and 2k + 1, with
+            n steps of f_B those from (1 + n)k on.
         threshold: th_Bmax, compared with the running mean of step 2's L_B, that is, against the updated f_B.
         on_step: called after each iteration, for pictures.
     """

@@ -46,6 +46,7 @@ def _image(fig: Figure) -> Image:
     return Image(data=buffer.getvalue())
 
 
+SOLVED = 0.1  # of its uninformative value: an f_B whose L_B lies below has its task solved
 NO_FILES = "read-only: only records are committed, not what this figure is drawn from"
 
 
@@ -105,8 +106,8 @@ def show_flicker(study: Study, methods: Iterable[str], *, items: int) -> pd.Data
 
 
 def show_games(study: Study, methods: Iterable[str], name: str) -> None:
-    """Print how far the games of learned methods went (``games``), draw and save their curves; other methods have
-    none."""
+    """Print how far the games of learned methods went (``games``), and for how much of each f_B had its task solved;
+    draw and save their curves. Other methods have none."""
     specs = {method: study.method(method) for method in methods if isinstance(METHODS[method], LearnedMethod)}
     print(games(study, specs).to_string())
     if study.store.read_only:
@@ -116,6 +117,10 @@ def show_games(study: Study, methods: Iterable[str], name: str) -> None:
         method: (logged(study.store.files(spec)), uninformative_loss(spec.f_B, spec.schedule.batch))
         for method, spec in specs.items()
     }
+    for method, (rows, nothing) in runs.items():
+        if nothing is not None:
+            solved = 100 * np.mean([row["L_B"] < SOLVED * nothing for row in rows])
+            print(f"{tables.label(method)}: L_B below {SOLVED:g} of its uninformative value in {solved:.0f} % of steps")
     show(result_figures.game_curves(runs)[0], study.profile.name, name)
 
 

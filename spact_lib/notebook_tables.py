@@ -190,12 +190,12 @@ def other_targets(
     else:
         chosen = [(read.method(row), target) for row in rows for target in read.protocol.targets]
         asked = [read.score_spec(method, target, seed) for method, target in chosen for seed in p.target_seeds]
-        _tell_not_run(study, here, asked, [changed])
+        _tell_not_run(study, here, asked, [f"{changed}, in {tables.replicate(study)}"])
     known = _others(name, study, protocol, replicates, target_seeds)
     found += [each for each in (one.read_by(*others, rows) for one in known) if tables.is_at_hand(name, each)]
     if not found:
         return None
-    print(f"read by {changed}")
+    print(f"read by {changed}, in: {'; '.join(map(tables.replicate, found))}")
     return _kept(name, *found, kept=f"other_targets{_suffix(study, 'ucf101_vispr1')}")
 
 
@@ -223,10 +223,10 @@ def show_omegas(
     if missing:
         _tell_not_run(study, study, asked, missing)
     curves = {method: curve for method, curve in curves.items() if len(curve)}
-    records = tables.trained_records([study]).values()
-    minutes, hardware = f"{tables.minutes_of(records):.1f}", tables.hardware_of(records)
     table = pd.concat({tables.label(method): curve for method, curve in curves.items()}, names=["method"])
-    text = table.drop(columns=list(FAULTS)).map("{:.1f}".format).assign(minutes=minutes, hardware=hardware)
+    records = [study.store.used[key] for key in sorted({key for keys in table["parts"] for key in keys})]
+    minutes, hardware = f"{tables.minutes_of(records):.1f}", tables.hardware_of(records)
+    text = table.drop(columns=["parts", *FAULTS]).map("{:.1f}".format).assign(minutes=minutes, hardware=hardware)
     note = f"One replicate; minutes of training of all omegas together: {minutes}. Hardware: {hardware}."
     table_text.save_text(text, study.profile.name, name, note, left_out=left_out(table))
     tables.keep_used(name, study)

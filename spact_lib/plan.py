@@ -39,9 +39,8 @@ from spact_lib.protocols import (
     dataset_folder,
 )
 from spact_lib.protocols import protocol as named_protocol
-from spact_lib.store import NotTrainedError, Store, unfolded
+from spact_lib.store import NotTrainedError, Store, trained_parts, unfolded
 from spact_lib.study import Study
-from spact_lib.tables import trained_parts
 
 KNOWN = "ucf101_vispr1"  # what notebooks 04 (C1, C2), 10 and 14, and the claims' known setting, read by default
 FIRST = "04"  # the notebook of the first table, and of C1 and C2

@@ -46,16 +46,22 @@ WITHOUT_F_B = (
     "Table 3). What f_B adds is the difference of the two rows."
 )
 REASONS: dict[str, Reason] = {
+    "K1": Reason(
+        (),
+        mind="omega is the largest of the grid that keeps the validation action within the same points of raw, so "
+        "that this claim says little more than that what validation rows promise carries over to test rows.",
+    ),
     "K2": Reason(("identity", "no_f_B", "spact"), mind=WITHOUT_F_B),
     "K3": Reason(("supervised", "spact"), mind=WEAK_SUPERVISED),
     "K4": Reason((), mind="As for K3: supervised's f_B wins its game, and the row could be stronger."),
     "K5": Reason(
         ("raw", "supervised", "spact"),
         setting="scene_object",
-        shown="The condition looks at objects alone; on one draw the action was scored, too. Where no omega of the "
+        shown="The condition looks at objects alone. What the action lost for it stands in the notebook of novel "
+        "attributes, over all replicates with one target seed, and here for one draw with two. Where no omega of the "
         "grid keeps P-HVU's validation action within the rule's points of raw, SPAct's is the smallest one, and action "
-        "is lost with the objects. So the replicates differ in what was played for: which omega each one has, and "
-        "why, is listed.",
+        "is lost with the objects. So the replicates differ in what was played for: which omega each one has, and why, "
+        "is listed.",
         chosen="scene_object",
         mind="As for K3: supervised is not pushed as SPAct is. On P-HVU L_T, too, is a mean over classes and small, "
         "while NT-Xent is what it is on UCF101: there every omega of the grid pushes SPAct harder, which may be why it "
@@ -86,7 +92,8 @@ REASONS: dict[str, Reason] = {
     "K8": Reason(
         ("identity", "no_f_B", "frozen_f_B", "spact"),
         "The test asks for twice the drop of the frozen row, and that row starts from what L_T alone removes (row "
-        "without f_B, K7): the nearer the two are, the less of the frozen row's drop is the frozen f_B's. An L_B "
+        "without f_B, K7): the nearer the two are, the less of the frozen row's drop is the frozen f_B's. That is not "
+        "all: counted from the row without f_B, too, what each of the two adds is to be seen below. An L_B "
         "of the frozen row above the uninformative value is a fooled f_B, not an empty picture: fresh targets "
         "still read it. SPAct's own L_B ends far below that value: the paper plays until L_B is large enough, mini for "
         "a number of steps, and what a longer game or a larger omega would hide is in no run.",

@@ -18,14 +18,14 @@ from spact_lib.config import profile as named_profile
 from spact_lib.errors import UserError, missing_left_out
 from spact_lib.footnotes import FAULTS, distinct, faults
 from spact_lib.methods import METHODS, TABLES, further_of_paper
-from spact_lib.metrics import headline, headline_name
+from spact_lib.metrics import headline, headline_chance
 from spact_lib.notebooks import REPLICATES, digest
 from spact_lib.protocols import protocol as named_protocol
 from spact_lib.results import training_forbidden
-from spact_lib.store import BusyError, NotTrainedError
+from spact_lib.store import BusyError, NotTrainedError, trained_parts
 from spact_lib.study import Study, open_study
 from spact_lib.table_text import largest_taken
-from spact_lib.tables import keep_used, label, table, trained_parts
+from spact_lib.tables import keep_used, label, table
 from spact_lib.tables import replicate as named_replicate
 
 log = logging.getLogger(__name__)
@@ -135,7 +135,7 @@ def _read(replicate: Mapping[str, Study], cell: Cell) -> tuple[float, float, dic
         spec = study.target_spec(method, target, seed)
         metrics = study.store.run(spec).metrics
         found.append(headline(metrics))
-        chance.append(metrics[f"{headline_name(metrics)}_chance"])
+        chance.append(headline_chance(metrics))
         made += [(part, study.store.run(part).metrics) for part in trained_parts(spec).values()]
     said = faults(made, f"{label(name)} of {named_replicate(study)}")
     return float(np.mean(found)), float(np.mean(chance)), said

@@ -173,19 +173,23 @@ def _enlarge_the_crowded(
 
 
 def _omegas(ax: Axes, enlarged: Axes | None, method: str, curve: pd.DataFrame) -> None:
-    """A curve over omega; each point is named once, in the enlarged part if it lies there."""
+    """A curve over omega, of one replicate; each point is named once, in the enlarged part if it lies there, away from
+    the curve."""
     ink = colour(method)
     panels = [ax] if enlarged is None else [ax, enlarged]
     for panel in panels:
         panel.plot(
             curve["privacy"], curve["action"], ".-", linewidth=1.6, color=ink, zorder=3,
-            label=rf"{label(method)} by $\omega$",
+            label=rf"{label(method)} by $\omega$, one replicate",
         )  # fmt: skip
-    for k, (omega, point) in enumerate(curve.iterrows()):
+    beside = [curve["action"].shift(by) for by in (1, -1)]
+    above = curve["action"] >= pd.concat(beside, axis=1).mean(axis=1).fillna(curve["action"])
+    for omega, point in curve.iterrows():
         at = point["privacy"], point["action"]
         text = next((panel for panel in reversed(panels) if _shows(panel, *at)), ax).annotate(
-            f"{omega:g}", at, (0, 12 if k % 2 else -20), textcoords="offset points", ha="center", color=ink, zorder=5
-        )
+            f"{omega:g}", at, (0, 14 if above[omega] else -24), textcoords="offset points", ha="center", color=ink,
+            zorder=5, arrowprops={"arrowstyle": "-", "color": ink, "linewidth": 0.8, "shrinkA": 0, "shrinkB": 1},
+        )  # fmt: skip
         text.set_path_effects([withStroke(linewidth=3, foreground="white")])
 
 

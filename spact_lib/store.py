@@ -41,6 +41,8 @@ from spact_lib.own_code import TABLES, own_code
 from spact_lib.packed import PackedFrames
 from spact_lib.results import find_committed
 
+# Kinds of specs that cost minutes.
+TRAINED = ("init_f_A", "init_f_T", "init_f_B", "anonymizer", "noise_features", "reconstruction", "target", "test")
 CODE = "code.json"  # in the folder of what code of one's own has made, or begins to make: ``own_code``
 
 
@@ -73,6 +75,16 @@ def _manifest(folder: Path, leave_out: tuple[str, str] | None, fingerprint: str)
 
 # A quarter of a million files are not asked for again by every spec that reads them.
 _refuse_missing_once = cache(refuse_missing)
+
+
+def trained_parts(spec: Spec) -> dict[str, Spec]:
+    """``spec`` and all specs within it that are trained, by key."""
+    found = {spec.key(): spec} if spec.kind in TRAINED else {}
+    for name in type(spec).model_fields:
+        value = getattr(spec, name)
+        if isinstance(value, Spec):
+            found |= trained_parts(value)
+    return found
 
 
 def manifest_of(data: DataSpec) -> Manifest:
@@ -141,12 +153,23 @@ class Store:
         if not self.read_only:
             return None
         record = find_committed(spec)
-        if record is None:
+        if record is None or self._made_anew(spec, record):
             raise NotTrainedError(
                 f"no record of {spec.kind} {spec.key()} in {self.root} or notebooks/records, and training is forbidden "
                 "(SPACT_READ_ONLY=1); unset it, or run `make reproduce`"
             )
         return Artifact(record, None)
+
+    def _made_anew(self, spec: Spec, record: dict) -> bool:
+        """Whether a part of ``spec`` is younger than ``record``, which then speaks of what that part was before: other
+        weights, where another machine or version has made it."""
+        for key, part in trained_parts(spec).items():
+            if key != spec.key():
+                path = self.folder(part) / "record.json"
+                found = read_json(path) if path.exists() else find_committed(part)
+                if found is not None and found["made"] > record["made"]:
+                    return True
+        return False
 
     def _make(self, spec: Spec, folder: Path) -> Artifact:
         from spact_lib import experiments  # here, because what is made looks into the store for what it is made from

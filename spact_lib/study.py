@@ -27,19 +27,19 @@ from spact_lib.config import (
 )
 from spact_lib.config import profile as named_profile
 from spact_lib.data import rows_of
-from spact_lib.errors import UserError, unknown_name
+from spact_lib.errors import UserError, missing_left_out, unknown_name
 from spact_lib.methods import F_T, KINDS, METHODS, LearnedMethod, architecture, chooses
 from spact_lib.networks.action import refuse_unknown
 from spact_lib.networks.privacy import encoder_names
 from spact_lib.obfuscation import marked_persons, obfuscation, refuse_without_weights
 from spact_lib.paths import runs_root
 from spact_lib.plain import plain
-from spact_lib.protocols import MARKED, Protocol, Role, data_spec, is_own
+from spact_lib.protocols import MARKED, Column, Protocol, Role, data_spec, is_own
 from spact_lib.protocols import protocol as named_protocol
 from spact_lib.store import Artifact, Store, manifest_of, unfolded
 from spact_lib.video import letterbox
 
-KEEP_ACTION = 3.0  # points of validation top-1 that an f_A may cost when omega is chosen
+KEEP_ACTION = 3.0  # points of validation action (``headline``) that an f_A may cost when omega is chosen
 
 
 @dataclass(frozen=True)
@@ -164,6 +164,7 @@ class Study:
             f_T=self.init_f_T(learned.f_T, learned.on_raw), f_B=self.init_f_B(learned), omega=omega, schedule=p.minimax,
             threshold=p.th_Bmax, norm_momentum=p.norm_momentum, seed=self.seed, update_f_B=learned.update_f_B,
             action_loss=learned.action_loss, f_B_steps=learned.f_B_steps,
+            clamp_L_B=learned.clamp_L_B,
         )  # fmt: skip
 
     def noise_features(self, sigma: float) -> NoiseFeaturesSpec:
@@ -212,8 +213,12 @@ class Study:
         """
         other = replace(self, profile=self.profile.model_copy(update={"target_f_T": f_T, "target_f_B": f_B}))
         for name in methods:
-            if isinstance(METHODS[name], LearnedMethod):
-                other._chosen[name] = self.choose_omega(name)[0], {}
+            kind = METHODS[name]
+            if kind == "noise_features":
+                other._chosen[name] = self.choose_sigma()[0], {}
+            elif isinstance(kind, LearnedMethod):
+                pinned = [name, *["spact"] * (kind.omega == "spact")]
+                other._chosen.update({each: (self.choose_omega(each)[0], {}) for each in pinned})
         return other
 
     def choose_sigma(self) -> tuple[NoiseFeaturesSpec, dict[float, float]]:
@@ -295,13 +300,13 @@ class Study:
             tested: the method whose release is tested (``conditions``); none: the one that the target learned on.
         """
         trained, asked = self.target_spec(method, target, seed), self.protocol.targets[target]
+        where = asked.tested_on[0]
         scores = tuple(
-            ScoreSpec(task=column.task or asked.learns.task, per=column.per, without=column.without)
+            ScoreSpec(task=column.task or asked.learns.task, per=column.per, without=self._without(column, where))
             for column in asked.columns
         )
-        if tested is None and not asked.tested and scores == (ScoreSpec(task=trained.task, per="row", without=()),):
+        if tested is None and not asked.tested and {*scores} == {ScoreSpec(task=trained.task, per="row", without=())}:
             return trained
-        where = asked.tested_on[0]
         return TestSpec(
             target=trained, release=self.release(tested or method, where), data=self.data(where), scores=scores
         )
@@ -310,7 +315,17 @@ class Study:
         """Metrics of each column of a target."""
         spec = self.score_spec(method, target, seed)
         metrics = self.store.run(spec).metrics
-        return metrics["scores"] if isinstance(spec, TestSpec) else [metrics]
+        columns = self.protocol.targets[target].columns
+        return metrics["scores"] if isinstance(spec, TestSpec) else [metrics] * len(columns)
+
+    def _without(self, column: Column, tested: Role) -> tuple[str, ...]:
+        """The classes that a column leaves out: none where the data have none of them, as those that are built in."""
+        if not column.without:
+            return ()
+        with missing_left_out():
+            there = manifest_of(self.data(tested)).tasks[tested.task].classes
+            return column.without if {*column.without} & {*there} else ()
+        return () if self.profile.source == "mini" else column.without
 
 
 def test_items(study: Study, role: Role, n: int) -> np.ndarray:

@@ -18,12 +18,12 @@ from spact_lib.config import AnonymizerSpec, Method, NoiseFeaturesSpec, Spec
 from spact_lib.errors import missing_left_out, unknown_name
 from spact_lib.footnotes import FAULTS, distinct, faults
 from spact_lib.methods import TABLES, paper_rows
-from spact_lib.metrics import headline, headline_name
+from spact_lib.metrics import headline, headline_chance
 from spact_lib.paper import relative_drop, reported, reported_drop
 from spact_lib.paths import runs_root
 from spact_lib.protocols import Column, Protocol, Target, is_own
 from spact_lib.results import keep_records, training_forbidden
-from spact_lib.store import Artifact, NotTrainedError
+from spact_lib.store import TRAINED, Artifact, NotTrainedError, trained_parts
 from spact_lib.study import Study, each_once, open_study
 
 LABELS = {  # of rows that are not called by their name
@@ -40,6 +40,8 @@ LABELS = {  # of rows that are not called by their name
     "supervised": "Supervised [41]",
     "spact": "SPAct",
     "spact_plus": "SPAct+ (3 f_B steps)",
+    "spact_clamped": "SPAct, clamped L_B",
+    "frozen_f_B_clamped": "f_B frozen, clamped L_B",
     "spact_stills": "SPAct, pairs of stills",
     "no_f_B": "No f_B",
     "frozen_f_B": "f_B frozen",
@@ -61,8 +63,6 @@ LABELS = {  # of rows that are not called by their name
 METRICS = {"top1": "top-1", "cmap": "cMAP", "f1": "F1"}
 WITH_OFFICIAL_F1 = METRICS | {"f1_official": "raw-logit F1"}  # the official code's threshold: a raw logit above 0.5
 SAID_BELOW = ["boxes", "classes", "largest", *FAULTS]  # columns that no table prints, nor "which"
-# Kinds of specs that cost minutes.
-TRAINED = ("init_f_A", "init_f_T", "init_f_B", "anonymizer", "noise_features", "reconstruction", "target", "test")
 
 
 def label(method: str, boxes: str = "") -> str:
@@ -122,9 +122,9 @@ def table(
     studies = each_once(studies)
     parts = [[study.under(p) for p in protocols] if protocols else [study] for study in studies]
     each = [pd.concat([_method_rows(name, s, method, metrics) for s in part for method in methods]) for part in parts]
-    for table in each:
-        raw = table["here"].xs("raw", level="method")
-        table["drop"] = [relative_drop(row.here, raw[metric]) for (metric, _), row in table.iterrows()]
+    for one in each:
+        raw = one["here"].xs("raw", level="method")
+        one["drop"] = [relative_drop(row.here, raw[metric]) for (metric, _), row in one.iterrows()]
     stacked = pd.concat(each).groupby(level=["metric", "method"], sort=False)
     means = stacked[["here", "chance", "drop", "paper", "paper drop"]].mean()
     means["minutes"] = stacked["minutes"].median()  # another process beside one replicate must not show
@@ -207,8 +207,10 @@ def _method_rows(table: str, study: Study, name: str, metrics: Mapping[str, str]
     """The rows of one method in one replicate, without drops."""
     method, seeds = study.method(name), study.profile.target_seeds
     tried: dict[str, Spec] = {}
-    for candidate in study.tried(name):  # what choosing omega cost belongs to the row, a collapse of another omega not
-        tried |= trained_parts(study.choice_spec(candidate))
+    # What choosing omega cost belongs to the row, raw's part of it, too; a collapse of another omega does not.
+    if candidates := study.tried(name):
+        for candidate in (study.method("raw"), *candidates):
+            tried |= trained_parts(study.choice_spec(candidate))
     specs: dict[str, Spec] = {}
     rows, classes = {}, {}
     for target, asked in study.protocol.targets.items():
@@ -255,16 +257,6 @@ def _strength(method: Method) -> str:
     if isinstance(method, NoiseFeaturesSpec):
         return f"sigma {method.sigma:g}"
     return f"{method.omega:g}" if isinstance(method, AnonymizerSpec) else ""
-
-
-def trained_parts(spec: Spec) -> dict[str, Spec]:
-    """``spec`` and all specs within it that are trained, by key."""
-    found = {spec.key(): spec} if spec.kind in TRAINED else {}
-    for name in type(spec).model_fields:
-        value = getattr(spec, name)
-        if isinstance(value, Spec):
-            found |= trained_parts(value)
-    return found
 
 
 def parts_at_hand(study: Study, specs: Iterable[Spec]) -> list[tuple[Spec, dict]]:
@@ -327,7 +319,8 @@ def omega_curve(
 
     Returns:
         Index ``omega``, from small to large. Columns ``action`` and ``privacy``: top-1 or cMAP in percent;
-        ``action chance`` and ``privacy chance``; those of ``footnotes.faults``.
+        ``action chance`` and ``privacy chance``; ``parts``, the keys of what was trained for it; those of
+        ``footnotes.faults``.
 
     Raises:
         NotTrainedError: a record of ``always`` is missing where training is forbidden.
@@ -348,10 +341,9 @@ def omega_curve(
                 parts |= trained_parts(study.score_spec(spec, target, seed))
             made = [(part, from_store.store.run(part).metrics) for part in parts.values()]  # kept, for their minutes
             found[omega] = {axis: np.mean([headline(metrics) for metrics in of]) for axis, of in scores.items()} | {
-                f"{axis} chance": np.mean([metrics[f"{headline_name(metrics)}_chance"] for metrics in of])
-                for axis, of in scores.items()
+                f"{axis} chance": np.mean([headline_chance(metrics) for metrics in of]) for axis, of in scores.items()
             }
-            found[omega] |= faults(made, f"{label(method)}, omega {omega:g}")
+            found[omega] |= {"parts": tuple(parts)} | faults(made, f"{label(method)}, omega {omega:g}")
     study.store.used |= other.store.used
     return pd.DataFrame.from_dict(found, orient="index").rename_axis("omega")
 

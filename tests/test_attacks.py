@@ -38,9 +38,9 @@ from spact_lib.errors import UserError
 from spact_lib.experiments import anonymized, predictions, to_uint8
 from spact_lib.methods import METHODS
 from spact_lib.protocols import Role, known, protocol
-from spact_lib.store import Store, manifest_of
+from spact_lib.store import Store, manifest_of, trained_parts
 from spact_lib.study import Study
-from spact_lib.tables import label, trained_parts
+from spact_lib.tables import label
 
 METHODS_HERE = ("raw", "downsample_2x", "spact")
 NAMES = [name for name in attacks.ATTACKS if name != "larger_long"]
@@ -331,6 +331,17 @@ def test_a_replicate_counts_by_its_committed_records_and_is_named_where_there_ar
     (alone,) = attack_readings.replicated(one, "ucf101_vispr1", [[7, 0]], [])
     assert "draw 7, seed 0 is left out: " in capsys.readouterr().out
     assert alone.init_f_A == one.init_f_A and alone.store.read_only
+
+
+def test_a_replicate_with_fewer_attackers_of_a_method_is_left_out_of_it(one: Study, monkeypatch) -> None:
+    def reading(study: Study, attack: str, name: str, method: object) -> dict | None:
+        missing = (study.seed, attack, name) == (1, "short", "raw")
+        return None if missing else {"attack": attack, "method": name, "replicate": study.seed}
+
+    monkeypatch.setattr(attack_readings, "_reading", reading)
+    methods, names = ["raw", "downsample_2x"], ["own", "short"]
+    found = attack_readings.readings(one, replace(one, seed=1), methods=methods, names=names)
+    assert found.groupby("method")["replicate"].agg(sorted).to_dict() == {"raw": [0, 0], "downsample_2x": [0, 0, 1, 1]}
 
 
 def test_replicates_are_averaged_with_an_interval(one: Study, found: pd.DataFrame) -> None:

@@ -305,13 +305,17 @@ def test_a_misspelt_row_of_ones_own_is_refused_before_anything_is_trained(
         ({"f_B_steps": 0}, "f_B_steps 0 of method 'mine': give an integer from 1 up$"),
         ({"f_B_steps": 1.5}, "f_B_steps 1.5 of method 'mine': give an integer from 1 up$"),
         ({"f_B_steps": 3, "update_f_B": False}, "method 'mine' freezes its f_B .*; leave out one of the two$"),
+        (
+            {"loss": "supervised", "clamp_L_B": True},
+            "method 'mine' clamps L_B 'supervised' .* has no uninformative value; leave it out$",
+        ),
     ],
 )
 def test_a_setting_of_a_row_that_cannot_be_is_refused_before_anything_is_trained(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict, sentence: str
 ) -> None:
     study = Study(profile("smoke"), protocol("my.csv:a/b"), Store(tmp_path, read_only=True))
-    monkeypatch.setitem(METHODS, "mine", LearnedMethod("nt_xent", **settings))
+    monkeypatch.setitem(METHODS, "mine", LearnedMethod(**{"loss": "nt_xent"} | settings))
     with pytest.raises(UserError, match=f"^{sentence}"):
         study.check(["mine"])
 
@@ -332,6 +336,7 @@ def test_an_f_B_is_refused_before_anything_is_trained_or_can_be_asked_by_its_los
             refused[f_B] = str(error)
             continue
         branch = build_branch(METHODS["mine"].branch(study), 2)
+        assert branch.spec.n_frames == (study.profile.video_f_B_frames if f_B in ("video", "r3d_slim") else 1)
         batch["pair"] = torch.rand(3, 2 * branch.spec.n_frames, 3, 8, 8)
         assert torch.isfinite(branch.loss(branch.build(), branch.frames(batch), batch))
     clips = {"video", "r3d_slim"} if loss in ("supervised", "rotnet", "nt_xent_stills") else set()

@@ -187,7 +187,7 @@ def test_unknown_names_and_data_are_refused_before_any_training(tiny_csv: Path, 
     with pytest.raises(UserError, match="unknown person to leave out 'c'; choose one of: a, b"):
         study(tiny_csv, leave_out=("person", "c"))
     one = study(tiny_csv)
-    learned = "choose one of: frozen_f_B, larger_f_B, .*, spact, .*, supervised, tedspad, weights_1_1$"
+    learned = "choose one of: frozen_f_B, .*, larger_f_B, .*, spact, .*, supervised, tedspad, weights_1_1$"
     with pytest.raises(UserError, match=f"unknown learned method 'raw'; {learned}"):
         one.choose_omega("raw")
     with pytest.raises(UserError, match=f"unknown learned method 'spct'; {learned}"):

@@ -44,7 +44,7 @@ def test_every_method_gets_its_rows(finished: tuple[Study, dict]) -> None:
     # for those that only play on with it; raw frames are not written twice.
     learned = sum(isinstance(method, LearnedMethod) for method in HERE.values())
     assert counts == {
-        "frames": 1, "init_f_A": 1, "init_f_T": 5, "init_f_B": learned - 8, "anonymizer": learned,
+        "frames": 1, "init_f_A": 1, "init_f_T": 5, "init_f_B": learned - 10, "anonymizer": learned,
         "noise_features": 1, "release": len(HERE) - 1, "target": 4 * len(HERE),
     }  # fmt: skip
 
@@ -100,6 +100,18 @@ def test_the_game_begins_with_what_the_spec_says(finished: tuple[Study, dict]) -
     (batch,) = batches(0, 1)
     assert batch["clip"].shape == (6, 4, 3, 16, 16) and batch["label"].shape == (6,)
     assert batch["image"].shape == (3, 1, 3, 16, 16) and batch["image_label"].shape == (3, 2)
+
+
+def test_a_clamped_game_pays_f_A_up_to_an_f_B_that_sees_nothing(finished: tuple[Study, dict]) -> None:
+    one, _ = finished
+    blind = nt_xent_uninformative(6)  # of six training videos
+    for row, ceiling, learns in (
+        ("spact", None, True),
+        ("spact_clamped", blind, True),
+        ("frozen_f_B_clamped", blind, False),
+    ):
+        game, _ = experiments.open_game(one.anonymizer(row, 0.3), one.store)
+        assert (game.ceiling, game.update_f_B) == (pytest.approx(ceiling), learns)
 
 
 def test_stills_are_seen_twice_and_without_labels(finished: tuple[Study, dict]) -> None:

@@ -99,6 +99,19 @@ def test_omega_0_gives_f_A_the_gradient_of_L_T_alone() -> None:
     assert_gradients(game.f_A, loss_T, nets["f_A"])
 
 
+@pytest.mark.parametrize("beyond", [True, False])
+def test_beyond_the_ceiling_of_L_B_f_A_gets_the_gradient_of_L_T_alone(beyond: bool) -> None:
+    game, batch = make_game("nt_xent"), make_batch(0)
+    nets = deepcopy(networks(game))
+    for name, net in nets.items():
+        net.train(name == "f_A")
+    loss_T, loss_B = naive_losses(*nets.values(), "nt_xent", batch)
+    game.ceiling = loss_B.item() + (-0.01 if beyond else 0.01)
+    values = anonymizer_step(game, batch)
+    assert values["L_B_step1"] == pytest.approx(loss_B.item(), rel=1e-5)  # told as it is
+    assert_gradients(game.f_A, loss_T if beyond else loss_T - OMEGA * loss_B, nets["f_A"])
+
+
 # --- other self-supervised losses (Table 5), and a 3-D f_B (Table 3) ---
 
 MOCO = {"queue": 8, "momentum": 0.9}
@@ -128,6 +141,13 @@ def test_moco_of_the_queue_wraps_around_and_keeps_the_newest_keys() -> None:
     for k in range(3):
         auxiliary_step(game, make_batch(k))
     assert game.f_B.at == 1  # nine keys in a queue of eight
+
+
+def test_of_more_keys_than_the_queue_of_moco_holds_the_newest_stay() -> None:
+    f_B = make_game("moco", queue=2, momentum=0.9).f_B
+    keys = F.normalize(torch.randn(3, f_B.queue.shape[1], generator=torch.Generator().manual_seed(0)), dim=1)
+    f_B.enqueue(keys)
+    assert {*map(tuple, f_B.queue.tolist())} == {*map(tuple, keys[1:].tolist())}
 
 
 def test_rotations_are_told_apart_by_the_right_labels() -> None:

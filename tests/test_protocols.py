@@ -321,6 +321,17 @@ def test_classes_of_the_known_set_are_left_out(world) -> None:
     assert overlapping_classes(known, novel) == [("GolfSwing", "golf")]
 
 
+def test_where_no_class_is_shared_both_columns_are_one_test(world) -> None:
+    one = study(world, "novel")
+    left_out = replace(one.protocol.targets["action"].columns[1], without=("dive", "climb"))
+    asked = replace(one.protocol.targets["action"], columns=(one.protocol.targets["action"].columns[0], left_out))
+    one = replace(one, protocol=replace(one.protocol, targets={"action": asked}))
+    method = one.method("raw")
+    assert one.score_spec(method, "action") == one.target_spec(method, "action")
+    whole, without = one.scores(method, "action")
+    assert whole == without == world[1].run(one.target_spec(method, "action")).metrics
+
+
 def test_a_target_without_test_rows_of_its_own_is_tested_elsewhere(world) -> None:
     one = study(world, "ucf101_to_pa_hmdb51")
     metrics = one.target(one.method("raw"), "action").metrics

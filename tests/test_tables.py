@@ -35,8 +35,8 @@ def test_table1_from_committed_records_alone(committed):
     assert spact["difference"] == pytest.approx(spact["drop"] - spact["paper drop"])
     assert (spact["omega"], spact["seeds"], spact["replicates"]) == ("0.25", "0 1", 1)
     assert spact["hardware"] == "cpu (test), threads: 2"
-    # init_f_A, f_T, f_B, two omegas (2 min each); 4 targets of the chosen one, 1 action target of the other.
-    assert spact["minutes"] == pytest.approx(5 * 2 + 2 * 1 + 2 * 0.5 + 1)
+    # init_f_A, f_T, f_B, two omegas (2 min each); 4 targets of the chosen one, 1 action target of the other and of raw.
+    assert spact["minutes"] == pytest.approx(5 * 2 + 2 * 1 + 2 * 0.5 + 2)
     assert table.loc[("privacy cMAP", "raw"), "minutes"] == pytest.approx(3)
     assert np.isnan(table.loc[("privacy F1", "identity"), "paper"])
     assert table.loc[("action top-1", "raw"), "omega"] == ""
@@ -161,6 +161,30 @@ def test_without_records_of_omegas_that_were_not_taken_a_row_has_no_minutes(comm
     assert np.isnan(minutes["spact"]) and minutes[["raw", "supervised"]].notna().all()
     assert table.loc[("privacy cMAP", "spact"), "here"] == 60.0
     assert table_text.printable(table).loc[("privacy cMAP", "SPAct"), "minutes"] == ""
+
+
+def test_a_record_that_is_older_than_what_it_was_made_of_is_of_other_networks(committed):
+    """As a start that another machine has made anew, with other weights, and targets that have read the old one."""
+    study, path = committed[0], results.RECORDS / "table1.jsonl"
+    records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    again = next(record for record in records if record["key"] == study.init_f_A.key()) | {"made": "2027"}
+    (results.RECORDS / "later.jsonl").write_text(json.dumps(again) + "\n", encoding="utf-8")  # read before table1.jsonl
+    results._committed.cache_clear()
+    assert study.store.run(study.init_f_A).record["made"] == "2027"  # the newest counts, in whichever file it is
+    for row in ("raw", "downsample_2x"):
+        assert tables.is_at_hand("table1", tables.reading(study), methods=[row])
+    for row in ("identity", "spact"):
+        assert not tables.is_at_hand("table1", tables.reading(study), methods=[row])
+    assert tables.is_at_hand("table1", tables.reading(committed[1]), methods=["spact"])
+
+
+def test_targets_of_other_architectures_read_the_same_anonymizers(committed):
+    study = committed[0]
+    study._chosen["noise_features"] = study.noise_features(0.5), {0.5: 90.0}
+    read = study.read_by("mc3_slim_motion", "slim8", ["noise_features", "frozen_f_B"])
+    assert read.method("noise_features") == study.noise_features(0.5)
+    assert read.method("frozen_f_B").omega == read.method("spact").omega == 0.25
+    assert read.tried("noise_features") == read.tried("frozen_f_B") == []
 
 
 def test_rows_of_the_claims_are_those_that_all_of_them_have(committed, tmp_path, monkeypatch, capsys):
