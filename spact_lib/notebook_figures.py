@@ -28,10 +28,14 @@ from spact_lib.store import Artifact
 from spact_lib.study import Study, released, test_items
 from spact_lib.video import letterbox
 
+SOLVED = 0.1  # of its uninformative value: an f_B whose L_B lies below has its task solved
+NO_FILES = "read-only: only records are committed, not what this figure is drawn from"
+
 
 def show(fig: Figure, profile: str, name: str) -> None:
-    """Save a figure (``figures.save``) and show it below the cell, small enough for a committed notebook: as PNG of few
-    colours. On small frames 256 of them are nearer than a JPEG of that size."""
+    """Save a figure (``figures.save``) and show it below the cell as PNG. One with frames has 256 colours there, small
+    enough for a committed notebook, and on small frames nearer than a JPEG of that size; lines and markers keep theirs,
+    for a method is known by its colour."""
     figures.save(fig, profile, name)
     display(_image(fig))
 
@@ -41,13 +45,10 @@ def _image(fig: Figure) -> Image:
     fig.savefig(drawn, format="png", dpi=figures.DPI, bbox_inches="tight")
     plt.close(fig)
     shown = PIL.Image.open(drawn).convert("RGB")
-    colours = 256 if any(ax.images for ax in fig.axes) else 128
-    shown.quantize(colours, kmeans=1, dither=PIL.Image.Dither.NONE).save(buffer, format="png", optimize=True)
+    if any(ax.images for ax in fig.axes):
+        shown = shown.quantize(256, kmeans=1, dither=PIL.Image.Dither.NONE)
+    shown.save(buffer, format="png", optimize=True)
     return Image(data=buffer.getvalue())
-
-
-SOLVED = 0.1  # of its uninformative value: an f_B whose L_B lies below has its task solved
-NO_FILES = "read-only: only records are committed, not what this figure is drawn from"
 
 
 def show_released(

@@ -228,7 +228,8 @@ def game_curves(runs: Mapping[str, tuple[Sequence[Mapping[str, float]], float | 
 
 @READABLE
 def claim_intervals(table: pd.DataFrame, looks: Mapping[str, tuple[str, str]]) -> tuple[Figure, Axes]:
-    """How far each condition of each claim is from its margin: right of the line it holds.
+    """How far each condition of each claim is from its margin: right of the line it holds. Beside the conditions of a
+    claim, in a band, stands its verdict.
 
     Args:
         table: of ``verdicts.verdicts``.
@@ -242,14 +243,26 @@ def claim_intervals(table: pd.DataFrame, looks: Mapping[str, tuple[str, str]]) -
         if not rows.any():
             continue
         mean, low, high = (side[rows] * (table[c] - table["margin"])[rows] for c in ("effect", "low", "high"))
-        ax.hlines(places[rows], low, high, color=ink, linewidth=3)
-        ax.plot(mean, places[rows], shape, color=ink, markersize=9, label=verdict)
+        reach = [mean - np.minimum(low, high), np.maximum(low, high) - mean]
+        ax.errorbar(
+            mean, places[rows], xerr=reach, fmt=shape, color=ink, markersize=6, linewidth=2, capsize=4, label=verdict
+        )  # fmt: skip
     paper = side * (table["paper"] - table["margin"])
     ax.plot(paper, places, "D", color="#000000", fillstyle="none", label="the paper")
+    claims = table.index.get_level_values("claim")
+    for k, claim in enumerate(claims.unique()):
+        of_claim = places[claims == claim]
+        first, last = of_claim[0] - 0.5, of_claim[-1] + 0.5
+        ax.axhspan(first, last, color="#000000", alpha=0.06 * (k % 2), linewidth=0, zorder=0)
+        verdict = table["verdict"].iloc[of_claim[0]]
+        ink = looks[verdict][0] if verdict in looks else REFERENCE
+        ax.text(
+            1.01, (first + last) / 2, f"{claim} {verdict}", color=ink, va="center", transform=ax.get_yaxis_transform()
+        )
     ax.axvline(0, color=REFERENCE, linewidth=1.2)
     ax.set_yticks(places, [f"{claim}  {condition}" for claim, condition in table.index])
     ax.set_ylim(len(table) - 0.4, -0.6)
     ax.set_xlabel("distance from the margin, points or % (right: on the claim's side)")
     ax.spines[["top", "right"]].set_visible(False)
-    fig.legend(frameon=False, fontsize=SMALL, loc="outside right center")
+    fig.legend(frameon=False, fontsize=SMALL, loc="outside lower center", ncols=4, title="each condition")
     return fig, ax

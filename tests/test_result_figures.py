@@ -135,9 +135,12 @@ def test_claims_are_drawn_on_the_side_where_they_hold():
     table = verdicts.verdicts([Scores(cells)] * 5)
     _, ax = result_figures.claim_intervals(table, verdicts.VERDICT_LOOKS)
     row = list(table.index).index(("K12", "slope of cMAP over smaller, own, larger f_B < 0"))
-    drawn = {(x, y) for line in ax.lines if line.get_label() == "holds" for x, y in line.get_xydata()}
+    (holds,) = (each for each in ax.containers if each.get_label() == "holds")
+    drawn = {(x, y) for x, y in holds.lines[0].get_xydata()}
     assert (pytest.approx(4.0), row) in [(x, y) for x, y in drawn if y == row]
     assert len(ax.get_yticks()) == len(table)
+    told = {text.get_text() for text in ax.texts}
+    assert told == {f"{claim} {row['verdict']}" for (claim, _), row in table.iterrows()}
     taken = {*figures.COLOURS.values(), figures.OTHER_METHOD}  # a verdict is no method
     assert not taken & {colour for colour, _ in verdicts.VERDICT_LOOKS.values()}
 
@@ -168,8 +171,9 @@ def test_a_shown_figure_is_saved_whole_and_shown_small(tmp_path, monkeypatch):
     difference = np.abs(np.asarray(seen, int) - np.asarray(saved, int))
     assert shown[0].format == "png" and np.median(difference) <= 1 and np.quantile(difference, 0.9) <= 8
     assert figures.place("smoke", "strip").with_suffix(".svg").exists()
-    # Lines have few.
-    rows = [{"step": k, "L_T": 1.0, "L_B": k / 9, "L_T_step1": 1.0, "L_B_step1": 1.0, "spread": 0.2} for k in range(9)]
-    notebook_figures.show(figures.training_curves(rows, uninformative=2.0)[0], "smoke", "curves")
-    assert shown[1].format == "png" and len(Image.open(io.BytesIO(shown[1].data)).convert("RGB").getcolors()) <= 128
+    # A method keeps its colour.
+    rows = [{"step": k, "L_T": 1.0, "L_B": k / 9} for k in range(9)]
+    notebook_figures.show(result_figures.game_curves({"spact": (rows, 2.0)})[0], "smoke", "curves")
+    seen = {colour for _, colour in Image.open(io.BytesIO(shown[1].data)).convert("RGB").getcolors(1 << 24)}
+    assert shown[1].format == "png" and tuple(bytes.fromhex(figures.colour("spact")[1:])) in seen
     assert plt.get_fignums() == []  # else the notebook would show it once more
