@@ -180,7 +180,7 @@ def _omegas(ax: Axes, enlarged: Axes | None, method: str, curve: pd.DataFrame) -
     for panel in panels:
         panel.plot(
             curve["privacy"], curve["action"], ".-", linewidth=1.6, color=ink, zorder=3,
-            label=rf"{label(method)} by $\omega$, one replicate",
+            label=f"{label(method)} by $\\omega$\n(one replicate)",
         )  # fmt: skip
     beside = [curve["action"].shift(by) for by in (1, -1)]
     above = curve["action"] >= pd.concat(beside, axis=1).mean(axis=1).fillna(curve["action"])

@@ -64,7 +64,7 @@ def test_trade_off_plots_the_table_and_the_papers_numbers(table, replicated, mon
     assert {*points(here), *theirs} <= {text.get_text() for text in fig.legends[0].get_texts()}
     lines = {line.get_label(): line for line in here.lines}
     assert lines["Pareto front"].get_xydata().tolist() == [[50.0, 88.0], [80.0, 90.0]]
-    assert lines[r"SPAct by $\omega$, one replicate"].get_xydata().tolist() == [[50.0, 88.0], [70.0, 89.5]]
+    assert lines["SPAct by $\\omega$\n(one replicate)"].get_xydata().tolist() == [[50.0, 88.0], [70.0, 89.5]]
     assert [text.get_text() for text in here.texts] == ["0.5", "0.25"]
     assert len(here.collections) == 6 * replicated  # two bars each
     assert here.get_xlim()[1] <= 102 and here.get_ylim()[1] <= 102
