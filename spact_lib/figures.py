@@ -135,14 +135,16 @@ def enlarge(frames: np.ndarray, height: int, width: int) -> np.ndarray:
 
 @READABLE
 def frame_grid(
-    rows: Mapping[str, np.ndarray], *, captions: Sequence[str] = (), title: str = "", side: int = 64
-) -> tuple[Figure, Axes]:
+    rows: Mapping[str, np.ndarray], *, captions: Sequence[str] = (), title: str = "", side: int = 64,
+    notes: Sequence[str] = (),
+) -> tuple[Figure, Axes]:  # fmt: skip
     """Strips of frames, one above the other, the same moments in one column.
 
     Args:
         rows: name (of a method, or any text) -> uint8 (n, h, w, 3), the same n; sizes and shapes may differ.
         captions: one for each column.
         side: height in pixels that a frame is shown at.
+        notes: one for each row, to the right of it.
 
     Raises:
         UserError: no rows, or rows of different lengths.
@@ -164,6 +166,9 @@ def frame_grid(
     ax.imshow(canvas, interpolation="nearest")
     ax.set_yticks([r * (side + gap) + side / 2 for r in range(len(rows))], names)
     ax.set_xticks([c * (width + gap) + width / 2 for c in range(len(captions))], captions)
+    for r, note in enumerate(notes):
+        beside = canvas.shape[1] + 2 * gap, r * (side + gap) + side / 2
+        ax.annotate(fill(note, 17), beside, va="center", annotation_clip=False)
     ax.xaxis.tick_top()
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)

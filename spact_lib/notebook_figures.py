@@ -4,8 +4,9 @@ import io
 import json
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -52,8 +53,9 @@ def _image(fig: Figure) -> Image:
 
 
 def show_released(
-    study: Study, methods: Iterable[str], role: Role, name: str, *, items: int = 8, parts: Sequence[float] = (0.5,)
-) -> None:
+    study: Study, methods: Iterable[str], role: Role, name: str, *, items: int = 8, parts: Sequence[float] = (0.5,),
+    notes: Mapping[str, str] = MappingProxyType({}),
+) -> None:  # fmt: skip
     """Draw and save frames of the same test items as each method releases them. Of rows that no table has by default
     those are drawn that are ``without_training``; the others are named.
 
@@ -61,6 +63,7 @@ def show_released(
         name: of the figure.
         items: how many, spread over the test rows.
         parts: moments of each item, 0 its first frame and 1 its last.
+        notes: method -> what stands beside its row.
     """
     if study.store.read_only:
         print(NO_FILES)
@@ -71,7 +74,8 @@ def show_released(
     if missing := [tables.label(method) for method in methods if method not in shown]:
         print("not drawn, for their releases are not made yet:", "; ".join(missing))
     frames = released(study, tables.labelled(study, shown), role, test_items(study, role, items), parts)
-    show(figures.frame_grid(frames)[0], study.profile.name, name)
+    said = [notes.get(method, "") for method in shown] if notes else []
+    show(figures.frame_grid(frames, notes=said)[0], study.profile.name, name)
 
 
 def without_training(study: Study, method: str, role: Role) -> bool:

@@ -84,6 +84,15 @@ def test_figures_of_other_runs_get_other_names(path):
             assert "{other}" in call, call
 
 
+@each
+def test_every_figure_is_saved_as_a_file(path):
+    for cell in code_cells(path):
+        drawn, saved = (
+            len(re.findall(call, cell.source)) for call in (r"(?m)^\s*\(?fig,", r"\b(?:figures\.save|show)\(")
+        )
+        assert saved >= drawn, cell.source
+
+
 def pictures_and_figures(notebook: nbformat.NotebookNode) -> list[tuple[str, int, int]]:
     """Of each cell that draws figures unconditionally: its first line, its pictures, its figures."""
     found = []
