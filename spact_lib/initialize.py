@@ -141,6 +141,26 @@ def initialize_action(
     return f_T, {"L_T": running_mean(run.rows, "L_T"), **run.course}
 
 
+def update_privacy(
+    f_B: nn.Module, branch: Branch, optimizer: Optimizer, batch: dict[str, Tensor], precision: str,
+    f_A: nn.Module | None,
+) -> Tensor:  # fmt: skip
+    """One step of f_B down the gradient of L_B (Eq. 8), on frames that a frozen f_A has made (None: on raw ones).
+
+    Returns:
+        L_B before the step, a scalar that nobody has looked at yet.
+    """
+    frames = branch.frames(batch)
+    frames = frames if f_A is None else through_f_A(f_A, frames, precision)
+    f_B.train()
+    with autocast(frames.device, precision, dims=branch.dims):
+        loss = branch.loss(f_B, frames, batch)
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    optimizer.step()
+    return loss.detach()
+
+
 def initialize_privacy(
     spec: InitPrivacySpec,
     f_A: nn.Module,
@@ -162,15 +182,8 @@ def initialize_privacy(
     for step in run.steps(spec.schedule.steps):
         batch = next(stream)
         set_learning_rate(optimizer, spec.schedule, step)
-        frames = branch.frames(batch)
-        frames = frames if spec.on_raw else through_f_A(f_A, frames, spec.f_A.precision)
-        f_B.train()
-        with autocast(device, spec.f_A.precision, dims=branch.dims):
-            loss = branch.loss(f_B, frames, batch)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-        run.log(step, L_B=loss.detach())
+        seen_through = None if spec.on_raw else f_A
+        run.log(step, L_B=update_privacy(f_B, branch, optimizer, batch, spec.f_A.precision, seen_through))
         if spec.threshold > 0 and settled_mean(run.rows, "L_B") < spec.threshold:
             run.stop()
     return f_B, {"L_B": running_mean(run.rows, "L_B"), **run.course}

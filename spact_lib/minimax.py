@@ -12,6 +12,7 @@ from spact_lib.action_losses import ActionLoss, Classification
 from spact_lib.branches import Branch
 from spact_lib.config import ActionLossSpec, Schedule
 from spact_lib.device import autocast
+from spact_lib.initialize import update_privacy
 from spact_lib.training import Run, frozen, set_learning_rate, settled_mean, without_graph
 
 COLLAPSED = 0.01  # mean standard deviation of a pixel over the frames of a batch: below it, f_A shows all the same
@@ -110,16 +111,8 @@ def auxiliary_step(game: Game, batch: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def privacy_step(game: Game, batch: dict[str, Tensor]) -> dict[str, Tensor]:
     """Step 2 for f_B alone (Eq. 8), on one more batch: SPAct+, not the paper's."""
-    game.f_B.train()
-    budget = game.branch.frames(batch)
-    with frozen(game.f_A), without_graph(), autocast(budget.device, game.precision, dims=2):
-        out = game.f_A(budget.flatten(0, 1)).unflatten(0, budget.shape[:2])
-    with autocast(budget.device, game.precision, dims=game.branch.dims):
-        loss_B = game.branch.loss(game.f_B, out, batch)
-    game.optimizer_B.zero_grad(set_to_none=True)
-    loss_B.backward()
-    game.optimizer_B.step()
-    return {"L_B": loss_B.detach()}
+    loss_B = update_privacy(game.f_B, game.branch, game.optimizer_B, batch, game.precision, game.f_A)
+    return {"L_B": loss_B}
 
 
 def play(
