@@ -12,7 +12,21 @@ import pandas as pd
 from scipy.stats import binomtest
 
 from spact_lib import tables
-from spact_lib.attacks import ATTACKS, METHODS, RAW, asked, check, exists, inverse, score, spec_of, stills, videos
+from spact_lib.attacks import (
+    ATTACKS,
+    FURTHER,
+    GRID,
+    METHODS,
+    RAW,
+    asked,
+    check,
+    exists,
+    inverse,
+    score,
+    spec_of,
+    stills,
+    videos,
+)
 from spact_lib.chance import chance_average_precision
 from spact_lib.claims import t_interval
 from spact_lib.config import Method, TestSpec
@@ -34,11 +48,11 @@ COLUMNS = ["attack", "method", "replicate", "here", "chance", "val", "effort", "
 def readings(*studies: Study, methods: Sequence[str] = METHODS, names: Sequence[str] = tuple(ATTACKS)) -> pd.DataFrame:
     """What every attacker reads from what every method releases, in each replicate (draw and seed).
 
-    A replicate that fewer attackers of a method have met than another one is left out of that method: its strongest
-    attacker may be among those that are missing.
+    A replicate of which fewer ``CLASSIFIERS`` by default are at hand for a method than of another one is left out of
+    that method: the strongest may be among those that are missing.
 
     Returns:
-        A row for each cell that is at hand (where a store is read-only; else it is made) and for each replicate.
+        A row for each other cell that is at hand (where a store is read-only; else it is made) and for each replicate.
         Columns: ``attack``, ``method``, ``replicate``, ``here`` (cMAP or top-1 in percent, mean over target seeds),
         ``chance`` (its line), ``val`` (the same on validation rows, NaN where none was looked at), ``effort`` (FLOP of
         training on the release, as a multiple of the tables' network and steps on the same frames; NaN for who learned
@@ -57,7 +71,14 @@ def readings(*studies: Study, methods: Sequence[str] = METHODS, names: Sequence[
                 here = [attack for attack in names if exists(attack, name)]
                 rows += [row for attack in here if (row := _reading(study, attack, name, method))]
     found = pd.DataFrame(rows, columns=COLUMNS)
-    met = found.groupby(["method", "replicate"])["attack"].transform("size")
+    counted = pd.Series(
+        [
+            a in CLASSIFIERS and a in (*GRID, *FURTHER.get(m, ()))
+            for a, m in zip(found["attack"], found["method"], strict=True)
+        ],
+        dtype=bool,
+    )
+    met = counted.groupby([found["method"], found["replicate"]]).transform("sum")
     return found[met == met.groupby(found["method"]).transform("max")].reset_index(drop=True)
 
 

@@ -40,8 +40,8 @@ class Attack:
         length: steps, as a multiple of the profile's.
         channel: how the frames reach him; he learns on the same.
         crf: of H.264.
-        enlarges: frames that a method made smaller he brings to their size before; where they are released as H.264,
-            the owner has enlarged them, so that such an attacker is stronger than one of small frames in H.264.
+        enlarges: frames that a method made smaller are brought to their size before; as H.264 by their owner, so that
+            who attacks a Downsample row through H.264 sees large frames.
         prepared: he learned on the release; else on raw data.
         inverts: he first turns the release into raw frames again (``reconstruction``), and where he is prepared learns
             on these.

@@ -142,13 +142,13 @@ def initialize_action(
 
 
 def update_privacy(
-    f_B: nn.Module, branch: Branch, optimizer: Optimizer, batch: dict[str, Tensor], precision: str,
-    f_A: nn.Module | None,
+    f_B: nn.Module, branch: Branch, optimizer: Optimizer, batch: dict[str, Tensor], *, f_A: nn.Module | None,
+    precision: str,
 ) -> Tensor:  # fmt: skip
     """One step of f_B down the gradient of L_B (Eq. 8), on frames that a frozen f_A has made (None: on raw ones).
 
     Returns:
-        L_B before the step, a scalar that nobody has looked at yet.
+        L_B before the step, a scalar, detached; nobody has waited for the GPU.
     """
     frames = branch.frames(batch)
     frames = frames if f_A is None else through_f_A(f_A, frames, precision)
@@ -182,8 +182,8 @@ def initialize_privacy(
     for step in run.steps(spec.schedule.steps):
         batch = next(stream)
         set_learning_rate(optimizer, spec.schedule, step)
-        seen_through = None if spec.on_raw else f_A
-        run.log(step, L_B=update_privacy(f_B, branch, optimizer, batch, spec.f_A.precision, seen_through))
+        through = None if spec.on_raw else f_A
+        run.log(step, L_B=update_privacy(f_B, branch, optimizer, batch, f_A=through, precision=spec.f_A.precision))
         if spec.threshold > 0 and settled_mean(run.rows, "L_B") < spec.threshold:
             run.stop()
     return f_B, {"L_B": running_mean(run.rows, "L_B"), **run.course}

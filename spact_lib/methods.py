@@ -45,7 +45,8 @@ class LearnedMethod:
         update_f_B: whether step 2 trains f_B (Table 3).
         action_loss: L_T.
         f_B_steps: of f_B for each of f_A; the paper has one.
-        clamp_L_B: ours: step 1 gains nothing from an L_B above its uninformative value, which is no hidden information.
+        clamp_L_B: ours: step 1 gains nothing from an L_B above its uninformative value, beyond which a larger one hides
+            nothing more.
         f_T: which of the profile's architectures (``F_T``), or a name of ``ACTION_NETWORKS``.
         both_directions: of NT-Xent; False: Z alone as anchor, as Eq. 5 is printed.
         on_raw: f_T and f_B are initialised on raw data, as Fig. 2 draws it, and not on f_A's output (Eq. 7, 8).

@@ -111,8 +111,8 @@ def auxiliary_step(game: Game, batch: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def privacy_step(game: Game, batch: dict[str, Tensor]) -> dict[str, Tensor]:
     """Step 2 for f_B alone (Eq. 8), on one more batch: SPAct+, not the paper's."""
-    loss_B = update_privacy(game.f_B, game.branch, game.optimizer_B, batch, game.precision, game.f_A)
-    return {"L_B": loss_B}
+    whose = game.f_B, game.branch, game.optimizer_B
+    return {"L_B": update_privacy(*whose, batch, f_A=game.f_A, precision=game.precision)}
 
 
 def play(

@@ -111,8 +111,8 @@ def show_flicker(study: Study, methods: Iterable[str], *, items: int) -> pd.Data
 
 
 def show_games(study: Study, methods: Iterable[str], name: str) -> None:
-    """Print how far the games of learned methods went (``games``), and for how much of each f_B had its task solved;
-    draw and save their curves. Other methods have none."""
+    """Print how far the games of learned methods went (``games``), and in how many of its steps each f_B had its task
+    solved; draw and save their curves. Other methods have none."""
     specs = {method: study.method(method) for method in methods if isinstance(METHODS[method], LearnedMethod)}
     print(games(study, specs).to_string())
     if study.store.read_only:

@@ -117,14 +117,15 @@ def further_columns(name: str, study: Study, protocols: Iterable[str], *, train:
 
 
 def rows_of_claims(
-    name: str, study: Study, protocol: str, rows: Iterable[str], target_seeds: Sequence[int]
+    name: str, study: Study, protocol: str, rows: Iterable[str], target_seeds: Sequence[int], kept: str
 ) -> pd.DataFrame | None:
     """These rows of a table's other group of columns, over the claims' replicates whose records are at hand; nothing is
-    trained. Written like ``replicated_table``; its records are among those of the claims.
+    trained. It is written as csv and LaTeX; its records are among those of the claims.
 
     Args:
         protocol: the group, a name of ``protocols.PROTOCOLS``.
         target_seeds: as for ``open_notebook``.
+        kept: the file name of the table.
 
     Returns:
         None where no replicate has all of the rows.
@@ -135,7 +136,7 @@ def rows_of_claims(
         print("no records of the claims' replicates")
         return None
     table = tables.table(name, *found, methods=rows)
-    table_text.save_table(table, study.profile.name, f"{name}_{protocol}")
+    table_text.save_table(table, study.profile.name, kept)
     return table
 
 

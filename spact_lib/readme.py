@@ -10,14 +10,14 @@ from spact_lib.attack_readings import minutes, readings, replicated, values
 from spact_lib.attack_report import brief
 from spact_lib.errors import UserError, missing_left_out
 from spact_lib.files import read_json, write_text
-from spact_lib.footnotes import distinct
+from spact_lib.footnotes import distinct, left_out
 from spact_lib.methods import further_of_paper
 from spact_lib.notebooks import REPLICATES, declared_parameters, read_notebook
 from spact_lib.paths import NOTEBOOKS, REPOSITORY, committed_notebooks
 from spact_lib.results import RECORDS, training_forbidden
 from spact_lib.study import Study, open_study
 from spact_lib.table_text import gap, markdown, printable, units
-from spact_lib.tables import LABELS, at_hand, label, reading, table, together
+from spact_lib.tables import LABELS, at_hand, label, reading, replicate, table, together
 from spact_lib.verdicts import NOT_RUN
 
 README = REPOSITORY / "README.md"
@@ -62,7 +62,7 @@ def answer() -> str:
 
 
 def _table(
-    notebook: str, name: str, methods: Iterable[str] = (), protocol: str = "", more: Iterable[Sequence[int]] = ()
+    notebook: str, name: str, methods: Iterable[str] = (), *, protocol: str = "", more: Iterable[Sequence[int]] = ()
 ) -> pd.DataFrame | None:
     """A table over the replicates of a committed notebook (and ``more``) that have it; None: none has."""
     given, methods = declared_parameters(NOTEBOOKS / notebook), [*methods]
@@ -91,20 +91,25 @@ def results() -> str:
 
 
 def columns() -> str:
-    """The other groups of columns of Tables 1 and 2, that the paper has, as far as they are committed."""
-    methods, rows = ["raw", "supervised", "spact"], []
+    """The other groups of columns of Tables 1 and 2 that the paper has, as far as they are committed; below, of which
+    replicates, what was left out, and which groups are missing."""
+    methods, rows, notes, missing = ["raw", "supervised", "spact"], [], [], []
     for notebook, name, own in (("04_table1.ipynb", "table1", ()), ("05_table2.ipynb", "table2", ("novel",))):
         for protocol in (*own, *declared_parameters(NOTEBOOKS / notebook)["FURTHER"]):
-            found = _table(notebook, name, methods, protocol, () if protocol in own else REPLICATES)
-            for metric, each in () if found is None else printable(found).groupby(level="metric", sort=False):
+            found = _table(notebook, name, methods, protocol=protocol, more=() if protocol in own else REPLICATES)
+            if found is None:
+                missing.append(f"{protocol} of Table {name[-1]}")
+                continue
+            for metric, each in printable(found).groupby(level="metric", sort=False):
                 spact = each.loc[(metric, LABELS["spact"])]
                 drop = f"{spact['drop %']} {spact.get('drop interval', '')}".rstrip()
-                rows.append(
-                    [name[-1], metric, spact["chance"], *each["here"], drop, spact["paper drop %"], spact["replicates"]]
-                )
-    rows = [row for row in rows if not row[1].endswith("F1") and row[-2]]
-    head = ["table", "metric", "chance", *map(label, methods), "SPAct's drop %", "paper's", "replicates"]
-    return "\n".join(markdown([head, *rows])) if rows else "No run is committed yet."
+                if spact["paper drop %"] and not metric.endswith("F1"):
+                    omega, paper = spact["omega"], spact["paper drop %"]
+                    rows.append([name[-1], metric, spact["chance"], *each["here"], omega, drop, paper])
+            notes += [f"{protocol} of Table {name[-1]}: {found['which'].iloc[0]}.", *left_out(found)]
+    head = ["table", "metric", "chance", *map(label, methods), "SPAct's omega", "SPAct's drop %", "paper's drop %"]
+    told = [*notes, *([f"Not committed yet: {', '.join(missing)}."] if missing else [])]
+    return "\n".join([*(markdown([head, *rows]) if rows else ()), "", *(f"- {note}" for note in told)]).lstrip()
 
 
 def _printed(notebook: Path, source: str) -> list[str]:
@@ -158,13 +163,19 @@ def attacks() -> str:
     if found.empty:
         return "No run is committed yet."
     text = brief(found).reset_index()
-    n, chance = found["replicate"].nunique(), values(found, "own", "raw", "chance").mean()
-    hours = minutes(found, *studies) / 60
+    chance = values(found, "own", "raw", "chance").mean()
+    of_method = found.groupby("method")["replicate"].nunique()
+    counts = " or ".join(map(str, sorted({*of_method})))
+    fewer = ", ".join(label(method) for method in of_method.index[of_method < of_method.max()])
+    whole = found.groupby("replicate").size().idxmax()  # with all attackers
+    of_whole = found[found["replicate"] == whole]
+    hours = minutes(of_whole, *(study for study in studies if replicate(study) == whole)) / 60
     note = (
         f"Privacy cMAP in percent, of single frames (chance {chance:.1f}); in the last column of other attributes, "
-        f"those of videos. Means over {n} replicates of profile {profile}. *Of raw data's*: what lies above chance, by "
+        f"those of videos. Means over {counts} replicates of profile {profile}{f' (fewer: {fewer})' * bool(fewer)}. "
+        "*Of raw data's*: what lies above chance, by "
         "the strongest attackers that both have met, in percent of what they read of raw data, with a 95 % interval. "
-        f"These {len(found) / n:.0f} attackers of a replicate took {hours:.1f} hours, added up over "
+        f"These {len(of_whole)} attackers of a replicate took {hours:.1f} hours, added up over "
         "processes of one thread."
     )
     told = _printed(ATTACKS, CLIPS)

@@ -93,7 +93,7 @@ REASONS: dict[str, Reason] = {
         ("identity", "no_f_B", "frozen_f_B", "spact"),
         "The test asks for twice the drop of the frozen row, and that row starts from what L_T alone removes (row "
         "without f_B, K7): the nearer the two are, the less of the frozen row's drop is the frozen f_B's. That is not "
-        "all: counted from the row without f_B, too, what each of the two adds is to be seen below. An L_B "
+        "all: from the row without f_B on, too, SPAct lowers cMAP by less than twice what the frozen f_B does. An L_B "
         "of the frozen row above the uninformative value is a fooled f_B, not an empty picture: fresh targets "
         "still read it. SPAct's own L_B ends far below that value: the paper plays until L_B is large enough, mini for "
         "a number of steps, and what a longer game or a larger omega would hide is in no run.",

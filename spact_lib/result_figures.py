@@ -253,7 +253,8 @@ def claim_intervals(table: pd.DataFrame, looks: Mapping[str, tuple[str, str]]) -
     for k, claim in enumerate(claims.unique()):
         of_claim = places[claims == claim]
         first, last = of_claim[0] - 0.5, of_claim[-1] + 0.5
-        ax.axhspan(first, last, color="#000000", alpha=0.06 * (k % 2), linewidth=0, zorder=0)
+        if k % 2:
+            ax.axhspan(first, last, color="#000000", alpha=0.06, linewidth=0, zorder=0)
         verdict = table["verdict"].iloc[of_claim[0]]
         ink = looks[verdict][0] if verdict in looks else REFERENCE
         ax.text(

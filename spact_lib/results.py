@@ -24,8 +24,8 @@ def _committed(folder: Path) -> dict[str, dict]:
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
             try:
                 record = json.loads(line)
-                earlier = records.get(record["key"])
-                if earlier is None or record["made"] >= earlier["made"]:  # made again, with other weights
+                earlier = records.setdefault(record["key"], record)
+                if record["made"] > earlier["made"]:  # made again, with other weights
                     records[record["key"]] = record
             except (ValueError, TypeError, KeyError, RecursionError):
                 raise DamagedError(f"{path}, line {number}: {line[:40]!r} is no record; restore the file") from None

@@ -99,7 +99,8 @@ class Store:
         root: of the store.
         decode_once: keep decoded raw frames as pixels; else videos are decoded at every use. Changes no result.
         workers: of the data loaders, at most; fewer where the machine has fewer cores. Changes no result.
-        read_only: never train; use what is finished, else the committed records (environment: SPACT_READ_ONLY=1).
+        read_only: never train; use what is finished, else the committed records (environment: SPACT_READ_ONLY=1), but
+            none of what has been learned from a part that was made anew since.
     """
 
     def __init__(self, root: Path, *, decode_once: bool = True, workers: int = 0, read_only: bool | None = None):
@@ -153,23 +154,28 @@ class Store:
         if not self.read_only:
             return None
         record = find_committed(spec)
-        if record is None or self._made_anew(spec, record):
+        if record is None:
             raise NotTrainedError(
                 f"no record of {spec.kind} {spec.key()} in {self.root} or notebooks/records, and training is forbidden "
                 "(SPACT_READ_ONLY=1); unset it, or run `make reproduce`"
             )
+        if (part := self._made_anew(spec, record)) is not None:
+            raise NotTrainedError(
+                f"the committed record of {spec.kind} {spec.key()} is of another {part.kind} {part.key()} than the one "
+                "that was made since; unset SPACT_READ_ONLY to make it anew, too"
+            )
         return Artifact(record, None)
 
-    def _made_anew(self, spec: Spec, record: dict) -> bool:
-        """Whether a part of ``spec`` is younger than ``record``, which then speaks of what that part was before: other
-        weights, where another machine or version has made it."""
+    def _made_anew(self, spec: Spec, record: dict) -> Spec | None:
+        """The part of ``spec``, if any, that is not the one of which a committed ``record`` speaks: it is younger, or
+        this store has made its own. Its weights are others, where another machine or version has made them."""
         for key, part in trained_parts(spec).items():
             if key != spec.key():
-                path = self.folder(part) / "record.json"
-                found = read_json(path) if path.exists() else find_committed(part)
-                if found is not None and found["made"] > record["made"]:
-                    return True
-        return False
+                path, committed = self.folder(part) / "record.json", find_committed(part)
+                here = read_json(path) if path.exists() else committed
+                if here is not None and (here["made"] > record["made"] or here["made"] != (committed or here)["made"]):
+                    return part
+        return None
 
     def _make(self, spec: Spec, folder: Path) -> Artifact:
         from spact_lib import experiments  # here, because what is made looks into the store for what it is made from

@@ -217,8 +217,8 @@ class Study:
             if kind == "noise_features":
                 other._chosen[name] = self.choose_sigma()[0], {}
             elif isinstance(kind, LearnedMethod):
-                pinned = [name, *["spact"] * (kind.omega == "spact")]
-                other._chosen.update({each: (self.choose_omega(each)[0], {}) for each in pinned})
+                for each in {name, "spact"} if kind.omega == "spact" else {name}:
+                    other._chosen[each] = self.choose_omega(each)[0], {}
         return other
 
     def choose_sigma(self) -> tuple[NoiseFeaturesSpec, dict[float, float]]:
@@ -302,8 +302,9 @@ class Study:
         trained, asked = self.target_spec(method, target, seed), self.protocol.targets[target]
         where = asked.tested_on[0]
         scores = tuple(
-            ScoreSpec(task=column.task or asked.learns.task, per=column.per, without=self._without(column, where))
+            ScoreSpec(task=task, per=column.per, without=self._without(column, Role(where.dataset, task)))
             for column in asked.columns
+            for task in [column.task or asked.learns.task]
         )
         if tested is None and not asked.tested and {*scores} == {ScoreSpec(task=trained.task, per="row", without=())}:
             return trained
@@ -319,13 +320,13 @@ class Study:
         return metrics["scores"] if isinstance(spec, TestSpec) else [metrics] * len(columns)
 
     def _without(self, column: Column, tested: Role) -> tuple[str, ...]:
-        """The classes that a column leaves out: none where the data have none of them, as those that are built in."""
+        """The classes that a column leaves out: none where the data have none of them."""
         if not column.without:
             return ()
+        shared = self.profile.source != "mini"  # of data that are not here: those that are built in have none
         with missing_left_out():
-            there = manifest_of(self.data(tested)).tasks[tested.task].classes
-            return column.without if {*column.without} & {*there} else ()
-        return () if self.profile.source == "mini" else column.without
+            shared = bool({*column.without} & {*manifest_of(self.data(tested)).task(tested.task).classes})
+        return column.without if shared else ()
 
 
 def test_items(study: Study, role: Role, n: int) -> np.ndarray:

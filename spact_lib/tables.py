@@ -101,12 +101,12 @@ def table(
         seeds), ``chance`` (its chance line), ``drop`` (relative, from raw, in percent), ``paper``, ``paper drop``,
         ``difference`` (of the two drops, in points), ``omega`` (of noise-features: sigma), ``seeds`` (of the targets),
         ``replicates``, ``minutes`` (of training this row needs, shared initialisation and the search for omega
-        included; NaN where that search has no records), ``hardware``, ``which`` (replicates, in words), ``boxes`` (of
-        persons: "oracle", "coco", or "" where a method looks for none), ``classes`` (how many have a positive, which a
-        cMAP is the mean over), ``largest`` (in which replicates, in words, the row took the largest omega or sigma of
-        its grid), ``set_aside`` (rows of each split whose files are missing or unusable), ``collapsed`` (the method, if
-        its f_A gives one picture). Several replicates add ``low``, ``high``, ``drop low`` and ``drop high``, 95 %
-        t-intervals over replicates; drops are taken within a replicate.
+        included; NaN where no replicate has records of that search), ``hardware``, ``which`` (replicates, in words),
+        ``boxes`` (of persons: "oracle", "coco", or "" where a method looks for none), ``classes`` (how many have a
+        positive, which a cMAP is the mean over), ``largest`` (in which replicates, in words, the row took the largest
+        omega or sigma of its grid), ``set_aside`` (rows of each split whose files are missing or unusable),
+        ``collapsed`` (the method, if its f_A gives one picture). Several replicates add ``low``, ``high``, ``drop low``
+        and ``drop high``, 95 % t-intervals over replicates; drops are taken within a replicate.
 
     Raises:
         UserError: an unknown table, or a method that cannot be trained (``Study.check``), before anything is.

@@ -15,7 +15,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
 import data_prep
-from spact_lib import ahead, cli, crossval, doctor, notebooks, reproduce, verbs
+from spact_lib import ahead, cli, crossval, doctor, notebooks, readme, reproduce, verbs
 from spact_lib.config import profile
 from spact_lib.errors import UserError
 from spact_lib.files import write_text
@@ -51,6 +51,8 @@ def site(tmp_path: Path, monkeypatch) -> SimpleNamespace:
     monkeypatch.setenv("SPACT_RUNS", str(tmp_path / "runs"))
     monkeypatch.setattr(data_prep, "mini", SimpleNamespace(draw=draw, is_drawn=lambda *_: True), raising=False)
     monkeypatch.setattr(verbs, "NOTEBOOKS", tmp_path)
+    page = write_text(tmp_path / "README.md", "\n".join(readme.markers("map")) + "\n")
+    monkeypatch.setattr(readme, "PAGES", {page: {"map": lambda: "filled"}, tmp_path / "none.md": {}})
     for module in (ahead, doctor, notebooks, reproduce, verbs):
         monkeypatch.setattr(module, "committed_notebooks", lambda: [path])
     return SimpleNamespace(notebook=path, runs=tmp_path / "runs")
@@ -183,16 +185,17 @@ def test_promote_commits_a_mini_run_and_no_smoke_run(site, capsys):
     assert status("reproduce", "--profile", "smoke") == 0 and status("promote") == 2
     assert "no notebook of profile mini has been executed yet" in capsys.readouterr().err
     assert status("reproduce", "--profile", "mini") == 0
-    write_text(site.runs / "records" / "mini" / "04.jsonl", '{"key": "new"}\n')
+    write_text(site.runs / "records" / "mini" / "04.jsonl", '{"key": "new", "made": "2027"}\n')
     write_text(site.runs / "records" / "mini" / "data.json", '{"mini": "2"}')
     records = site.notebook.parent / "records"
-    write_text(records / "04.jsonl", '{"key": "old"}\n')
+    write_text(records / "04.jsonl", '{"key": "old", "made": "2026"}\n')
     write_text(records / "data.json", '{"gestures": "0", "mini": "1"}')
     assert status("promote") == 0
-    assert (records / "04.jsonl").read_text() == '{"key": "new"}\n'
+    assert (records / "04.jsonl").read_text() == '{"key": "new", "made": "2027"}\n'
     assert json.loads((records / "data.json").read_text()) == {"gestures": "0", "mini": "2"}
     assert [cell.execution_count for cell in nbformat.read(site.notebook, 4).cells] == [1, 2]
     assert nbformat.read(site.notebook, 4).metadata["spact"] == NEEDS
+    assert (site.notebook.parent / "README.md").read_text().splitlines()[1] == "filled"
 
 
 def test_paper_profile_says_which_data_is_missing(site, capsys):

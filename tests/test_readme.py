@@ -56,13 +56,17 @@ def test_other_columns_are_those_that_are_at_hand(committed, monkeypatch):
         return committed * (protocol == "hmdb51_vispr1")
 
     monkeypatch.setattr(readme, "at_hand", at_hand)
-    head, _, action, cmap = ([cell.strip() for cell in line.split("|")[1:-1]] for line in readme.columns().splitlines())
-    assert head[3:6] == ["Raw data", "Supervised [41]", "SPAct"] and action[1] == "action top-1"
-    assert cmap[:6] == ["1", "privacy cMAP", "30.0", "81.0", "51.0", "61.0"] and cmap[-2:] == ["10.8", "2"]
-    assert cmap[6].startswith("24.7 [")  # within a replicate: of 80 and of 82 points 20 and 20
+    table, notes = readme.columns().split("\n\n")
+    head, _, action, cmap = ([cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines())
+    assert head[3:7] == ["Raw data", "Supervised [41]", "SPAct", "SPAct's omega"] and action[1] == "action top-1"
+    assert cmap[:6] == ["1", "privacy cMAP", "30.0", "81.0", "51.0", "61.0"] and cmap[-1] == "10.8"
+    assert cmap[7].startswith("24.7 [")  # within a replicate: of 80 and of 82 points 20 and 20
+    first, *_, last = notes.splitlines()
+    assert first == "- hmdb51_vispr1 of Table 1: " + "; ".join(map(tables.replicate, committed)) + "."
+    assert last.startswith("- Not committed yet: phvu of Table 1, ") and "novel of Table 2" in last
     assert ("table2", "novel", False) in asked and ("table2", "phvu_scene_to_object", True) in asked
     monkeypatch.setattr(readme, "at_hand", lambda *_, **__: [])
-    assert readme.columns() == "No run is committed yet."
+    assert readme.columns().startswith("- Not committed yet: ")
 
 
 def test_blocks_are_filled_between_their_markers(tmp_path, monkeypatch):

@@ -192,11 +192,11 @@ def test_rows_of_the_claims_are_those_that_all_of_them_have(committed, tmp_path,
     by_pair = {(study.profile.draw, study.seed): study for study in committed}
     monkeypatch.setattr(tables, "open_study", lambda profile, draw, seed, **_: by_pair[draw, seed])
     monkeypatch.setattr(notebook_tables, "REPLICATES", list(by_pair))
-    table = notebook_tables.rows_of_claims("table1", committed[0], "ucf101_vispr1", ["raw", "spact"], ())
+    table = notebook_tables.rows_of_claims("table1", committed[0], "ucf101_vispr1", ["raw", "spact"], (), "claimed")
     assert list(table.index.unique("method")) == ["raw", "spact"] and set(table["replicates"]) == {2}
     assert table.loc[("privacy cMAP", "spact"), "here"] == 61.0
-    assert (tmp_path / "tables" / "mini" / "table1_ucf101_vispr1.csv").exists()
-    asked = "table1", committed[0], "ucf101_vispr1", ["raw", "noise_features"], ()
+    assert (tmp_path / "tables" / "mini" / "claimed.csv").exists()
+    asked = "table1", committed[0], "ucf101_vispr1", ["raw", "noise_features"], (), "claimed"
     assert notebook_tables.rows_of_claims(*asked) is None
     assert capsys.readouterr().out == "no records of the claims' replicates\n"
 
