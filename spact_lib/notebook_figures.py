@@ -34,9 +34,8 @@ NO_FILES = "read-only: only records are committed, not what this figure is drawn
 
 
 def show(fig: Figure, profile: str, name: str) -> None:
-    """Save a figure (``figures.save``) and show it below the cell as PNG. One with frames has 256 colours there, small
-    enough for a committed notebook, and on small frames nearer than a JPEG of that size; lines and markers keep theirs,
-    for a method is known by its colour."""
+    """Save a figure (``figures.save``) and show it below the cell, small enough for a committed notebook: as PNG of few
+    colours. On small frames 256 of them are nearer than a JPEG of that size."""
     figures.save(fig, profile, name)
     display(_image(fig))
 
@@ -46,9 +45,13 @@ def _image(fig: Figure) -> Image:
     fig.savefig(drawn, format="png", dpi=figures.DPI, bbox_inches="tight")
     plt.close(fig)
     shown = PIL.Image.open(drawn).convert("RGB")
-    if any(ax.images for ax in fig.axes):
-        shown = shown.quantize(256, kmeans=1, dither=PIL.Image.Dither.NONE)
-    shown.save(buffer, format="png", optimize=True)
+    colours = 256 if any(ax.images for ax in fig.axes) else 128
+    # The most frequent ones as they are, for a method is known by its colour; of the others those that are nearest.
+    kept = [colour for _, colour in sorted(shown.getcolors(shown.width * shown.height), reverse=True)[: colours // 4]]
+    others = shown.quantize(colours - len(kept), kmeans=1).getpalette()[: 3 * (colours - len(kept))]
+    palette = PIL.Image.new("P", (1, 1))
+    palette.putpalette([*(value for colour in kept for value in colour), *others])
+    shown.quantize(palette=palette, dither=PIL.Image.Dither.NONE).save(buffer, format="png", optimize=True)
     return Image(data=buffer.getvalue())
 
 
