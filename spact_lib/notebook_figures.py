@@ -14,6 +14,7 @@ import pandas as pd
 import PIL.Image
 from IPython.display import Image, Markdown, display
 from matplotlib.figure import Figure
+from scipy.spatial import cKDTree
 
 from spact_lib import figures, result_figures, tables
 from spact_lib.apps.transcode import Steady, flicker
@@ -49,9 +50,12 @@ def _image(fig: Figure) -> Image:
     # The most frequent ones as they are, for a method is known by its colour; of the others those that are nearest.
     kept = [colour for _, colour in sorted(shown.getcolors(shown.width * shown.height), reverse=True)[: colours // 4]]
     others = shown.quantize(colours - len(kept), kmeans=1).getpalette()[: 3 * (colours - len(kept))]
-    palette = PIL.Image.new("P", (1, 1))
-    palette.putpalette([*(value for colour in kept for value in colour), *others])
-    shown.quantize(palette=palette, dither=PIL.Image.Dither.NONE).save(buffer, format="png", optimize=True)
+    palette = np.array([*(value for colour in kept for value in colour), *others], np.uint8).reshape(-1, 3)
+    unique, where = np.unique(np.asarray(shown).reshape(-1, 3), axis=0, return_inverse=True)
+    nearest = cKDTree(palette).query(unique)[1].astype(np.uint8)  # PIL's own search is a rough one: white gets gray
+    few = PIL.Image.fromarray(nearest[where.reshape(shown.height, shown.width)])
+    few.putpalette(palette.tobytes())
+    few.save(buffer, format="png", optimize=True)
     return Image(data=buffer.getvalue())
 
 

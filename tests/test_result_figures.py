@@ -175,5 +175,6 @@ def test_a_shown_figure_is_saved_whole_and_shown_small(tmp_path, monkeypatch):
     rows = [{"step": k, "L_T": 1.0, "L_B": k / 9} for k in range(9)]
     notebook_figures.show(result_figures.game_curves({"spact": (rows, 2.0)})[0], "smoke", "curves")
     seen = {colour for _, colour in Image.open(io.BytesIO(shown[1].data)).convert("RGB").getcolors(1 << 24)}
-    assert shown[1].format == "png" and tuple(bytes.fromhex(figures.colour("spact")[1:])) in seen
+    assert shown[1].format == "png" and len(seen) <= 128
+    assert {(255, 255, 255), tuple(bytes.fromhex(figures.colour("spact")[1:]))} <= seen
     assert plt.get_fignums() == []  # else the notebook would show it once more
