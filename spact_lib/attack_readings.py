@@ -12,21 +12,7 @@ import pandas as pd
 from scipy.stats import binomtest
 
 from spact_lib import tables
-from spact_lib.attacks import (
-    ATTACKS,
-    FURTHER,
-    GRID,
-    METHODS,
-    RAW,
-    asked,
-    check,
-    exists,
-    inverse,
-    score,
-    spec_of,
-    stills,
-    videos,
-)
+from spact_lib.attacks import ATTACKS, METHODS, RAW, asked, check, exists, inverse, score, spec_of, stills, videos
 from spact_lib.chance import chance_average_precision
 from spact_lib.claims import t_interval
 from spact_lib.config import Method, TestSpec
@@ -71,13 +57,8 @@ def readings(*studies: Study, methods: Sequence[str] = METHODS, names: Sequence[
                 here = [attack for attack in names if exists(attack, name)]
                 rows += [row for attack in here if (row := _reading(study, attack, name, method))]
     found = pd.DataFrame(rows, columns=COLUMNS)
-    counted = pd.Series(
-        [
-            a in CLASSIFIERS and a in (*GRID, *FURTHER.get(m, ()))
-            for a, m in zip(found["attack"], found["method"], strict=True)
-        ],
-        dtype=bool,
-    )
+    default = {(method, attack) for method, attack in asked(methods) if attack in CLASSIFIERS}
+    counted = pd.Series([pair in default for pair in zip(found["method"], found["attack"], strict=True)], dtype=bool)
     met = counted.groupby([found["method"], found["replicate"]]).transform("sum")
     return found[met == met.groupby(found["method"]).transform("max")].reset_index(drop=True)
 
